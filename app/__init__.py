@@ -1,0 +1,1 @@
+"""Serves an exported model over HTTP. Never imports `model`."""

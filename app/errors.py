@@ -1,0 +1,96 @@
+"""The errors of the service. They know no HTTP: `app/problems.py` maps them to answers.
+
+    UnrollError
+    +-- InvalidRequest          the caller's mistake, with the place of each
+    |   +-- NotJSON             the body is not JSON at all
+    |   +-- BodyTooLarge        more bytes than allowed
+    |   +-- BodyTooSlow         the body did not arrive in time
+    |   +-- UnknownModel        no such model or version
+    |   +-- NotFinite           the numbers are too large for the model to compute with
+    +-- Unavailable             try again later
+    |   +-- NotReady            no model is loaded yet
+    |   +-- Overloaded          the waiting line is full
+    |   +-- Expired             waited longer than allowed
+    |   +-- ShuttingDown        the service is stopping
+    +-- Cancelled               the caller has gone
+    +-- RunFailed               the kernel failed on this sequence: our fault
+    +-- ModelRefused            a model folder is not whole, or not what its manifest says
+"""
+
+from dataclasses import dataclass
+
+
+class UnrollError(Exception):
+    """Any error that the service means to raise."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake in a request: a JSON pointer (RFC 6901) to the place, and what is wrong."""
+
+    pointer: str
+    message: str
+
+
+class InvalidRequest(UnrollError):
+    """The request cannot be computed as it is.
+
+    Args:
+        faults: each mistake found, at least one.
+    """
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__("; ".join(f"{f.pointer or '/'}: {f.message}" for f in faults))
+        self.faults = faults
+
+
+class NotJSON(InvalidRequest):
+    """The body is not JSON."""
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body has more bytes than allowed."""
+
+
+class BodyTooSlow(InvalidRequest):
+    """The body did not arrive in time."""
+
+
+class UnknownModel(InvalidRequest):
+    """There is no such model, or not this version of it."""
+
+
+class NotFinite(InvalidRequest):
+    """An output or state is infinite or not a number."""
+
+
+class Unavailable(UnrollError):
+    """The service cannot answer now, but may later."""
+
+
+class NotReady(Unavailable):
+    """No model is loaded; the message says why."""
+
+
+class Overloaded(Unavailable):
+    """The waiting line is full."""
+
+
+class Expired(Unavailable):
+    """A sequence was not finished within its time."""
+
+
+class ShuttingDown(Unavailable):
+    """The service finishes what it has and takes no more."""
+
+
+class Cancelled(UnrollError):
+    """Nobody waits for the sequence any more."""
+
+
+class RunFailed(UnrollError):
+    """The kernel failed on this sequence alone."""
+
+
+class ModelRefused(UnrollError):
+    """A model folder cannot be trusted or loaded; the message says which file and why."""

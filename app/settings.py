@@ -1,0 +1,58 @@
+"""Every setting of the service. Read from the environment: `UNROLL_` and the field's name."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """One field a setting; the description is its documentation (`python -m app --help`)."""
+
+    model_config = SettingsConfigDict(env_prefix="UNROLL_", frozen=True)
+
+    models_dir: Path = Field(Path("models"), description="folder of all models")
+    model: str = Field("weather", description="name of the model to serve, its newest version")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port; 0 for any free one")
+
+    max_body_bytes: Count = Field(
+        8 << 20, description="bytes of a request body; holds 64 sequences of 1,000 time steps"
+    )
+    max_sequences: Count = Field(
+        256, description="sequences in a request; more would hold the line for everybody"
+    )
+    max_sequence_steps: Count = Field(
+        10_000, description="time steps of a sequence; continue from its states for more"
+    )
+    max_waiting_sequences: Count = Field(
+        4096, description="sequences waiting or running; beyond it requests are refused, not queued"
+    )
+    body_timeout_s: Seconds = Field(
+        20.0, description="seconds for a request body to arrive, so that slow senders go"
+    )
+    request_timeout_s: Seconds = Field(
+        60.0, description="seconds for a request to be computed, waiting included"
+    )
+    drain_timeout_s: Seconds = Field(
+        30.0, description="seconds that running requests get to finish after SIGTERM"
+    )
+    lanes: Annotated[int, Field(ge=0)] = Field(
+        0, description="threads that run chunks; 0 for one a core"
+    )
+    slots_per_lane: Annotated[int, Field(ge=1, le=4096)] = Field(
+        64, description="most rows of a chunk: more fill the kernel better, fewer answer sooner"
+    )
+    max_chunk_steps: Annotated[int, Field(ge=1, le=4096)] = Field(
+        64, description="most time steps of a chunk: newcomers wait no longer than that"
+    )
+
+    @property
+    def num_lanes(self) -> int:
+        """Lanes to start: as set, or one for each core that this process may use."""
+        return self.lanes or len(os.sched_getaffinity(0))

@@ -1,0 +1,1 @@
+"""Trains, evaluates and exports deep recurrent networks. Never imports `app`."""

@@ -1,0 +1,138 @@
+"""Every setting of training, its default and its limits. The only place of defaults.
+
+`RNNConfig` says what the network is, `TrainConfig` how it is trained. Both are frozen: they are
+passed in, stored in the manifest, and never changed.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+CellKind = Literal["rnn", "lstm", "gru"]
+Activation = Literal["tanh", "relu"]
+KeepProb = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+class Frozen(BaseModel):
+    """A configuration that cannot change and refuses fields that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LayerConfig(Frozen):
+    """One recurrent layer and the dropout around it.
+
+    The three keep probabilities are those of the classic dropout wrapper of recurrent cells
+    (Zaremba et al. 2014, arXiv:1409.2329, for inputs and outputs): the chance that a number
+    survives; 1 is no dropout. They act in training only. State dropout acts on `h`; the memory
+    `c` of an LSTM is never dropped, since that would destroy what it holds.
+    """
+
+    cell: CellKind
+    units: Annotated[int, Field(ge=1, le=65536)]
+    activation: Activation = "tanh"
+    input_keep_prob: KeepProb = 1.0
+    output_keep_prob: KeepProb = 1.0
+    state_keep_prob: KeepProb = 1.0
+
+    @model_validator(mode="after")
+    def _relu_is_for_rnn(self) -> Self:
+        if self.activation != "tanh" and self.cell != "rnn":
+            raise ValueError(f"activation {self.activation!r} is for cell 'rnn', not {self.cell!r}")
+        return self
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The parts of this layer's state, in order: `h`, and `c` for an LSTM."""
+        return ("h", "c") if self.cell == "lstm" else ("h",)
+
+    @classmethod
+    def parse(cls, text: str) -> "LayerConfig":
+        """Reads `cell:units` or `rnn:units:activation`, as in `lstm:100` or `rnn:64:relu`.
+
+        Raises:
+            ValueError: the text has another form, or a value is out of its limits.
+        """
+        parts = text.split(":")
+        if len(parts) not in (2, 3) or not parts[1].isascii() or not parts[1].isdigit():
+            raise ValueError(f"layer {text!r} is not of the form cell:units, such as lstm:100")
+        fields = dict(zip(("cell", "units", "activation"), parts, strict=False))
+        return cls.model_validate(fields)
+
+
+class RNNConfig(Frozen):
+    """A stack of recurrent layers below a dense head."""
+
+    layers: Annotated[tuple[LayerConfig, ...], Field(min_length=1, max_length=64)]
+    num_inputs: Annotated[int, Field(ge=1)]
+    num_outputs: Annotated[int, Field(ge=1)]
+    variational_dropout: bool = False
+
+
+class TrainConfig(Frozen):
+    """How to train: each field is an option of `python -m model.train`, its description the help."""
+
+    task: Path = Field(
+        Path("model/tasks/weather.toml"),
+        description="the task: table, features and outputs (see docs/tasks.md)",
+    )
+    models_dir: Path = Field(Path("models"), description="where models are exported to")
+    name: str | None = Field(
+        None,
+        description="name of the exported model; default: the task's name",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+    )
+    layers: tuple[str, ...] = Field(
+        ("lstm:100", "lstm:100", "lstm:100"),
+        description="the stack, first layer first: rnn:UNITS, rnn:UNITS:relu, lstm:UNITS, gru:UNITS",
+        min_length=1,
+    )
+    input_keep_prob: tuple[KeepProb, ...] = Field(
+        (1.0,), description="chance to keep each input of a layer; one for all or one a layer"
+    )
+    output_keep_prob: tuple[KeepProb, ...] = Field(
+        (1.0,), description="chance to keep each output of a layer; one for all or one a layer"
+    )
+    state_keep_prob: tuple[KeepProb, ...] = Field(
+        (1.0,), description="chance to keep each h between time steps; one for all or one a layer"
+    )
+    variational_dropout: bool = Field(
+        False, description="drop the same units at every time step (Gal and Ghahramani 2016)"
+    )
+    window_steps: int = Field(96, description="time steps of a training window", ge=2)
+    stride_steps: int = Field(8, description="time steps between the starts of two windows", ge=1)
+    batch_size: int = Field(128, description="windows in a batch", ge=1)
+    epochs: int = Field(20, description="passes over the training windows, at most", ge=1)
+    patience: int = Field(
+        5, description="stop after so many epochs without a better validation error", ge=1
+    )
+    learning_rate: float = Field(1e-3, description="peak learning rate of AdamW", gt=0)
+    weight_decay: float = Field(1e-2, description="decoupled weight decay of AdamW", ge=0)
+    clip_norm: float = Field(1.0, description="largest global norm of the gradient", gt=0)
+    seed: int = Field(0, description="seed of weights, dropout and shuffling", ge=0, lt=2**31)
+
+    def layer_configs(self) -> tuple[LayerConfig, ...]:
+        """The stack with the dropout of each layer.
+
+        Raises:
+            ValueError: a layer cannot be read, or a keep probability has neither one value nor
+                one value a layer.
+        """
+        count = len(self.layers)
+        keep = {
+            name: _per_layer(name, getattr(self, name), count)
+            for name in ("input_keep_prob", "output_keep_prob", "state_keep_prob")
+        }
+        return tuple(
+            LayerConfig.parse(text).model_copy(update={name: keep[name][i] for name in keep})
+            for i, text in enumerate(self.layers)
+        )
+
+
+def _per_layer(name: str, values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    if len(values) == 1:
+        return values * count
+    if len(values) != count:
+        raise ValueError(f"{name} has {len(values)} values; give one, or one for each of {count} layers")
+    return values

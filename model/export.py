@@ -1,0 +1,173 @@
+"""Writes `models/<name>/<version>/`: SavedModel, manifest and model card, whole or not at all.
+
+Everything is written to a hidden sibling of the version's folder, flushed to disk, and renamed.
+A process that dies on the way leaves at most a hidden folder, which the next export removes.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from model.manifest import describe_model, file_digests, state_tensor, write_manifest
+from model.network import SequenceModel
+from model.rnn import StackState
+
+HIDDEN = ".export-"
+
+
+class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type information
+    """The SavedModel's object: two signatures over the same weights.
+
+    `serving_default`: `sequences [B,T,F]`, `lengths [B]` -> `outputs [B,T,O]` and each state.
+    `chunk`: the same plus each layer's initial state, compiled with XLA.
+    """
+
+    def __init__(self, model: SequenceModel) -> None:
+        super().__init__()
+        self.model_variables = model.weights
+        self._model = model
+        features = len(model.features)
+        sequences = tf.TensorSpec([None, None, features], tf.float32, "sequences")
+        lengths = tf.TensorSpec([None], tf.int32, "lengths")
+        states = {
+            name: tf.TensorSpec([None, units], tf.float32, name)
+            for name, units in self._state_sizes().items()
+        }
+        self.serving_default = tf.function(self._whole, autograph=False).get_concrete_function(
+            sequences=sequences, lengths=lengths
+        )
+        self.chunk = tf.function(
+            self._chunk, autograph=False, jit_compile=True
+        ).get_concrete_function(sequences=sequences, lengths=lengths, **states)
+
+    def _state_sizes(self) -> dict[str, int]:
+        return {
+            state_tensor(index, part): layer.units
+            for index, layer in enumerate(self._model.config.layers)
+            for part in layer.state_names
+        }
+
+    def _whole(self, sequences: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._named(*self._model.predict_sequences(sequences, lengths))
+
+    def _chunk(
+        self, sequences: tf.Tensor, lengths: tf.Tensor, **states: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        initial = tuple(
+            tuple(states[state_tensor(index, part)] for part in layer.state_names)
+            for index, layer in enumerate(self._model.config.layers)
+        )
+        return self._named(*self._model.predict_sequences(sequences, lengths, initial))
+
+    def _named(self, outputs: tf.Tensor, final_state: StackState) -> dict[str, tf.Tensor]:
+        named = {"outputs": outputs}
+        for index, (layer, entry) in enumerate(
+            zip(self._model.config.layers, final_state, strict=True)
+        ):
+            for part, tensor in zip(layer.state_names, entry, strict=True):
+                named[state_tensor(index, part)] = tensor
+        return named
+
+
+def existing_versions(home: Path) -> list[int]:
+    """The versions exported to `models/<name>`, ascending."""
+    if not home.is_dir():
+        return []
+    return sorted(
+        int(path.name) for path in home.iterdir() if path.name.isdecimal() and path.is_dir()
+    )
+
+
+def export_model(
+    model: SequenceModel,
+    models_dir: Path,
+    name: str,
+    details: dict[str, Any],
+    write_card: Callable[[Path, dict[str, Any]], None],
+) -> Path:
+    """Exports the model as the next free version.
+
+    Args:
+        model: trained.
+        models_dir: where all models are.
+        name: of the model.
+        details: further entries of the manifest (metrics, example, training).
+        write_card: writes the model card and its pictures into the folder it is given; it is
+            called with the manifest so far.
+
+    Returns:
+        The new folder, `models_dir/name/version`.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    home = models_dir / name
+    home.mkdir(parents=True, exist_ok=True)
+    with _exclusively(home):
+        for left in home.glob(f"{HIDDEN}*"):
+            shutil.rmtree(left)
+        number = max(existing_versions(home), default=0) + 1
+        hidden = home / f"{HIDDEN}{number}"
+        hidden.mkdir()
+        exported = ExportedModel(model)
+        tf.saved_model.save(
+            exported,
+            str(hidden),
+            signatures={"serving_default": exported.serving_default, "chunk": exported.chunk},
+            options=tf.saved_model.SaveOptions(
+                experimental_variable_policy="save_variable_devices"
+            ),
+        )
+        manifest = {
+            "name": name,
+            "version": number,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **describe_model(model),
+            **details,
+        }
+        write_card(hidden, manifest)
+        write_manifest(hidden, {**manifest, "files": file_digests(hidden)})
+        _flush(hidden)
+        final = home / str(number)
+        hidden.rename(final)
+        _flush_folder(home)
+    return final
+
+
+@contextmanager
+def _exclusively(home: Path) -> Iterator[None]:
+    """One export of a name at a time, so that two never choose the same version.
+
+    The lock is the kernel's: it goes with the process that holds it, however that ends.
+    """
+    folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _flush(folder: Path) -> None:
+    """Puts every file and folder below on disk before the rename makes them visible."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
+        _flush_folder(path)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,117 @@
+"""What a model is asked to do: which columns of which table go in, and what comes out.
+
+A task is data, not code: a TOML file (`model/tasks/weather.toml` is the default). Read by
+`data.py`, which fits the transforms, and by `train.py`.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from model.config import Frozen
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class FeatureConfig(Frozen):
+    """One input column.
+
+    Attributes:
+        name: column of the table, and name in requests' documentation.
+        unit: unit of the raw column, as callers send it.
+        kind: `number` is standardised; `cyclic` (an angle, an hour of day) becomes sine and cosine.
+        period: of a cyclic column, in its own unit.
+        missing: whether a caller may send null; then the network also sees a flag.
+        minimum, maximum: rows of the *table* outside are faulty and left out of training.
+    """
+
+    name: Name
+    unit: str
+    description: str = ""
+    kind: Literal["number", "cyclic"] = "number"
+    period: Annotated[float, Field(gt=0)] | None = None
+    missing: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @model_validator(mode="after")
+    def _cyclic_has_period(self) -> Self:
+        if (self.kind == "cyclic") != (self.period is not None):
+            raise ValueError(f"feature {self.name!r}: kind 'cyclic' and a period go together")
+        return self
+
+
+class OutputConfig(Frozen):
+    """One output: a column so many time steps ahead.
+
+    Attributes:
+        change: predict the change from the column's present value, which is added back in the
+            graph; the column must then be a feature that is never missing.
+    """
+
+    name: Name
+    unit: str
+    column: str
+    horizon: Annotated[int, Field(ge=0)]
+    change: bool = False
+
+
+class TaskConfig(Frozen):
+    """A table, its time axis, its features and its outputs.
+
+    Attributes:
+        data: CSV (also compressed) or Parquet, relative to the working directory.
+        time: column of timestamps. A difference other than `time_step_s` is a gap.
+        series: column that tells one series from another (a station), or None.
+        day_steps: time steps of a day, for the baseline "same time yesterday".
+        train_fraction, validation_fraction: of the time covered; what is left is the test split.
+        example_steps: time steps of the example that the manifest carries.
+    """
+
+    name: Name
+    description: str
+    source: str = ""
+    data: Path
+    time: str
+    time_step_s: Annotated[float, Field(gt=0)]
+    series: str | None = None
+    day_steps: Annotated[int, Field(ge=1)] = 24
+    train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    example_steps: Annotated[int, Field(ge=1, le=100)] = 3
+    features: Annotated[tuple[FeatureConfig, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[OutputConfig, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for group in (self.features, self.outputs):
+            names = [entry.name for entry in group]
+            if len(set(names)) != len(names):
+                raise ValueError(f"names must differ: {names}")
+        if self.train_fraction + self.validation_fraction >= 1:
+            raise ValueError("train_fraction + validation_fraction must leave a test split")
+        never_missing = {f.name for f in self.features if f.kind == "number" and not f.missing}
+        for output in self.outputs:
+            if output.change and output.column not in never_missing:
+                raise ValueError(
+                    f"output {output.name!r} is a change of {output.column!r}, "
+                    "which is not a number feature that is never missing"
+                )
+        return self
+
+    @property
+    def max_horizon(self) -> int:
+        """The longest horizon, in time steps."""
+        return max(output.horizon for output in self.outputs)
+
+
+def load_task(path: Path) -> TaskConfig:
+    """Reads a task from TOML.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not TOML, or not a task.
+    """
+    return TaskConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
