@@ -1,0 +1,56 @@
+"""`python -m app`: serves with uvicorn, drains on SIGTERM."""
+
+import argparse
+import logging
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from app.main import create_app
+from app.settings import Settings
+
+
+def parse_arguments() -> None:
+    """There are no arguments but `--help`, which lists the settings."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        lines.append(f"  UNROLL_{name.upper()}={field.default}\n      {field.description}")
+    argparse.ArgumentParser(
+        prog="python -m app",
+        description="Serve an exported model over HTTP. Settings come from the environment:",
+        epilog="\n".join(lines),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+
+
+def main() -> int:
+    """The command; returns the exit status."""
+    parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for item in error.errors():
+            name = f"UNROLL_{str(item['loc'][0]).upper()}"
+            print(f"error: {name}: {item['msg']}, got {item['input']!r}", file=sys.stderr)
+        return 2
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.drain_timeout_s) + 1,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

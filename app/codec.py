@@ -1,0 +1,278 @@
+"""JSON bytes <-> float32 arrays: the one place where numbers are parsed or printed.
+
+Checking is quick where all is well: types, widths and ranges of a whole sequence at once. Only where
+that finds something wrong is it gone through number by number, to say where.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from app.errors import Fault, InvalidRequest, NotJSON
+
+MAX_FAULTS = 10
+MAX_ECHO = 80
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+_NUMBERS = frozenset({float, int})
+_NUMBERS_OR_NULL = frozenset({float, int, type(None)})
+
+State = tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may hold."""
+
+    max_sequences: int
+    max_sequence_steps: int
+
+
+@dataclass(frozen=True)
+class LayerLayout:
+    """A layer's state in JSON: its cell and the names of its parts, each `units` numbers."""
+
+    cell: str
+    units: int
+    parts: tuple[str, ...]
+
+
+def parse_json(body: bytes) -> Any:
+    """Parses a body.
+
+    Raises:
+        NotJSON: with the position of the first byte that is not.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        hint = "; NaN and Infinity are not JSON" if "unexpected character" in error.msg else ""
+        raise NotJSON(Fault("", f"{error}{hint}")) from None
+
+
+def echo(value: object) -> str:
+    """A value as an error message shows it: short, and never what is inside of a container."""
+    if isinstance(value, list):
+        return f"an array of {len(value)}"
+    if isinstance(value, dict):
+        return "an object"
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= MAX_ECHO else text[: MAX_ECHO - 3] + "..."
+
+
+class Codec:
+    """Parses sequences and states of one model and prints its results.
+
+    Args:
+        nullable: for each feature, whether it may be null.
+        layers: the layers' states.
+        limits: what a request may hold.
+    """
+
+    def __init__(
+        self, nullable: tuple[bool, ...], layers: tuple[LayerLayout, ...], limits: Limits
+    ) -> None:
+        self._nullable = np.array(nullable)
+        self._types = _NUMBERS_OR_NULL if any(nullable) else _NUMBERS
+        self._layers = layers
+        self._limits = limits
+
+    def parse_sequences(self, value: object) -> list[np.ndarray]:
+        """Reads `sequences`.
+
+        Returns:
+            float32 `[T, F]` for each; NaN where null.
+
+        Raises:
+            InvalidRequest: with up to `MAX_FAULTS` places.
+        """
+        limit = self._limits.max_sequences
+        if not isinstance(value, list):
+            raise _invalid("/sequences", f"must be an array of sequences, got {echo(value)}")
+        if not value:
+            raise _invalid("/sequences", "must hold at least one sequence")
+        if len(value) > limit:
+            raise _invalid("/sequences", f"holds {len(value)} sequences, the limit is {limit}")
+        arrays, faults = [], _Faults()
+        for index, rows in enumerate(value):
+            array = self._quick_sequence(rows)
+            if array is None:
+                faults.extend(self._sequence_faults(rows, f"/sequences/{index}"))
+            else:
+                arrays.append(array)
+        faults.raise_any()
+        return arrays
+
+    def parse_states(self, value: object, count: int) -> list[State | None]:
+        """Reads `initial_states`: None, or one entry a sequence, per layer or concatenated.
+
+        Raises:
+            InvalidRequest: with up to `MAX_FAULTS` places.
+        """
+        if value is None:
+            return [None] * count
+        if not isinstance(value, list):
+            raise _invalid("/initial_states", f"must be an array, got {echo(value)}")
+        if len(value) != count:
+            raise _invalid(
+                "/initial_states", f"holds {len(value)} states for {count} sequences; one for each"
+            )
+        states: list[State | None] = []
+        faults = _Faults()
+        for index, entry in enumerate(value):
+            pointer = f"/initial_states/{index}"
+            if entry is None:
+                states.append(None)
+            elif isinstance(entry, list) and entry and not isinstance(entry[0], dict):
+                states.append(self._concatenated_state(entry, pointer, faults))
+            else:
+                states.append(self._layered_state(entry, pointer, faults))
+        faults.raise_any()
+        return states
+
+    def layered(self, state: State) -> list[dict[str, np.ndarray]]:
+        """A final state as answers have it: an object a layer."""
+        parts = iter(state)
+        return [{name: next(parts) for name in layer.parts} for layer in self._layers]
+
+    def concatenated(self, state: State) -> np.ndarray:
+        """A final state as one row, float32 `[sum of H]`: layers in order, h before c."""
+        return np.concatenate(state)
+
+    def _quick_sequence(self, rows: object) -> np.ndarray | None:
+        """The array, or None if anything at all is wrong."""
+        width = len(self._nullable)
+        if not isinstance(rows, list) or not 0 < len(rows) <= self._limits.max_sequence_steps:
+            return None
+        if set(map(type, rows)) != {list} or set(map(len, rows)) != {width}:
+            return None
+        types = set(map(type, itertools.chain.from_iterable(rows)))
+        if not types <= self._types:
+            return None
+        # Beyond float32 a number becomes infinite, which is what the check below is for.
+        with np.errstate(over="ignore"):
+            array = np.array(rows, np.float32)
+        finite = np.isfinite(array)
+        if type(None) in types:
+            finite |= np.isnan(array) & self._nullable
+        return array if finite.all() else None
+
+    def _sequence_faults(self, rows: object, pointer: str) -> Iterator[Fault]:
+        width, limit = len(self._nullable), self._limits.max_sequence_steps
+        if not isinstance(rows, list):
+            yield Fault(pointer, f"must be an array of time steps, got {echo(rows)}")
+        elif not rows:
+            yield Fault(pointer, "must hold at least one time step")
+        elif len(rows) > limit:
+            yield Fault(
+                pointer,
+                f"holds {len(rows)} time steps, the limit is {limit}; "
+                "send it in pieces and continue from the states",
+            )
+        else:
+            for time, row in enumerate(rows):
+                place = f"{pointer}/{time}"
+                if not isinstance(row, list):
+                    yield Fault(place, f"must be an array of {width} numbers, got {echo(row)}")
+                elif len(row) != width:
+                    yield Fault(place, f"must hold {width} features, got {len(row)}")
+                else:
+                    yield from _number_faults(row, place, self._nullable)
+
+    def _layered_state(self, entry: object, pointer: str, faults: "_Faults") -> State | None:
+        layers = self._layers
+        if not isinstance(entry, list) or len(entry) != len(layers):
+            faults.add(pointer, f"must be an array of {len(layers)} layers, got {echo(entry)}")
+            return None
+        arrays: list[np.ndarray | None] = []
+        for index, (state, layer) in enumerate(zip(entry, layers, strict=True)):
+            place, parts = f"{pointer}/{index}", " and ".join(layer.parts)
+            if not isinstance(state, dict):
+                faults.add(place, f"must be an object with {parts}, got {echo(state)}")
+            elif {name for name, part in state.items() if part is not None} != set(layer.parts):
+                faults.add(place, f"layer {index} is {layer.cell} and its state has exactly {parts}")
+            else:
+                arrays += [
+                    _vector(state[name], layer.units, f"{place}/{name}", faults)
+                    for name in layer.parts
+                ]
+        return _whole(arrays, sum(len(layer.parts) for layer in layers))
+
+    def _concatenated_state(
+        self, entry: list[object], pointer: str, faults: "_Faults"
+    ) -> State | None:
+        sizes = [layer.units for layer in self._layers for _ in layer.parts]
+        row = _vector(entry, sum(sizes), pointer, faults)
+        return None if row is None else tuple(np.split(row, np.cumsum(sizes)[:-1]))
+
+
+def print_json(value: object) -> bytes:
+    """Prints an answer; float32 as its shortest decimal that reads back the same.
+
+    Arrays must be finite: JSON has no other numbers.
+    """
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+class _Faults:
+    """Collects faults and stops looking after `MAX_FAULTS`."""
+
+    def __init__(self) -> None:
+        self._found: list[Fault] = []
+
+    def add(self, pointer: str, message: str) -> None:
+        self.extend([Fault(pointer, message)])
+
+    def extend(self, faults: Iterable[Fault]) -> None:
+        room = MAX_FAULTS - len(self._found)
+        self._found += itertools.islice(faults, room)
+        if len(self._found) >= MAX_FAULTS:
+            self.raise_any()
+
+    def raise_any(self) -> None:
+        if self._found:
+            raise InvalidRequest(*self._found)
+
+
+def _invalid(pointer: str, message: str) -> InvalidRequest:
+    return InvalidRequest(Fault(pointer, message))
+
+
+def _vector(value: object, size: int, pointer: str, faults: _Faults) -> np.ndarray | None:
+    """float32 `[size]`, or None with the faults recorded."""
+    if not isinstance(value, list) or len(value) != size:
+        faults.add(pointer, f"must be an array of {size} numbers, got {echo(value)}")
+        return None
+    if set(map(type, value)) <= _NUMBERS:
+        with np.errstate(over="ignore"):
+            array = np.array(value, np.float32)
+        if np.isfinite(array).all():
+            return array
+    faults.extend(_number_faults(value, pointer, np.zeros(size, bool)))
+    return None
+
+
+def _whole(arrays: list[np.ndarray | None], count: int) -> State | None:
+    found = tuple(array for array in arrays if array is not None)
+    return found if len(found) == count else None
+
+
+def _number_faults(row: list[object], pointer: str, nullable: np.ndarray) -> Iterator[Fault]:
+    for column, value in enumerate(row):
+        place = f"{pointer}/{column}"
+        if value is None:
+            if not nullable[column]:
+                yield Fault(place, "must be a number; null is not allowed here")
+        elif type(value) not in _NUMBERS:
+            yield Fault(place, f"must be a number, got {echo(value)}")
+        elif not _fits_float32(value):
+            yield Fault(place, f"{echo(value)} is beyond the range of float32, {FLOAT32_MAX:.4g}")
+
+
+def _fits_float32(value: Any) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(np.float32(value)))

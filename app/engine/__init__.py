@@ -1,0 +1,1 @@
+"""Continuous batching: sequences in, chunks of time steps computed together, results out."""

@@ -1,0 +1,51 @@
+"""`ModelRunner`: what every kernel does for the engine."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from app.engine.sequence import State
+from app.manifest import Manifest
+
+
+class ModelRunner(Protocol):
+    """A loaded model that computes chunks. Lanes call `run` at the same time."""
+
+    num_outputs: int
+    state_sizes: tuple[int, ...]
+
+    def warm_up(self, max_rows: int, max_steps: int) -> None:
+        """Compiles every call shape that `run` can need, and checks the model on its example.
+
+        Raises:
+            ModelRefused: the model does not compute what its manifest says.
+        """
+        ...
+
+    def run(
+        self, inputs: np.ndarray, lengths: np.ndarray, state: State
+    ) -> tuple[np.ndarray, State]:
+        """Computes one chunk.
+
+        Args:
+            inputs: float32 `[S, C, F]`, raw; NaN where a feature is missing.
+            lengths: int32 `[S]`, valid time steps of each row.
+            state: float32 `[S, H]` for each state tensor.
+
+        Returns:
+            Outputs, float32 `[S, C, O]`, and the next state, shaped as `state`.
+        """
+        ...
+
+
+class RunnerLoader(Protocol):
+    """Makes a runner from a verified folder."""
+
+    def __call__(self, folder: Path, manifest: Manifest) -> ModelRunner:
+        """Loads the model.
+
+        Raises:
+            ModelRefused: it cannot be loaded, or does not have the signatures of the contract.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""One file a kernel. Nothing else in `app` imports the kernels' libraries."""

@@ -1,0 +1,151 @@
+"""The reference kernel: the SavedModel's own `chunk` function, run by TensorFlow.
+
+Calls have few shapes: rows are padded to the next power of two and time steps to the longest chunk.
+The function's loop ends with the longest row, so padded time steps cost nothing; each shape is
+compiled once, at warm-up.
+"""
+
+import logging
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# TensorFlow reads it when it is imported: its C++ notes are of no use in a service's log.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+from app.engine.sequence import State
+from app.errors import ModelRefused
+from app.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+# The plain and the compiled form of the same model differ by rounding only.
+PROBE_TOLERANCE = 1e-4
+
+
+class TensorFlowRunner:
+    """Runs the `chunk` signature of a SavedModel. See `ModelRunner`.
+
+    Args:
+        folder: verified.
+        manifest: of the folder.
+
+    Raises:
+        ModelRefused: TensorFlow cannot load it, or its signatures are not those of the manifest.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._tensors = tuple(part.tensor for layer in manifest.layers for part in layer.states)
+        self.state_sizes = tuple(layer.units for layer in manifest.layers for _ in layer.states)
+        self.num_outputs = len(manifest.outputs)
+        self._manifest = manifest
+        self._max_rows = self._max_steps = 1
+        # Lanes run side by side: threads that split one small product mostly wait for each other.
+        _one_thread_a_lane()
+        try:
+            self._loaded = tf.saved_model.load(
+                str(folder),
+                options=tf.saved_model.LoadOptions(
+                    experimental_variable_policy="save_variable_devices"
+                ),
+            )
+            self._chunk = self._loaded.signatures["chunk"]
+            self._whole = self._loaded.signatures["serving_default"]
+        except Exception as error:
+            raise ModelRefused(
+                f"{folder}: TensorFlow cannot load it: {type(error).__name__}: {error}"
+            ) from error
+        self._check_signature(folder)
+
+    def warm_up(self, max_rows: int, max_steps: int) -> None:
+        """See `ModelRunner.warm_up`."""
+        started = time.monotonic()
+        self._max_rows, self._max_steps = _power_of_two(max_rows), max_steps
+        rows = [1 << i for i in range(self._max_rows.bit_length())]
+        # Compiling is mostly one thread's work and releases the GIL.
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(self._run_zeros, rows))
+        self._probe()
+        logger.info("compiled %d call shapes in %.1f s", len(rows), time.monotonic() - started)
+
+    def run(
+        self, inputs: np.ndarray, lengths: np.ndarray, state: State
+    ) -> tuple[np.ndarray, State]:
+        """See `ModelRunner.run`."""
+        rows, steps, features = inputs.shape
+        shape = (_power_of_two(rows), self._max_steps)
+        assert rows <= self._max_rows and steps <= shape[1], "this is a bug: not warmed up for it"
+        if (rows, steps) != shape:
+            padded = np.zeros((*shape, features), np.float32)
+            padded[:rows, :steps] = inputs
+            inputs, lengths = padded, _pad_rows(lengths, shape[0])
+            state = tuple(_pad_rows(part, shape[0]) for part in state)
+        named = self._chunk(
+            sequences=tf.constant(inputs),
+            lengths=tf.constant(lengths),
+            **{name: tf.constant(part) for name, part in zip(self._tensors, state, strict=True)},
+        )
+        return (
+            named["outputs"].numpy()[:rows, :steps],
+            tuple(named[name].numpy()[:rows] for name in self._tensors),
+        )
+
+    def _run_zeros(self, rows: int) -> None:
+        features = len(self._manifest.features)
+        self.run(
+            np.zeros((rows, self._max_steps, features), np.float32),
+            np.ones(rows, np.int32),
+            tuple(np.zeros((rows, size), np.float32) for size in self.state_sizes),
+        )
+
+    def _probe(self) -> None:
+        """The compiled form must agree with the plain one on the manifest's example."""
+        if not self._manifest.example:
+            return
+        example = np.array(self._manifest.example, np.float32)[np.newaxis, : self._max_steps]
+        lengths = np.full(1, example.shape[1], np.int32)
+        zeros = tuple(np.zeros((1, size), np.float32) for size in self.state_sizes)
+        outputs, state = self.run(example, lengths, zeros)
+        plain = self._whole(sequences=tf.constant(example), lengths=tf.constant(lengths))
+        expected = [plain["outputs"], *(plain[name] for name in self._tensors)]
+        for ours, theirs in zip([outputs, *state], expected, strict=True):
+            if not np.allclose(ours, theirs.numpy(), PROBE_TOLERANCE, PROBE_TOLERANCE):
+                raise ModelRefused("its two signatures disagree on the manifest's example")
+
+    def _check_signature(self, folder: Path) -> None:
+        features = len(self._manifest.features)
+        expected = {
+            "sequences": ((None, None, features), tf.float32),
+            "lengths": ((None,), tf.int32),
+        }
+        for name, size in zip(self._tensors, self.state_sizes, strict=True):
+            expected[name] = ((None, size), tf.float32)
+        _, taken = self._chunk.structured_input_signature
+        found = {name: (tuple(spec.shape), spec.dtype) for name, spec in taken.items()}
+        if found != expected:
+            raise ModelRefused(f"{folder}: signature 'chunk' takes {found}, not {expected}")
+        missing = {"outputs", *self._tensors} - set(self._chunk.structured_outputs)
+        if missing:
+            raise ModelRefused(f"{folder}: signature 'chunk' lacks {', '.join(sorted(missing))}")
+
+
+def _one_thread_a_lane() -> None:
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+    except RuntimeError:
+        # It can be set only before TensorFlow's first use; a second model finds it set already.
+        logger.debug("TensorFlow runs already, its threads stay as they are")
+
+
+def _power_of_two(rows: int) -> int:
+    return 1 << (rows - 1).bit_length()
+
+
+def _pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
+    padded = np.zeros((rows, *array.shape[1:]), array.dtype)
+    padded[: len(array)] = array
+    return padded

@@ -1,0 +1,62 @@
+"""The OpenAPI document: generated, then completed with what FastAPI cannot see.
+
+The body of a hot route is read and checked by the codec, not by FastAPI; its schema comes from the
+same pydantic models all the same. The example is the loaded model's own.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from app.problems import MEDIA_TYPE
+from app.registry import Registry
+from app.schemas import PredictRequest, Problem
+
+REFERENCE = "#/components/schemas/{model}"
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": text,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="Problem")}}},
+    }
+    for status, text in {
+        400: "The body is not JSON",
+        404: "There is no such model",
+        408: "The body did not arrive in time",
+        413: "The body is too large",
+        422: "The request is invalid; each mistake with a pointer to its place",
+        503: "Not ready, overloaded, or out of time; try again after `Retry-After`",
+    }.items()
+}
+
+
+def reads_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads its body itself."""
+    reference = {"$ref": REFERENCE.format(model=schema.__name__)}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
+    }
+
+
+def install(app: FastAPI, registry: Registry) -> None:
+    """Replaces the application's document by the completed one."""
+
+    def document() -> dict[str, Any]:
+        # Made anew for each reader: the example changes with the model that is loaded.
+        made = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        _, schemas = models_json_schema(
+            [(PredictRequest, "validation"), (Problem, "validation")], ref_template=REFERENCE
+        )
+        made.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
+        if registry.ready:
+            example = {"sequences": [registry.current().manifest.example]}
+            body = made["paths"]["/predict"]["post"]["requestBody"]
+            body["content"]["application/json"]["example"] = example
+        return made
+
+    app.openapi = document  # type: ignore[method-assign]  # as FastAPI's documentation has it

@@ -1,0 +1,107 @@
+"""Errors as answers: the one table from the error tree to status codes (RFC 9457 problems)."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from app import errors
+from app.codec import MAX_FAULTS, echo, print_json
+from app.errors import Fault, InvalidRequest, UnrollError
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+# The nearest ancestor in the table decides. 499 is what proxies call a caller who has gone: nobody
+# reads it, but the log and the metrics do.
+STATUSES: dict[type[UnrollError], tuple[int, str]] = {
+    errors.NotJSON: (400, "The body is not JSON"),
+    errors.BodyTooSlow: (408, "The body did not arrive in time"),
+    errors.BodyTooLarge: (413, "The body is too large"),
+    errors.UnknownModel: (404, "There is no such model"),
+    errors.NotFinite: (422, "The model overflows on this input"),
+    errors.InvalidRequest: (422, "The request is invalid"),
+    errors.NotReady: (503, "The service is not ready"),
+    errors.Overloaded: (503, "The service is overloaded"),
+    errors.Expired: (503, "The request took too long"),
+    errors.ShuttingDown: (503, "The service is stopping"),
+    errors.Cancelled: (499, "The caller has gone"),
+    errors.UnrollError: (500, "The service failed"),
+}
+
+
+def problem(
+    status: int,
+    title: str,
+    detail: str,
+    faults: Iterable[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An answer of media type `application/problem+json`."""
+    body: dict[str, Any] = {
+        "type": "about:blank" if title == HTTPStatus(status).phrase else _type_of(title),
+        "title": title,
+        "status": status,
+        "detail": detail,
+    }
+    if listed := [{"pointer": f.pointer, "message": f.message} for f in faults]:
+        body["errors"] = listed[:MAX_FAULTS]
+    return Response(print_json(body), status, headers, MEDIA_TYPE)
+
+
+def _type_of(title: str) -> str:
+    return "urn:unroll:problem:" + title.lower().replace(" ", "-")
+
+
+def problem_of(error: UnrollError) -> Response:
+    """The answer to an error of ours."""
+    status, title = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    faults = error.faults if isinstance(error, InvalidRequest) else ()
+    headers = {}
+    if isinstance(error, errors.Unavailable):
+        headers["Retry-After"] = "1"
+    if isinstance(error, errors.BodyTooLarge | errors.BodyTooSlow):
+        # The rest of the body is never read, so the connection cannot be used again.
+        headers["Connection"] = "close"
+    return problem(status, title, str(error), faults, headers)
+
+
+def faults_of(found: Iterable[Mapping[str, Any]]) -> list[Fault]:
+    """Pydantic's errors as faults, without the values that pydantic would repeat in full."""
+    faults = []
+    for item in found:
+        pointer = "".join(
+            f"/{str(part).replace('~', '~0').replace('/', '~1'):.{80}}" for part in item["loc"]
+        )
+        message = str(item["msg"])
+        if item["type"] not in ("missing", "extra_forbidden"):
+            message += f", got {echo(item['input'])}"
+        faults.append(Fault(pointer, message))
+    return faults[:MAX_FAULTS]
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the application a problem; no stack trace leaves the service."""
+
+    @app.exception_handler(UnrollError)
+    async def ours(_: Request, error: UnrollError) -> Response:
+        return problem_of(error)
+
+    @app.exception_handler(HTTPException)
+    async def of_http(_: Request, error: HTTPException) -> Response:
+        phrase = HTTPStatus(error.status_code).phrase
+        return problem(error.status_code, phrase, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_fastapi(_: Request, error: RequestValidationError) -> Response:
+        return problem_of(InvalidRequest(*faults_of(error.errors())))
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> Response:
+        # Starlette logs the trace when it raises the error again behind this answer.
+        return problem(500, "The service failed", type(error).__name__)

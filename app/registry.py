@@ -1,0 +1,159 @@
+"""`Registry`: finds the versions of the model, verifies, loads and warms the newest whole one.
+
+Loading runs in a thread of its own, so that the service answers `/healthz` from the start. A version
+that is not whole is refused with a reason that `/models` and `/readyz` tell; the next older one is
+tried instead.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from app.codec import Codec, LayerLayout, Limits
+from app.engine.engine import Engine
+from app.engine.runner import RunnerLoader
+from app.errors import Fault, ModelRefused, NotReady, UnknownModel
+from app.manifest import Manifest, verified_manifest
+from app.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ModelState = Literal["found", "loading", "ready", "refused"]
+
+
+@dataclass
+class Model:
+    """One version: where it is, what it is, and the engine that runs it once it is ready."""
+
+    name: str
+    version: int
+    folder: Path
+    state: ModelState = "found"
+    reason: str = ""
+    manifest: Manifest | None = None
+    engine: Engine | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model that answers."""
+
+    manifest: Manifest
+    codec: Codec
+    engine: Engine
+
+
+class Registry:
+    """The versions of the model that the settings name.
+
+    Args:
+        settings: folder, name, and the engine's sizes.
+        load_runner: makes the kernel.
+    """
+
+    def __init__(self, settings: Settings, load_runner: RunnerLoader) -> None:
+        self._settings = settings
+        self._load_runner = load_runner
+        self._current: Ready | None = None
+        self.models: list[Model] = []
+        self.status = "the model is being loaded"
+
+    async def load(self) -> None:
+        """Loads the newest version that is whole. Does not raise: `status` tells what went wrong."""
+        loop = asyncio.get_running_loop()
+        try:
+            await asyncio.to_thread(self._load_newest, loop)
+        except Exception as error:
+            self.status = f"loading failed: {type(error).__name__}"
+            logger.exception("loading failed")
+
+    def current(self, name: str | None = None, version: int | None = None) -> Ready:
+        """The ready model; a caller that names one gets that one or an error.
+
+        Raises:
+            UnknownModel: this service does not have that name or version.
+            NotReady: nothing is loaded yet.
+        """
+        if name is not None and name != self._settings.model:
+            raise UnknownModel(
+                Fault("/model", f"there is no model {name!r:.82}; this service has {self._settings.model!r}")
+            )
+        if self._current is None:
+            raise NotReady(self.status)
+        served = self._current.manifest.version
+        if version is not None and version != served:
+            raise UnknownModel(
+                Fault("/model/version", f"version {version} is not served; version {served} is")
+            )
+        return self._current
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine of the ready model."""
+        return self._current.engine if self._current else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model answers and its lanes are alive."""
+        return self._current is not None and self._current.engine.alive
+
+    def drain(self) -> None:
+        """Lets running requests finish and stops the lanes. Blocks."""
+        if self._current is not None:
+            self._current.engine.drain(self._settings.drain_timeout_s)
+
+    def _load_newest(self, loop: asyncio.AbstractEventLoop) -> None:
+        home = self._settings.models_dir / self._settings.model
+        self.models = find_models(home)
+        for model in self.models:
+            model.state = "loading"
+            try:
+                self._load_one(model, loop)
+            except ModelRefused as error:
+                model.state, model.reason = "refused", str(error)
+                logger.error("refused %s version %d: %s", model.name, model.version, error)
+            else:
+                logger.info("%s version %d is ready", model.name, model.version)
+                return
+        if self.models:
+            self.status = f"no version of {home} could be loaded: {self.models[0].reason}"
+        else:
+            self.status = f"there is no version in {home}; train one with python -m model.train"
+        logger.error(self.status)
+
+    def _load_one(self, model: Model, loop: asyncio.AbstractEventLoop) -> None:
+        settings = self._settings
+        model.manifest = verified_manifest(model.folder)
+        runner = self._load_runner(model.folder, model.manifest)
+        runner.warm_up(settings.slots_per_lane, settings.max_chunk_steps)
+        model.engine = Engine(
+            runner,
+            num_lanes=settings.num_lanes,
+            slots_per_lane=settings.slots_per_lane,
+            max_waiting=settings.max_waiting_sequences,
+            max_chunk_steps=settings.max_chunk_steps,
+        )
+        model.engine.start(loop)
+        model.state = "ready"
+        self._current = Ready(model.manifest, _codec(model.manifest, settings), model.engine)
+
+
+def _codec(manifest: Manifest, settings: Settings) -> Codec:
+    return Codec(
+        nullable=tuple(feature.missing for feature in manifest.features),
+        layers=tuple(
+            LayerLayout(layer.cell, layer.units, tuple(part.name for part in layer.states))
+            for layer in manifest.layers
+        ),
+        limits=Limits(settings.max_sequences, settings.max_sequence_steps),
+    )
+
+
+def find_models(home: Path) -> list[Model]:
+    """The versions in `models/<name>`, newest first. Hidden folders are exports under way."""
+    if not home.is_dir():
+        return []
+    numbers = [int(p.name) for p in home.iterdir() if p.name.isdecimal() and p.is_dir()]
+    return [Model(home.name, number, home / str(number)) for number in sorted(numbers, reverse=True)]

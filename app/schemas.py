@@ -1,0 +1,153 @@
+"""The native API as pydantic models: they check the envelope of requests and make the OpenAPI page.
+
+The numbers themselves are skipped here and checked by `codec.py`, all at once.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+
+from app.manifest import Feature, Manifest, Output
+
+
+class ModelRef(BaseModel):
+    """A model as answers name it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    version: int | None = None
+
+
+class LayerState(BaseModel):
+    """The state of one layer: `h`, and `c` of an LSTM."""
+
+    h: list[float]
+    c: list[float] | None = None
+
+
+class PredictRequest(BaseModel):
+    """Sequences of time steps; lengths may differ."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    sequences: Annotated[list[list[list[float | None]]], SkipValidation] = Field(
+        description="one entry a sequence, one row a time step, one number a feature in the model's "
+        "order; null where the feature may be missing"
+    )
+    initial_states: Annotated[list[list[LayerState] | list[float] | None] | None, SkipValidation] = (
+        Field(
+            None,
+            description="one entry a sequence, as an earlier answer returned it in either form; "
+            "null starts that sequence from zeros",
+        )
+    )
+    outputs: Literal["all", "last", "none"] = Field(
+        "all", description="outputs of every time step, of each sequence's last one, or none"
+    )
+    states: Literal["per_layer", "concatenated", "none"] = Field(
+        "per_layer",
+        description="final states layer by layer, as one row of all layers (h, then c) in order, "
+        "or none",
+    )
+    model: ModelRef | str | None = Field(
+        None, description="refuse to answer unless this model (and version) is the one served"
+    )
+
+
+class PredictResponse(BaseModel):
+    """Results in the order of the request's sequences."""
+
+    model: ModelRef
+    outputs: list[list[list[float]]] | list[list[float]] | None = Field(
+        None,
+        description='`[T][O]` for each sequence, `[O]` for "last"; absent for "none"',
+    )
+    states: list[list[LayerState]] | list[list[float]] | None = Field(
+        None, description='final state of each sequence; absent for "none"'
+    )
+
+
+class FeatureInfo(BaseModel):
+    """One input column."""
+
+    name: str
+    unit: str
+    description: str
+    missing: bool
+
+
+class OutputInfo(BaseModel):
+    """One output."""
+
+    name: str
+    unit: str
+    horizon: int
+
+
+class LayerInfo(BaseModel):
+    """One layer."""
+
+    cell: Literal["rnn", "lstm", "gru"]
+    units: int
+
+
+class ModelInfo(BaseModel):
+    """A version of a model and whether it answers."""
+
+    name: str
+    version: int
+    state: Literal["found", "loading", "ready", "refused"]
+    reason: str | None = Field(None, description="why it was refused")
+    description: str | None = None
+    features: list[FeatureInfo] = []
+    outputs: list[OutputInfo] = []
+    layers: list[LayerInfo] = []
+
+
+class ModelList(BaseModel):
+    """All versions, newest first."""
+
+    models: list[ModelInfo]
+
+
+class Status(BaseModel):
+    """A short word on how the service is."""
+
+    status: str
+
+
+class FaultInfo(BaseModel):
+    """One mistake of a request."""
+
+    pointer: str = Field(description="JSON pointer to the place")
+    message: str
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FaultInfo] | None = Field(None, description="bad input: each mistake, at most 10")
+
+
+def describe_columns(manifest: Manifest) -> dict[str, Any]:
+    """Features, outputs and layers of a model as `ModelInfo` tells them."""
+
+    def feature(item: Feature) -> FeatureInfo:
+        return FeatureInfo(
+            name=item.name, unit=item.unit, description=item.description, missing=item.missing
+        )
+
+    def output(item: Output) -> OutputInfo:
+        return OutputInfo(name=item.name, unit=item.unit, horizon=item.horizon)
+
+    return {
+        "description": manifest.description,
+        "features": [feature(item) for item in manifest.features],
+        "outputs": [output(item) for item in manifest.outputs],
+        "layers": [LayerInfo(cell=item.cell, units=item.units) for item in manifest.layers],
+    }
