@@ -1,7 +1,7 @@
 """JSON bytes <-> float32 arrays: the one place where numbers are parsed or printed.
 
-Checking is quick where all is well: types, widths and ranges of a whole sequence at once. Only where
-that finds something wrong is it gone through number by number, to say where.
+Checking is quick where all is well: types, widths and ranges of a whole sequence at once. Only
+where that finds something wrong is it gone through number by number, to say where.
 """
 
 import itertools
@@ -194,7 +194,9 @@ class Codec:
             if not isinstance(state, dict):
                 faults.add(place, f"must be an object with {parts}, got {echo(state)}")
             elif {name for name, part in state.items() if part is not None} != set(layer.parts):
-                faults.add(place, f"layer {index} is {layer.cell} and its state has exactly {parts}")
+                faults.add(
+                    place, f"layer {index} is {layer.cell} and its state has exactly {parts}"
+                )
             else:
                 arrays += [
                     _vector(state[name], layer.units, f"{place}/{name}", faults)

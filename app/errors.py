@@ -1,20 +1,20 @@
 """The errors of the service. They know no HTTP: `app/problems.py` maps them to answers.
 
-    UnrollError
-    +-- InvalidRequest          the caller's mistake, with the place of each
-    |   +-- NotJSON             the body is not JSON at all
-    |   +-- BodyTooLarge        more bytes than allowed
-    |   +-- BodyTooSlow         the body did not arrive in time
-    |   +-- UnknownModel        no such model or version
-    |   +-- NotFinite           the numbers are too large for the model to compute with
-    +-- Unavailable             try again later
-    |   +-- NotReady            no model is loaded yet
-    |   +-- Overloaded          the waiting line is full
-    |   +-- Expired             waited longer than allowed
-    |   +-- ShuttingDown        the service is stopping
-    +-- Cancelled               the caller has gone
-    +-- RunFailed               the kernel failed on this sequence: our fault
-    +-- ModelRefused            a model folder is not whole, or not what its manifest says
+UnrollError
++-- InvalidRequest          the caller's mistake, with the place of each
+|   +-- NotJSON             the body is not JSON at all
+|   +-- BodyTooLarge        more bytes than allowed
+|   +-- BodyTooSlow         the body did not arrive in time
+|   +-- UnknownModel        no such model or version
+|   +-- NotFinite           the numbers are too large for the model to compute with
++-- Unavailable             try again later
+|   +-- NotReady            no model is loaded yet
+|   +-- Overloaded          the waiting line is full
+|   +-- Expired             waited longer than allowed
+|   +-- ShuttingDown        the service is stopping
++-- Cancelled               the caller has gone
++-- RunFailed               the kernel failed on this sequence: our fault
++-- ModelRefused            a model folder is not whole, or not what its manifest says
 """
 
 from dataclasses import dataclass

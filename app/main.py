@@ -14,8 +14,8 @@ from app.registry import Registry
 from app.routes import docs, health, predict
 from app.settings import Settings
 
-DESCRIPTION = """Send sequences of any lengths; get the outputs of every time step and the final state of
-every layer. Send those states back to continue where a sequence ended."""
+DESCRIPTION = """Send sequences of any lengths; get the outputs of every time step and the final
+state of every layer. Send those states back to continue where a sequence ended."""
 
 
 def load_tensorflow(folder: Path, manifest: Manifest) -> ModelRunner:

@@ -1,8 +1,8 @@
 """`Registry`: finds the versions of the model, verifies, loads and warms the newest whole one.
 
-Loading runs in a thread of its own, so that the service answers `/healthz` from the start. A version
-that is not whole is refused with a reason that `/models` and `/readyz` tell; the next older one is
-tried instead.
+Loading runs in a thread of its own, so that the service answers `/healthz` from the start. A
+version that is not whole is refused with a reason that `/models` and `/readyz` tell; the next older
+one is tried instead.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Registry:
         self.status = "the model is being loaded"
 
     async def load(self) -> None:
-        """Loads the newest version that is whole. Does not raise: `status` tells what went wrong."""
+        """Loads the newest version that is whole; what goes wrong stands in `status`."""
         loop = asyncio.get_running_loop()
         try:
             await asyncio.to_thread(self._load_newest, loop)
@@ -78,7 +78,10 @@ class Registry:
         """
         if name is not None and name != self._settings.model:
             raise UnknownModel(
-                Fault("/model", f"there is no model {name!r:.82}; this service has {self._settings.model!r}")
+                Fault(
+                    "/model",
+                    f"there is no model {name!r:.82}; this service has {self._settings.model!r}",
+                )
             )
         if self._current is None:
             raise NotReady(self.status)
@@ -156,4 +159,6 @@ def find_models(home: Path) -> list[Model]:
     if not home.is_dir():
         return []
     numbers = [int(p.name) for p in home.iterdir() if p.name.isdecimal() and p.is_dir()]
-    return [Model(home.name, number, home / str(number)) for number in sorted(numbers, reverse=True)]
+    return [
+        Model(home.name, number, home / str(number)) for number in sorted(numbers, reverse=True)
+    ]

@@ -32,15 +32,15 @@ class PredictRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     sequences: Annotated[list[list[list[float | None]]], SkipValidation] = Field(
-        description="one entry a sequence, one row a time step, one number a feature in the model's "
-        "order; null where the feature may be missing"
+        description="one entry a sequence, one row a time step, one number a feature in the "
+        "model's order; null where the feature may be missing"
     )
-    initial_states: Annotated[list[list[LayerState] | list[float] | None] | None, SkipValidation] = (
-        Field(
-            None,
-            description="one entry a sequence, as an earlier answer returned it in either form; "
-            "null starts that sequence from zeros",
-        )
+    initial_states: Annotated[
+        list[list[LayerState] | list[float] | None] | None, SkipValidation
+    ] = Field(
+        None,
+        description="one entry a sequence, as an earlier answer returned it in either form; "
+        "null starts that sequence from zeros",
     )
     outputs: Literal["all", "last", "none"] = Field(
         "all", description="outputs of every time step, of each sequence's last one, or none"

@@ -19,7 +19,9 @@ class Settings(BaseSettings):
     models_dir: Path = Field(Path("models"), description="folder of all models")
     model: str = Field("weather", description="name of the model to serve, its newest version")
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="port; 0 for any free one")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8000, description="port; 0 for any free one"
+    )
 
     max_body_bytes: Count = Field(
         8 << 20, description="bytes of a request body; holds 64 sequences of 1,000 time steps"

@@ -71,7 +71,7 @@ class RNNConfig(Frozen):
 
 
 class TrainConfig(Frozen):
-    """How to train: each field is an option of `python -m model.train`, its description the help."""
+    """How to train. Each field is an option of `python -m model.train`."""
 
     task: Path = Field(
         Path("model/tasks/weather.toml"),
@@ -85,7 +85,8 @@ class TrainConfig(Frozen):
     )
     layers: tuple[str, ...] = Field(
         ("lstm:100", "lstm:100", "lstm:100"),
-        description="the stack, first layer first: rnn:UNITS, rnn:UNITS:relu, lstm:UNITS, gru:UNITS",
+        description="the stack, first layer first, each of rnn:UNITS, rnn:UNITS:relu, lstm:UNITS, "
+        "gru:UNITS",
         min_length=1,
     )
     input_keep_prob: tuple[KeepProb, ...] = Field(
@@ -134,5 +135,7 @@ def _per_layer(name: str, values: tuple[float, ...], count: int) -> tuple[float,
     if len(values) == 1:
         return values * count
     if len(values) != count:
-        raise ValueError(f"{name} has {len(values)} values; give one, or one for each of {count} layers")
+        raise ValueError(
+            f"{name} has {len(values)} values; give one, or one for each of {count} layers"
+        )
     return values

@@ -4,8 +4,9 @@
                    -> `windows` -> `batches` (tf.data) of raw `[B, T, F]`, lengths and targets
 
 The splits are cut by time, at the same moment for every series, with a gap of the longest horizon
-between them. A run is a stretch of a split without a gap in time; no window crosses from one run to
-the next. Numbers stay raw: the transforms that `fit_features` and `fit_outputs` find are applied inside the graph.
+between them. A run is a stretch of a split without a gap in time; no window crosses from one run
+to the next. Numbers stay raw: the transforms that `fit_features` and `fit_outputs` find are applied
+inside the graph.
 """
 
 from dataclasses import dataclass
@@ -123,9 +124,7 @@ def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta)
     if table.empty:
         raise DataError(f"the {name} split is empty: the table is too short")
     times = table[task.time].to_numpy()
-    series = (
-        table[task.series].astype(str).to_numpy() if task.series else np.full(len(table), "")
-    )
+    series = table[task.series].astype(str).to_numpy() if task.series else np.full(len(table), "")
     new_run = np.ones(len(table), dtype=bool)
     new_run[1:] = (np.diff(times) != step.to_timedelta64()) | (series[1:] != series[:-1])
     index = pd.MultiIndex.from_arrays([series, table[task.time]])
@@ -134,7 +133,7 @@ def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta)
         """The column so many time steps later, found by time: a gap between does no harm."""
         values = pd.Series(table[column].to_numpy(np.float32), index=index)
         wanted = pd.MultiIndex.from_arrays([series, table[task.time] + steps * step])
-        return values.reindex(wanted).to_numpy(np.float32)
+        return np.asarray(values.reindex(wanted), np.float32)
 
     return Split(
         name=name,

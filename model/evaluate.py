@@ -77,7 +77,10 @@ class LinearAutoregression:
         y = (train.targets - train.present)[rows]
         gram, moment = x.T @ x, x.T @ y
         held = forecast_rows(validation, self.steps)
-        held_x, held_y = self._design(validation, held), (validation.targets - validation.present)[held]
+        held_x, held_y = (
+            self._design(validation, held),
+            (validation.targets - validation.present)[held],
+        )
         best = np.inf
         for penalty in PENALTIES:
             ridge = penalty * len(rows) * np.eye(len(gram))
@@ -89,7 +92,7 @@ class LinearAutoregression:
 
     def predict(self, split: Split, rows: np.ndarray) -> np.ndarray:
         """Forecasts at `rows`, `[K, O]`."""
-        return self._design(split, rows) @ self.weights + split.present[rows]
+        return np.asarray(self._design(split, rows) @ self.weights + split.present[rows])
 
     def _design(self, split: Split, rows: np.ndarray) -> np.ndarray:
         encoded = encode_features(tf.constant(split.features), self.features).numpy()

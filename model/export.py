@@ -20,6 +20,7 @@ from model.network import SequenceModel
 from model.rnn import StackState
 
 HIDDEN = ".export-"
+CELL_WEIGHTS = ("kernel", "recurrent_kernel", "bias")
 
 
 class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type information
@@ -27,11 +28,19 @@ class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type 
 
     `serving_default`: `sequences [B,T,F]`, `lengths [B]` -> `outputs [B,T,O]` and each state.
     `chunk`: the same plus each layer's initial state, compiled with XLA.
+
+    `weights` names the variables for whoever builds another kernel from the checkpoint:
+    `layer_0/kernel`, `layer_0/recurrent_kernel`, `layer_0/bias`, ..., `head/kernel`, `head/bias`.
     """
 
     def __init__(self, model: SequenceModel) -> None:
         super().__init__()
-        self.model_variables = model.weights
+        self.weights = {
+            f"layer_{index}": {name: getattr(cell, name).value for name in CELL_WEIGHTS}
+            for index, cell in enumerate(model.rnn.cells)
+        }
+        head = model.rnn.head
+        self.weights["head"] = {"kernel": head.kernel.value, "bias": head.bias.value}
         self._model = model
         features = len(model.features)
         sequences = tf.TensorSpec([None, None, features], tf.float32, "sequences")

@@ -1,4 +1,4 @@
-"""The model card and its pictures: learning curve, a forecast against the truth, the skill table."""
+"""The model card and its pictures: learning curve, forecasts against the truth, skill table."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from model.task import TaskConfig
 
 matplotlib.use("Agg")
 
-from matplotlib import pyplot as plt  # noqa: E402  # the backend is chosen first
+from matplotlib import pyplot as plt  # the backend is chosen first
 
 # Ten days of hourly forecasts fit a picture.
 SHOWN_STEPS = 240
@@ -32,14 +32,21 @@ def learning_curve(path: Path, history: dict[str, list[float]]) -> None:
     plt.close(figure)
 
 
-def forecast_plot(path: Path, model: SequenceModel, split: Split, task: TaskConfig, steps: int) -> None:
+def forecast_plot(
+    path: Path, model: SequenceModel, split: Split, task: TaskConfig, steps: int
+) -> None:
     """Forecasts of the shortest, a middle and the longest horizon against what came."""
     rows = forecast_rows(split, steps)
     rows = rows[split.series[rows] == split.series[rows[0]]][:SHOWN_STEPS]
     made = model_forecasts(model, split, rows, steps)
     shown = sorted({0, len(task.outputs) // 2, len(task.outputs) - 1})
     figure, panels = plt.subplots(
-        len(shown), 1, figsize=(9, 2.4 * len(shown)), sharex=True, layout="constrained", squeeze=False
+        len(shown),
+        1,
+        figsize=(9, 2.4 * len(shown)),
+        sharex=True,
+        layout="constrained",
+        squeeze=False,
     )
     for axes, index in zip(panels[:, 0], shown, strict=True):
         output = task.outputs[index]
@@ -63,7 +70,9 @@ def forecast_plot(path: Path, model: SequenceModel, split: Split, task: TaskConf
 
 def _spans(splits: dict[str, Split]) -> str:
     return "\n".join(
-        f"- {name}: {split.times.min()} to {split.times.max()} ({len(split):,} rows)".replace("T", " ")
+        f"- {name}: {split.times.min()} to {split.times.max()} ({len(split):,} rows)".replace(
+            "T", " "
+        )
         for name, split in splits.items()
     )
 
@@ -98,7 +107,8 @@ Network: {layers}, dense head of {len(names)} outputs; trained {manifest["create
 Libraries: {", ".join(f"{k} {v}" for k, v in manifest["libraries"].items())}.
 
 ## Skill
-On the test split, {skill.num_forecasts:,} forecasts, each method from the same {steps} past time steps:
+On the test split, {skill.num_forecasts:,} forecasts, each method from the same {steps} past
+time steps:
 
 {skill_table(skill, names, units)}
 
@@ -122,7 +132,7 @@ The linear autoregression is a ridge regression on every feature of the past win
 {outputs}
 
 ## Limits
-It knows only the time and places it was trained on ({task.source}); errors grow with the horizon as the table shows.
+It knows only the time and places it was trained on. Errors grow with the horizon as the table shows.
 """,
         encoding="utf-8",
     )

@@ -31,8 +31,8 @@ from model.task import TaskConfig, load_task
 def masked_error(scale: np.ndarray) -> Any:
     """Mean absolute error over known targets, each output in units of its own spread.
 
-    The absolute error is what the skill table reports, and a storm's large error does not outweigh a
-    week of small ones.
+    The absolute error is what the skill table reports, and a storm's large error does not outweigh
+    a week of small ones.
 
     Args:
         scale: float32 `[O]`, the spread of each output.
@@ -187,7 +187,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[TrainConfig
         else:
             parser.add_argument(flag, metavar=name.upper(), help=help_text)
     parser.add_argument(
-        "--only-if-missing", action="store_true", help="do nothing where a version is exported already"
+        "--only-if-missing",
+        action="store_true",
+        help="do nothing where a version is exported already",
     )
     given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
     only_if_missing = given.pop("only_if_missing")

@@ -1,7 +1,7 @@
 """Raw columns to network inputs, network outputs to real units: a small fixed vocabulary.
 
-`data.py` fits the numbers, `network.py` puts them into the graph, the manifest repeats them, so that
-another kernel can do the same:
+`data.py` fits the numbers, `network.py` puts them into the graph, the manifest repeats them, so
+that another kernel can do the same:
 
     standardize  x -> (x - mean) / std
     cyclic       x -> sin(2 pi x / period), cos(2 pi x / period)
@@ -95,7 +95,10 @@ def encode_features(raw: tf.Tensor, features: tuple[Feature, ...]) -> tf.Tensor:
 
 
 def decode_outputs(
-    standardized: tf.Tensor, raw: tf.Tensor, outputs: tuple[Output, ...], features: tuple[Feature, ...]
+    standardized: tf.Tensor,
+    raw: tf.Tensor,
+    outputs: tuple[Output, ...],
+    features: tuple[Feature, ...],
 ) -> tf.Tensor:
     """Network outputs to real units.
 

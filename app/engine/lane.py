@@ -26,7 +26,7 @@ class Lane:
         self._states = tuple(np.zeros((num_slots, size), np.float32) for size in runner.state_sizes)
 
     def compute(self, chunk: Chunk) -> None:
-        """Computes a chunk into its sequences. Does not raise: a failure is its sequence's error."""
+        """Computes a chunk into its sequences; a failure is its sequence's error, never raised."""
         for sequence in chunk.sequences:
             if sequence.cursor == 0:
                 self._start(sequence)
@@ -37,7 +37,7 @@ class Lane:
         sequence.outputs = np.empty((len(sequence.inputs), self._runner.num_outputs), np.float32)
         for index, rows in enumerate(self._states):
             initial = sequence.initial_state
-            rows[sequence.slot] = 0.0 if initial is None else initial[index]
+            rows[_slot(sequence)] = 0.0 if initial is None else initial[index]
 
     def _compute_rows(self, sequences: Rows[Sequence], steps: Rows[int]) -> None:
         """Computes rows together; where that fails, halves them until only the cause fails."""
@@ -53,7 +53,7 @@ class Lane:
             self._compute_rows(sequences[half:], steps[half:])
 
     def _run(self, sequences: Rows[Sequence], steps: Rows[int]) -> None:
-        slots = [sequence.slot for sequence in sequences]
+        slots = [_slot(sequence) for sequence in sequences]
         inputs = np.zeros(
             (len(sequences), max(steps), sequences[0].inputs.shape[1]), dtype=np.float32
         )
@@ -82,4 +82,9 @@ class Lane:
             return
         sequence.outputs[start:end] = outputs[:length]
         if end == len(sequence.inputs):
-            sequence.final_state = tuple(rows[sequence.slot].copy() for rows in self._states)
+            sequence.final_state = tuple(rows[_slot(sequence)].copy() for rows in self._states)
+
+
+def _slot(sequence: Sequence) -> int:
+    assert sequence.slot is not None, "this is a bug: a sequence in a chunk holds no slot"
+    return sequence.slot

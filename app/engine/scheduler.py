@@ -1,8 +1,8 @@
 """`Scheduler`: which sequences run in the next chunk. No TensorFlow, no asyncio, no threads.
 
-A sequence's way: waiting -> running in a slot of one lane -> ended. It stays in its lane and slot to
-the end, so that its state stays where it is and the same request alone is always cut the same way.
-The engine calls all methods under its lock and collects the ended with `take_ended`.
+A sequence's way: waiting -> running in a slot of one lane -> ended. It stays in its lane and slot
+to the end, so that its state stays where it is and the same request alone is always cut the same
+way. The engine calls all methods under its lock and collects the ended with `take_ended`.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""`Sequence`: one row of a request inside the engine. Made by the routes, moved by the scheduler."""
+"""`Sequence`: one row of a request inside the engine. Routes make it, the scheduler moves it."""
 
 from dataclasses import dataclass, field
 

@@ -17,6 +17,7 @@ from app.registry import Ready, Registry
 from app.schemas import ModelRef, PredictRequest, PredictResponse
 from app.settings import Settings
 
+
 def make_router(settings: Settings, registry: Registry) -> APIRouter:
     """The route, bound to a registry."""
     router = APIRouter()
@@ -37,9 +38,7 @@ def make_router(settings: Settings, registry: Registry) -> APIRouter:
         deadline = ready.engine.clock() + settings.request_timeout_s
         sequences = _sequences(asked, ready.codec, deadline)
         await _submit(request, ready.engine, sequences)
-        return Response(
-            print_json(_answer(asked, ready, sequences)), media_type="application/json"
-        )
+        return Response(print_json(_answer(asked, ready, sequences)), media_type="application/json")
 
     return router
 

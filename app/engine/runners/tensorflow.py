@@ -8,7 +8,6 @@ compiled once, at warm-up.
 import logging
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # TensorFlow reads it when it is imported: its C++ notes are of no use in a service's log.
@@ -66,9 +65,8 @@ class TensorFlowRunner:
         started = time.monotonic()
         self._max_rows, self._max_steps = _power_of_two(max_rows), max_steps
         rows = [1 << i for i in range(self._max_rows.bit_length())]
-        # Compiling is mostly one thread's work and releases the GIL.
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            list(pool.map(self._run_zeros, rows))
+        for count in rows:
+            self._run_zeros(count)
         self._probe()
         logger.info("compiled %d call shapes in %.1f s", len(rows), time.monotonic() - started)
 
@@ -78,7 +76,8 @@ class TensorFlowRunner:
         """See `ModelRunner.run`."""
         rows, steps, features = inputs.shape
         shape = (_power_of_two(rows), self._max_steps)
-        assert rows <= self._max_rows and steps <= shape[1], "this is a bug: not warmed up for it"
+        assert rows <= self._max_rows, "this is a bug: more rows than warmed up for"
+        assert steps <= self._max_steps, "this is a bug: more time steps than warmed up for"
         if (rows, steps) != shape:
             padded = np.zeros((*shape, features), np.float32)
             padded[:rows, :steps] = inputs
