@@ -132,7 +132,8 @@ The linear autoregression is a ridge regression on every feature of the past win
 {outputs}
 
 ## Limits
-It knows only the time and places it was trained on. Errors grow with the horizon as the table shows.
+It knows only the time and places it was trained on. Errors grow with the horizon, as the table
+shows.
 """,
         encoding="utf-8",
     )

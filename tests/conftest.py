@@ -1,0 +1,30 @@
+"""Fixtures that many tests share: exported models, made once a run."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.exports import MIXED, export
+
+# A shared machine pauses at will: how long an example takes says nothing.
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models' folder with one small exported model of each kind: rnn, lstm, gru, mixed."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, layers in {
+        "rnn": ("rnn:16", "rnn:8:relu"),
+        "lstm": ("lstm:16", "lstm:8"),
+        "gru": ("gru:16", "gru:8"),
+        "mixed": MIXED,
+    }.items():
+        export(folder, layers, name)
+    return folder

@@ -1,0 +1,73 @@
+"""Small exported models with random weights, and raw sequences for them."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from model.config import LayerConfig, RNNConfig
+from model.export import export_model
+from model.network import SequenceModel
+from model.transforms import Change, Cyclic, Feature, Output, Standardize
+
+# One of each transform: plain, with a flag, an angle with a flag, an hour of day.
+FEATURES = (
+    Feature(name="temp", unit="degF", transform=Standardize(mean=55.0, std=18.0)),
+    Feature(name="pressure", unit="mb", missing=True, transform=Standardize(mean=1018.0, std=7.4)),
+    Feature(name="wind_dir", unit="deg", missing=True, transform=Cyclic(period=360.0)),
+    Feature(name="hour", unit="h", transform=Cyclic(period=24.0)),
+)
+OUTPUTS = (
+    Output(
+        name="temp_1h", unit="degF", horizon=1, transform=Change(feature="temp", mean=0.1, std=2.0)
+    ),
+    Output(name="humid", unit="%", transform=Standardize(mean=60.0, std=19.0)),
+)
+MIXED = ("lstm:17", "gru:12", "rnn:9:relu", "lstm:5")
+
+
+def make_model(layers: tuple[str, ...], seed: int = 0, **dropout: float) -> SequenceModel:
+    """A model whose every weight is random: biases too, so that a forgotten one shows."""
+    keras.utils.set_random_seed(seed)
+    config = RNNConfig(
+        layers=tuple(LayerConfig.parse(text).model_copy(update=dropout) for text in layers),
+        num_inputs=sum(feature.num_inputs for feature in FEATURES),
+        num_outputs=len(OUTPUTS),
+    )
+    model = SequenceModel(config, FEATURES, OUTPUTS, seed=seed)
+    random = np.random.default_rng(seed)
+    for weight in model.trainable_weights:
+        if "bias" in weight.path:
+            weight.assign(weight.numpy() + random.normal(size=weight.shape, scale=0.3))
+    return model
+
+
+def no_card(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes nothing beside the SavedModel but a line."""
+    (folder / "README.md").write_text(f"# {manifest['name']}\n")
+
+
+def export(
+    models_dir: Path, layers: tuple[str, ...], name: str = "tiny", seed: int = 0, **dropout: float
+) -> Path:
+    """Exports `make_model` and returns its folder."""
+    details = {"example": to_json(raw_sequence(np.random.default_rng(9), 4))}
+    model = make_model(layers, seed, **dropout)
+    return export_model(model, models_dir, name, details, no_card)
+
+
+def raw_sequence(random: np.random.Generator, steps: int) -> np.ndarray:
+    """float32 `[steps, 4]` of plausible numbers, NaN where a feature that may be missing is."""
+    columns = [
+        random.normal(55.0, 18.0, steps),
+        np.where(random.random(steps) < 0.2, np.nan, random.normal(1018.0, 7.0, steps)),
+        np.where(random.random(steps) < 0.2, np.nan, random.uniform(0.0, 360.0, steps)),
+        random.integers(0, 24, steps).astype(np.float64),
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def to_json(sequence: np.ndarray) -> list[list[float | None]]:
+    """A raw sequence as a caller sends it: null for NaN."""
+    return [[None if np.isnan(x) else float(x) for x in row] for row in sequence]

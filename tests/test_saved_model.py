@@ -1,0 +1,95 @@
+"""Law: the restored SavedModel = a float64 NumPy reference. And what its graph must not hold."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from tests.exports import export, raw_sequence
+from tests.reference import Reference, State, assert_close
+
+LENGTHS = (1, 7, 200)
+
+
+def call(folder: Path, signature: str, sequences: list[np.ndarray], state: State | None = None):
+    """Runs a restored signature on padded sequences; the padding is meant to hurt."""
+    loaded = tf.saved_model.load(str(folder))
+    steps = max(map(len, sequences))
+    padded = np.full((len(sequences), steps, sequences[0].shape[1]), 1e30, np.float32)
+    for row, sequence in enumerate(sequences):
+        padded[row, : len(sequence)] = sequence
+    states = {} if state is None else {k: tf.constant(v, tf.float32) for k, v in state.items()}
+    return loaded.signatures[signature](
+        sequences=tf.constant(padded),
+        lengths=tf.constant([len(s) for s in sequences], tf.int32),
+        **states,
+    )
+
+
+def check(reference: Reference, sequences: list[np.ndarray], initial: list[State], named) -> None:
+    for row, sequence in enumerate(sequences):
+        outputs, final = reference(sequence, initial[row])
+        length = len(sequence)
+        assert_close(named["outputs"][row, :length], outputs, f"outputs of length {length}")
+        assert not np.any(named["outputs"][row, length:]), "outputs beyond the length are zero"
+        for layer, entry in zip(reference.manifest["layers"], final, strict=True):
+            for part in layer["states"]:
+                assert_close(named[part["tensor"]][row], entry[part["name"]], part["tensor"])
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "mixed"])
+def test_restored_saved_model_equals_numpy_reference(models_dir: Path, name: str) -> None:
+    folder = models_dir / name / "1"
+    reference = Reference(folder)
+    random = np.random.default_rng(1)
+    sequences = [raw_sequence(random, length) for length in LENGTHS]
+    zeros = [reference.zero_state() for _ in sequences]
+    check(reference, sequences, zeros, call(folder, "serving_default", sequences))
+
+    initial = [
+        [{part: random.normal(size=h.shape).astype(np.float32) for part, h in entry.items()}
+         for entry in reference.zero_state()]
+        for _ in sequences
+    ]  # fmt: skip
+    stacked = {
+        part["tensor"]: np.stack([state[index][part["name"]] for state in initial])
+        for index, layer in enumerate(reference.manifest["layers"])
+        for part in layer["states"]
+    }
+    check(reference, sequences, initial, call(folder, "chunk", sequences, stacked))
+
+
+def test_exported_graph_has_no_random_op(tmp_path: Path) -> None:
+    """Even of a model that has dropout everywhere."""
+    keep = {"input_keep_prob": 0.5, "output_keep_prob": 0.5, "state_keep_prob": 0.5}
+    folder = export(tmp_path, ("lstm:4", "gru:3"), **keep)
+    saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [
+        *graph.node,
+        *(node for function in graph.library.function for node in function.node_def),
+    ]
+    operations = {node.op for node in nodes}
+    assert {"MatMul", "Tanh"} <= operations, "the search looked at the wrong place"
+    assert not {op for op in operations if "random" in op.lower() or "dropout" in op.lower()}
+
+
+def test_signatures_are_those_of_the_contract(models_dir: Path) -> None:
+    loaded = tf.saved_model.load(str(models_dir / "mixed" / "1"))
+    states = {
+        "state_0_h": 17, "state_0_c": 17, "state_1_h": 12, "state_2_h": 9, "state_3_h": 5, "state_3_c": 5,
+    }  # fmt: skip
+    _, whole = loaded.signatures["serving_default"].structured_input_signature
+    assert {k: tuple(v.shape) for k, v in whole.items()} == {
+        "sequences": (None, None, 4),
+        "lengths": (None,),
+    }
+    _, chunk = loaded.signatures["chunk"].structured_input_signature
+    assert {k: tuple(v.shape) for k, v in chunk.items() if k in states} == {
+        name: (None, size) for name, size in states.items()
+    }
+    for signature in loaded.signatures.values():
+        found = {k: tuple(v.shape) for k, v in signature.structured_outputs.items()}
+        assert found == {"outputs": (None, None, 2)} | {n: (None, s) for n, s in states.items()}
