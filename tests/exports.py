@@ -27,8 +27,13 @@ OUTPUTS = (
 MIXED = ("lstm:17", "gru:12", "rnn:9:relu", "lstm:5")
 
 
-def make_model(layers: tuple[str, ...], seed: int = 0, **dropout: float) -> SequenceModel:
-    """A model whose every weight is random: biases too, so that a forgotten one shows."""
+def make_model(
+    layers: tuple[str, ...], seed: int = 0, gain: float = 1.0, **dropout: float
+) -> SequenceModel:
+    """A model whose every weight is random: biases too, so that a forgotten one shows.
+
+    `gain` multiplies the kernels of the layers' inputs: with relu, much of it overflows.
+    """
     keras.utils.set_random_seed(seed)
     config = RNNConfig(
         layers=tuple(LayerConfig.parse(text).model_copy(update=dropout) for text in layers),
@@ -40,6 +45,8 @@ def make_model(layers: tuple[str, ...], seed: int = 0, **dropout: float) -> Sequ
     for weight in model.trainable_weights:
         if "bias" in weight.path:
             weight.assign(weight.numpy() + random.normal(size=weight.shape, scale=0.3))
+        elif "/layer_" in weight.path and weight.path.endswith("/kernel"):
+            weight.assign(weight.numpy() * gain)
     return model
 
 
@@ -49,11 +56,11 @@ def no_card(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def export(
-    models_dir: Path, layers: tuple[str, ...], name: str = "tiny", seed: int = 0, **dropout: float
+    models_dir: Path, layers: tuple[str, ...], name: str = "tiny", seed: int = 0, **options: float
 ) -> Path:
     """Exports `make_model` and returns its folder."""
     details = {"example": to_json(raw_sequence(np.random.default_rng(9), 4))}
-    model = make_model(layers, seed, **dropout)
+    model = make_model(layers, seed, **options)
     return export_model(model, models_dir, name, details, no_card)
 
 

@@ -78,9 +78,8 @@ def test_exported_graph_has_no_random_op(tmp_path: Path) -> None:
 
 def test_signatures_are_those_of_the_contract(models_dir: Path) -> None:
     loaded = tf.saved_model.load(str(models_dir / "mixed" / "1"))
-    states = {
-        "state_0_h": 17, "state_0_c": 17, "state_1_h": 12, "state_2_h": 9, "state_3_h": 5, "state_3_c": 5,
-    }  # fmt: skip
+    sizes = {"0_h": 17, "0_c": 17, "1_h": 12, "2_h": 9, "3_h": 5, "3_c": 5}
+    states = {f"state_{name}": size for name, size in sizes.items()}
     _, whole = loaded.signatures["serving_default"].structured_input_signature
     assert {k: tuple(v.shape) for k, v in whole.items()} == {
         "sequences": (None, None, 4),

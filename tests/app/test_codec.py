@@ -1,0 +1,213 @@
+"""Sequences and bodies: what is read back exactly, what is refused, and how that is told."""
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+
+from app.codec import MAX_ECHO, MAX_FAULTS, Codec, LayerLayout, Limits, echo, parse_json, print_json
+from app.errors import InvalidRequest, NotJSON
+
+LIMITS = Limits(max_sequences=3, max_sequence_steps=5)
+LAYERS = (LayerLayout("gru", 2, ("h",)),)
+# The second of two features may be null.
+CODEC = Codec((False, True), LAYERS, LIMITS)
+STRICT = Codec((False, False), LAYERS, LIMITS)
+
+finite32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([1e39, -1e39, 3.4028235677973366e38, 1e-46, -0.0])
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=20,
+)
+
+
+def refused(value: Any, codec: Codec = CODEC) -> list[tuple[str, str]]:
+    """Pointer and message of each fault, after a look at what holds for all."""
+    with pytest.raises(InvalidRequest) as caught:
+        codec.parse_sequences(value)
+    faults = [(fault.pointer, fault.message) for fault in caught.value.faults]
+    assert 1 <= len(faults) <= MAX_FAULTS
+    return faults
+
+
+@given(
+    st.lists(
+        arrays_of.arrays(np.float32, st.tuples(st.integers(1, 5), st.just(2)), elements=finite32),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_float32_survives_printing_and_parsing_bit_for_bit(sequences: list[np.ndarray]) -> None:
+    body = print_json({"sequences": sequences})
+    again = CODEC.parse_sequences(parse_json(body)["sequences"])
+    assert len(again) == len(sequences)
+    for before, after in zip(sequences, again, strict=True):
+        assert after.dtype == np.float32
+        # As bytes: -0.0 equals 0.0 as a number.
+        np.testing.assert_array_equal(after.view(np.uint32), before.view(np.uint32))
+
+
+@given(st.lists(st.tuples(finite32, finite32 | st.none()), min_size=1, max_size=5))
+def test_null_is_nan_in_its_own_place_only(rows: list[tuple[float, float | None]]) -> None:
+    (array,) = CODEC.parse_sequences(parse_json(orjson.dumps([rows])))
+    expected = [[a, np.nan if b is None else b] for a, b in rows]
+    np.testing.assert_array_equal(array, np.array(expected, np.float32))
+
+
+@pytest.mark.parametrize(
+    "number",
+    [1e-45, -1e-45, 1.1754942e-38, -0.0, 3.4028234663852886e38, 3.4028235e38, 1, -(2**63)],
+)
+def test_numbers_at_the_edges_of_float32_survive(number: float) -> None:
+    (array,) = CODEC.parse_sequences(parse_json(orjson.dumps([[[number, 0]]])))
+    expected = np.array([[number, 0]], np.float32)
+    assert array.tobytes() == expected.tobytes()
+    assert parse_json(print_json(array)) == expected.astype(np.float64).tolist() or np.allclose(
+        np.array(parse_json(print_json(array)), np.float32), expected, rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer", "message"),
+    [
+        (None, "/sequences", "must be an array of sequences, got null"),
+        ("ab", "/sequences", 'must be an array of sequences, got "ab"'),
+        ({"a": 1}, "/sequences", "must be an array of sequences, got an object"),
+        ([], "/sequences", "must hold at least one sequence"),
+        ([[[1, 2]]] * 4, "/sequences", "holds 4 sequences, the limit is 3"),
+        ([7], "/sequences/0", "must be an array of time steps, got 7"),
+        ([[[1, 2]], []], "/sequences/1", "must hold at least one time step"),
+        ([[[1, 2]] * 6], "/sequences/0", "holds 6 time steps, the limit is 5; send it in pieces"),
+        ([[[1, 2], 3]], "/sequences/0/1", "must be an array of 2 numbers, got 3"),
+        ([[[1, 2], {"x": 1}]], "/sequences/0/1", "must be an array of 2 numbers, got an object"),
+        ([[[1, 2], [1]]], "/sequences/0/1", "must hold 2 features, got 1"),
+        ([[[1, 2, 3]]], "/sequences/0/0", "must hold 2 features, got 3"),
+        ([[[1, 2], []]], "/sequences/0/1", "must hold 2 features, got 0"),
+        ([[[1, "2"]]], "/sequences/0/0/1", 'must be a number, got "2"'),
+        ([[[True, 2]]], "/sequences/0/0/0", "must be a number, got true"),
+        ([[[1, False]]], "/sequences/0/0/1", "must be a number, got false"),
+        ([[[None, 2]]], "/sequences/0/0/0", "must be a number; null is not allowed here"),
+        ([[[{}, 2]]], "/sequences/0/0/0", "must be a number, got an object"),
+        ([[[1, [2]]]], "/sequences/0/0/1", "must be a number, got an array of 1"),
+        ([[[1e39, 2]]], "/sequences/0/0/0", "1e39 is beyond the range of float32, 3.403e+38"),
+        ([[[1, -1e39]]], "/sequences/0/0/1", "-1e39 is beyond the range of float32, 3.403e+38"),
+    ],
+)
+def test_bad_sequences_are_refused_with_their_place(value: Any, pointer: str, message: str) -> None:
+    ((found_pointer, found_message),) = refused(value)
+    assert found_pointer == pointer
+    assert found_message.startswith(message)
+
+
+def test_null_is_refused_where_no_feature_may_be_missing() -> None:
+    assert refused([[[1, None]]], STRICT) == [
+        ("/sequences/0/0/1", "must be a number; null is not allowed here")
+    ]
+
+
+def test_every_fault_of_a_request_is_told_at_once() -> None:
+    faults = refused([[[1, 2], [1]], "x", [[None, True]]])
+    assert [pointer for pointer, _ in faults] == [
+        "/sequences/0/1",
+        "/sequences/1",
+        "/sequences/2/0/0",
+        "/sequences/2/0/1",
+    ]
+
+
+def test_at_most_ten_faults_are_told() -> None:
+    assert len(refused([[["a", "b"]] * 5] * 3)) == MAX_FAULTS == 10
+
+
+@given(st.text(min_size=100))
+def test_echoed_values_are_at_most_80_characters(text: str) -> None:
+    ((_, message),) = refused([[[1, text]]])
+    assert len(message) <= len("must be a number, got ") + MAX_ECHO
+    assert message.endswith("...")
+    assert len(echo(text)) == MAX_ECHO == 80
+
+
+def test_values_nested_900_deep_are_refused() -> None:
+    deep = parse_json(b"[" * 900 + b"]" * 900)
+    for value in (deep, [deep], [[deep]], [[[1, deep]]]):
+        assert refused(value)
+    with pytest.raises(InvalidRequest):
+        CODEC.parse_states([deep], 1)
+    with pytest.raises(InvalidRequest):
+        CODEC.parse_states([[{"h": deep}]], 1)
+
+
+@given(json_values | st.lists(st.lists(st.lists(json_values, min_size=2, max_size=2))))
+def test_any_json_as_sequences_parses_whole_or_is_refused(value: Any) -> None:
+    try:
+        arrays = CODEC.parse_sequences(value)
+    except InvalidRequest as error:
+        assert 1 <= len(error.faults) <= MAX_FAULTS
+        assert all(fault.pointer.startswith("/sequences") for fault in error.faults)
+    else:
+        # Nothing is dropped: each sequence with each of its time steps.
+        assert [len(array) for array in arrays] == [len(rows) for rows in value]
+        assert not any(np.isinf(array).any() for array in arrays)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"NaN",
+        b"[NaN]",
+        b"[Infinity]",
+        b"[-Infinity]",
+        b"[1e999]",
+        b"[-1e999]",
+        b"1" * 400,
+        b"[1,]",
+        b'{"a": 1,}',
+        b"",
+        b" ",
+        b"[1",
+        b"[1] 2",
+        b"{'a': 1}",
+        b'"\xff"',
+        b'"\xed\xa0\x80"',
+        b'"\\ud800"',
+        b'"\\udc00x"',
+        b"\xef\xbb\xbf[]",
+        b"[" * 10_000 + b"]" * 10_000,
+        b"[" * 10_000,
+        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+    ],
+    ids=lambda body: repr(body[:12]),
+)
+def test_what_is_not_json_is_refused_with_its_position(body: bytes) -> None:
+    with pytest.raises(NotJSON) as caught:
+        parse_json(body)
+    (fault,) = caught.value.faults
+    assert fault.pointer == ""
+    assert "line 1 column" in fault.message
+    assert len(fault.message) < 200
+
+
+@pytest.mark.parametrize("body", [b"[NaN]", b"[Infinity]", b"[1, nan]"])
+def test_not_json_says_that_nan_and_infinity_are_not(body: bytes) -> None:
+    with pytest.raises(NotJSON, match="NaN and Infinity are not JSON"):
+        parse_json(body)
+
+
+@given(st.binary() | st.binary().map(lambda inside: b'{"sequences": [' + inside + b"]}"))
+def test_any_bytes_are_a_value_or_not_json(body: bytes) -> None:
+    try:
+        value = parse_json(body)
+    except NotJSON as error:
+        assert error.faults[0].message
+    else:
+        assert orjson.loads(orjson.dumps(value)) == value

@@ -1,0 +1,92 @@
+"""A real server on a real port, as a user starts it: `python -m app`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+START_TIMEOUT_S = 180.0
+
+
+class Server:
+    """A running server.
+
+    Attributes:
+        url: where it listens.
+        process: to send signals to.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = log
+
+    def client(self) -> httpx.Client:
+        """A client with room for slow machines."""
+        return httpx.Client(base_url=self.url, timeout=120.0)
+
+    def counter(self, name: str) -> float:
+        """A number of `/metrics`."""
+        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+    def stop(self) -> int:
+        """SIGTERM, then its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serve(
+    models_dir: Path, model: str, log: Path, ready: bool = True, **settings: object
+) -> Iterator[Server]:
+    """Starts a server and waits until it is ready, or with `ready=False` until it answers."""
+    port = free_port()
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("UNROLL_")},
+        "UNROLL_MODELS_DIR": str(models_dir),
+        "UNROLL_MODEL": model,
+        "UNROLL_PORT": str(port),
+        # Few call shapes compile quickly.
+        "UNROLL_SLOTS_PER_LANE": "8",
+        **{f"UNROLL_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app"], env=environment, stdout=output, stderr=output, text=True
+        )
+    server = Server(process, port, log)
+    try:
+        _wait(server, "/readyz" if ready else "/healthz")
+        yield server
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def _wait(server: Server, path: str) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise AssertionError(f"the server ended: {server.log.read_text()}")
+        try:
+            if httpx.get(server.url + path, timeout=5.0).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"the server is not ready: {server.log.read_text()}")
