@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 
 import uvicorn
@@ -50,6 +51,10 @@ def main() -> int:
         timeout_graceful_shutdown=int(settings.drain_timeout_s) + 1,
     )
     server = uvicorn.Server(config)
+    # When it has drained, uvicorn raises the signal again for whoever handled it before: nobody, so
+    # that a stop that was asked for is a success.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     server.run()
     return 0 if server.started else 1
 

@@ -50,7 +50,9 @@ def parse_json(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        hint = "; NaN and Infinity are not JSON" if "unexpected character" in error.msg else ""
+        # The second is what -Infinity gives.
+        odd = error.msg.startswith(("unexpected character", "no digit after sign"))
+        hint = "; NaN and Infinity are not JSON" if odd else ""
         raise NotJSON(Fault("", f"{error}{hint}")) from None
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from http import HTTPStatus
+from http.client import responses as phrases
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app import errors
-from app.codec import MAX_FAULTS, echo, print_json
+from app.codec import MAX_ECHO, MAX_FAULTS, echo, print_json
 from app.errors import Fault, InvalidRequest, UnrollError
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ STATUSES: dict[type[UnrollError], tuple[int, str]] = {
     errors.Overloaded: (503, "The service is overloaded"),
     errors.Expired: (503, "The request took too long"),
     errors.ShuttingDown: (503, "The service is stopping"),
+    errors.Unavailable: (503, "The service is unavailable"),
     errors.Cancelled: (499, "The caller has gone"),
     errors.UnrollError: (500, "The service failed"),
 }
@@ -44,7 +45,7 @@ def problem(
 ) -> Response:
     """An answer of media type `application/problem+json`."""
     body: dict[str, Any] = {
-        "type": "about:blank" if title == HTTPStatus(status).phrase else _type_of(title),
+        "type": "about:blank" if title == phrases.get(status) else _type_of(title),
         "title": title,
         "status": status,
         "detail": detail,
@@ -75,10 +76,12 @@ def faults_of(found: Iterable[Mapping[str, Any]]) -> list[Fault]:
     """Pydantic's errors as faults, without the values that pydantic would repeat in full."""
     faults = []
     for item in found:
-        pointer = "".join(
-            f"/{str(part).replace('~', '~0').replace('/', '~1'):.{80}}" for part in item["loc"]
-        )
+        # Cut first: half of an escape would be no pointer.
+        parts = (str(part)[:MAX_ECHO] for part in item["loc"])
+        pointer = "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts)
         message = str(item["msg"])
+        if item["type"] == "model_type":
+            message = "Input should be an object"
         if item["type"] not in ("missing", "extra_forbidden"):
             message += f", got {echo(item['input'])}"
         faults.append(Fault(pointer, message))
@@ -94,8 +97,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_http(_: Request, error: HTTPException) -> Response:
-        phrase = HTTPStatus(error.status_code).phrase
-        return problem(error.status_code, phrase, str(error.detail), headers=error.headers)
+        title = phrases.get(error.status_code, "Error")
+        return problem(error.status_code, title, str(error.detail), headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def of_fastapi(_: Request, error: RequestValidationError) -> Response:

@@ -5,7 +5,7 @@ The numbers themselves are skipped here and checked by `codec.py`, all at once.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation
 
 from app.manifest import Feature, Manifest, Output
 
@@ -17,6 +17,11 @@ class ModelRef(BaseModel):
 
     name: str
     version: int | None = None
+
+
+def _as_object(model: object) -> object:
+    """A bare name as the object it is short for: a union would put its branches into pointers."""
+    return {"name": model} if isinstance(model, str) else model
 
 
 class LayerState(BaseModel):
@@ -50,7 +55,9 @@ class PredictRequest(BaseModel):
         description="final states layer by layer, as one row of all layers (h, then c) in order, "
         "or none",
     )
-    model: ModelRef | str | None = Field(
+    model: Annotated[
+        ModelRef | None, BeforeValidator(_as_object, json_schema_input_type=ModelRef | str | None)
+    ] = Field(
         None, description="refuse to answer unless this model (and version) is the one served"
     )
 

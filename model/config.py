@@ -7,7 +7,7 @@ passed in, stored in the manifest, and never changed.
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 CellKind = Literal["rnn", "lstm", "gru"]
 Activation = Literal["tanh", "relu"]
@@ -18,6 +18,12 @@ class Frozen(BaseModel):
     """A configuration that cannot change and refuses fields that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def first_error(error: ValidationError) -> str:
+    """The first thing wrong and where, in one line: `units: Input should be a valid integer`."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
 
 
 class LayerConfig(Frozen):
@@ -58,7 +64,10 @@ class LayerConfig(Frozen):
         if len(parts) not in (2, 3) or not parts[1].isascii() or not parts[1].isdigit():
             raise ValueError(f"layer {text!r} is not of the form cell:units, such as lstm:100")
         fields = dict(zip(("cell", "units", "activation"), parts, strict=False))
-        return cls.model_validate(fields)
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise ValueError(f"layer {text!r}: {first_error(error)}") from error
 
 
 class RNNConfig(Frozen):
@@ -88,6 +97,7 @@ class TrainConfig(Frozen):
         description="the stack, first layer first, each of rnn:UNITS, rnn:UNITS:relu, lstm:UNITS, "
         "gru:UNITS",
         min_length=1,
+        max_length=64,
     )
     input_keep_prob: tuple[KeepProb, ...] = Field(
         (1.0,), description="chance to keep each input of a layer; one for all or one a layer"

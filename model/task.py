@@ -8,9 +8,9 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from model.config import Frozen
+from model.config import Frozen, first_error
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -114,4 +114,9 @@ def load_task(path: Path) -> TaskConfig:
         OSError: the file cannot be read.
         ValueError: it is not TOML, or not a task.
     """
-    return TaskConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    try:
+        return TaskConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise ValueError(f"{path}: {first_error(error)}") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise ValueError(f"{path}: {error}") from error

@@ -198,10 +198,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[TrainConfig
         config.layer_configs()
     except ValidationError as error:
         first = error.errors()[0]
-        flag = str(first["loc"][0]).replace("_", "-") if first["loc"] else "layers"
+        flag = str(first["loc"][0]).replace("_", "-")
         parser.error(f"--{flag}: {first['msg']}, but got {first['input']!r}")
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(f"--layers: {error}")
     return config, only_if_missing
 
 

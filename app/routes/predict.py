@@ -7,14 +7,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from app.body import read_body
-from app.codec import Codec, parse_json, print_json
+from app.codec import Codec, echo, parse_json, print_json
 from app.engine.engine import Engine
 from app.engine.sequence import Sequence
-from app.errors import Cancelled, InvalidRequest
+from app.errors import Cancelled, Fault, InvalidRequest
 from app.openapi import PROBLEMS, reads_body
 from app.problems import faults_of
 from app.registry import Ready, Registry
-from app.schemas import ModelRef, PredictRequest, PredictResponse
+from app.schemas import PredictRequest, PredictResponse
 from app.settings import Settings
 
 
@@ -33,8 +33,8 @@ def make_router(settings: Settings, registry: Registry) -> APIRouter:
     async def predict(request: Request) -> Response:
         body = await read_body(request, settings)
         asked = _parse(body)
-        name, version = _wanted(asked.model)
-        ready = registry.current(name, version)
+        wanted = asked.model
+        ready = registry.current(wanted.name, wanted.version) if wanted else registry.current()
         deadline = ready.engine.clock() + settings.request_timeout_s
         sequences = _sequences(asked, ready.codec, deadline)
         await _submit(request, ready.engine, sequences)
@@ -45,16 +45,12 @@ def make_router(settings: Settings, registry: Registry) -> APIRouter:
 
 def _parse(body: bytes) -> PredictRequest:
     document = parse_json(body)
+    if not isinstance(document, dict):
+        raise InvalidRequest(Fault("", f"the body must be an object, got {echo(document)}"))
     try:
         return PredictRequest.model_validate(document)
     except ValidationError as error:
         raise InvalidRequest(*faults_of(error.errors(include_url=False))) from None
-
-
-def _wanted(model: ModelRef | str | None) -> tuple[str | None, int | None]:
-    if isinstance(model, ModelRef):
-        return model.name, model.version
-    return model, None
 
 
 def _sequences(asked: PredictRequest, codec: Codec, deadline: float) -> list[Sequence]:

@@ -11,24 +11,13 @@ from hypothesis.extra import numpy as arrays_of
 
 from app.codec import MAX_ECHO, MAX_FAULTS, Codec, LayerLayout, Limits, echo, parse_json, print_json
 from app.errors import InvalidRequest, NotJSON
+from tests.app.strategies import finite32, json_values
 
 LIMITS = Limits(max_sequences=3, max_sequence_steps=5)
 LAYERS = (LayerLayout("gru", 2, ("h",)),)
 # The second of two features may be null.
 CODEC = Codec((False, True), LAYERS, LIMITS)
 STRICT = Codec((False, False), LAYERS, LIMITS)
-
-finite32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.sampled_from([1e39, -1e39, 3.4028235677973366e38, 1e-46, -0.0])
-    | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=2), inner),
-    max_leaves=20,
-)
 
 
 def refused(value: Any, codec: Codec = CODEC) -> list[tuple[str, str]]:
@@ -72,9 +61,8 @@ def test_numbers_at_the_edges_of_float32_survive(number: float) -> None:
     (array,) = CODEC.parse_sequences(parse_json(orjson.dumps([[[number, 0]]])))
     expected = np.array([[number, 0]], np.float32)
     assert array.tobytes() == expected.tobytes()
-    assert parse_json(print_json(array)) == expected.astype(np.float64).tolist() or np.allclose(
-        np.array(parse_json(print_json(array)), np.float32), expected, rtol=0, atol=0
-    )
+    printed = print_json(array)
+    assert np.array(parse_json(printed), np.float32).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -99,8 +87,8 @@ def test_numbers_at_the_edges_of_float32_survive(number: float) -> None:
         ([[[None, 2]]], "/sequences/0/0/0", "must be a number; null is not allowed here"),
         ([[[{}, 2]]], "/sequences/0/0/0", "must be a number, got an object"),
         ([[[1, [2]]]], "/sequences/0/0/1", "must be a number, got an array of 1"),
-        ([[[1e39, 2]]], "/sequences/0/0/0", "1e39 is beyond the range of float32, 3.403e+38"),
-        ([[[1, -1e39]]], "/sequences/0/0/1", "-1e39 is beyond the range of float32, 3.403e+38"),
+        ([[[1e39, 2]]], "/sequences/0/0/0", "1e+39 is beyond the range of float32, 3.403e+38"),
+        ([[[1, -1e39]]], "/sequences/0/0/1", "-1e+39 is beyond the range of float32, 3.403e+38"),
     ],
 )
 def test_bad_sequences_are_refused_with_their_place(value: Any, pointer: str, message: str) -> None:
@@ -129,7 +117,7 @@ def test_at_most_ten_faults_are_told() -> None:
     assert len(refused([[["a", "b"]] * 5] * 3)) == MAX_FAULTS == 10
 
 
-@given(st.text(min_size=100))
+@given(st.text(min_size=90, max_size=120))
 def test_echoed_values_are_at_most_80_characters(text: str) -> None:
     ((_, message),) = refused([[[1, text]]])
     assert len(message) <= len("must be a number, got ") + MAX_ECHO
@@ -147,7 +135,10 @@ def test_values_nested_900_deep_are_refused() -> None:
         CODEC.parse_states([[{"h": deep}]], 1)
 
 
-@given(json_values | st.lists(st.lists(st.lists(json_values, min_size=2, max_size=2))))
+@given(
+    json_values
+    | st.lists(st.lists(st.lists(json_values, min_size=2, max_size=2), max_size=3), max_size=3)
+)
 def test_any_json_as_sequences_parses_whole_or_is_refused(value: Any) -> None:
     try:
         arrays = CODEC.parse_sequences(value)
@@ -197,7 +188,7 @@ def test_what_is_not_json_is_refused_with_its_position(body: bytes) -> None:
     assert len(fault.message) < 200
 
 
-@pytest.mark.parametrize("body", [b"[NaN]", b"[Infinity]", b"[1, nan]"])
+@pytest.mark.parametrize("body", [b"[NaN]", b"[Infinity]", b"[1, -Infinity]"])
 def test_not_json_says_that_nan_and_infinity_are_not(body: bytes) -> None:
     with pytest.raises(NotJSON, match="NaN and Infinity are not JSON"):
         parse_json(body)

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays_of
 
 from app.codec import MAX_FAULTS, Codec, LayerLayout, Limits, parse_json, print_json
 from app.errors import InvalidRequest
-from tests.app.test_codec import finite32, json_values
+from tests.app.strategies import finite32, json_values
 
 LAYERS = (LayerLayout("lstm", 2, ("h", "c")), LayerLayout("gru", 1, ("h",)))
 SIZES = (2, 2, 1)
@@ -96,11 +96,11 @@ def test_a_part_that_a_cell_does_not_have_may_be_null() -> None:
         ([[GOOD[0], {"h": ["5"]}]], "/0/1/h/0", 'must be a number, got "5"'),
         ([[GOOD[0], {"h": [True]}]], "/0/1/h/0", "must be a number, got true"),
         ([[GOOD[0], {"h": [None]}]], "/0/1/h/0", "must be a number; null is not allowed here"),
-        ([[GOOD[0], {"h": [1e39]}]], "/0/1/h/0", "1e39 is beyond the range of float32"),
+        ([[GOOD[0], {"h": [1e39]}]], "/0/1/h/0", "1e+39 is beyond the range of float32"),
         ([[1, 2, 3, 4]], "/0", "must be an array of 5 numbers, got an array of 4"),
         ([[1, 2, 3, 4, 5, 6]], "/0", "must be an array of 5 numbers, got an array of 6"),
         ([[1, 2, 3, 4, "5"]], "/0/4", 'must be a number, got "5"'),
-        ([[1, 2, 3, 4, -1e39]], "/0/4", "-1e39 is beyond the range of float32"),
+        ([[1, 2, 3, 4, -1e39]], "/0/4", "-1e+39 is beyond the range of float32"),
         ([[1, None, 3, 4, 5]], "/0/1", "must be a number; null is not allowed here"),
         ([[1, [2], 3, 4, 5]], "/0/1", "must be a number, got an array of 1"),
     ],

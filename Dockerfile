@@ -1,0 +1,28 @@
+# Two images from one file: `docker build --target train .` and `docker build --target serve .`
+FROM python:3.11-slim AS base
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    # Libraries that want a place for caches get one that may be a tmpfs.
+    HOME=/tmp KERAS_HOME=/tmp/keras MPLCONFIGDIR=/tmp/matplotlib
+RUN useradd --uid 10001 --no-create-home unroll \
+ && mkdir -p /unroll/models && chown unroll /unroll/models
+WORKDIR /unroll
+VOLUME /unroll/models
+
+FROM base AS train
+COPY requirements-train.txt .
+RUN pip install --no-cache-dir -r requirements-train.txt
+COPY data data
+COPY model model
+USER unroll
+CMD ["python", "-m", "model.train", "--only-if-missing"]
+
+FROM base AS serve
+COPY requirements-serve.txt .
+RUN pip install --no-cache-dir -r requirements-serve.txt
+COPY app app
+USER unroll
+ENV UNROLL_HOST=0.0.0.0 UNROLL_PORT=8000
+EXPOSE 8000
+HEALTHCHECK --interval=5s --timeout=3s --start-period=120s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"UNROLL_PORT\"]}/readyz', timeout=2)"]
+CMD ["python", "-m", "app"]

@@ -1,0 +1,115 @@
+"""Tasks: the one that comes with the project, and those that are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from model.task import TaskConfig, load_task
+from tests.model.tables import task_fields
+
+WEATHER = Path(__file__).parents[2] / "model" / "tasks" / "weather.toml"
+TEMP, WIND, HOUR = task_fields(Path("t.csv"))["features"]
+TEMP_1, RAIN_5 = task_fields(Path("t.csv"))["outputs"]
+
+
+def refusal(**changes: Any) -> str:
+    with pytest.raises(ValidationError) as error:
+        TaskConfig.model_validate(task_fields(Path("t.csv"), **changes))
+    return str(error.value)
+
+
+def test_weather_forecasts_temperature_at_five_horizons_from_nine_features() -> None:
+    task = load_task(WEATHER)
+    names = "temp dewp humid wind_dir wind_speed precip pressure visib hour".split()
+    assert [feature.name for feature in task.features] == names
+    assert [output.horizon for output in task.outputs] == [1, 3, 6, 12, 24]
+    assert {output.column for output in task.outputs} == {"temp"}
+    assert all(output.change for output in task.outputs)
+    assert task.max_horizon == 24
+    assert (task.time_step_s, task.day_steps, task.series) == (3600, 24, "origin")
+    assert {f.name for f in task.features if f.missing} == {"wind_dir", "pressure"}
+    assert {f.name: f.period for f in task.features if f.kind == "cyclic"} == {
+        "wind_dir": 360,
+        "hour": 24,
+    }
+
+
+def test_the_toy_task_of_these_tests_is_a_task() -> None:
+    """So that each refusal below is for the one thing changed."""
+    assert TaskConfig.model_validate(task_fields(Path("t.csv"))).max_horizon == 5
+
+
+def test_two_features_of_one_name_are_refused() -> None:
+    assert "names must differ: ['temp', 'temp']" in refusal(features=[TEMP, TEMP])
+
+
+def test_two_outputs_of_one_name_are_refused() -> None:
+    same = {**RAIN_5, "name": "temp_1"}
+    assert "names must differ: ['temp_1', 'temp_1']" in refusal(outputs=[TEMP_1, same])
+
+
+def test_a_cyclic_feature_without_a_period_is_refused() -> None:
+    cyclic = {"name": "angle", "unit": "deg", "kind": "cyclic"}
+    text = refusal(features=[TEMP, cyclic])
+    assert "feature 'angle': kind 'cyclic' and a period go together" in text
+
+
+def test_a_period_of_a_plain_feature_is_refused() -> None:
+    text = refusal(features=[TEMP, {**WIND, "period": 360}])
+    assert "feature 'wind': kind 'cyclic' and a period go together" in text
+
+
+@pytest.mark.parametrize("column", ["wind", "hour", "rain"])
+def test_a_change_of_what_is_no_number_known_at_all_times_is_refused(column: str) -> None:
+    """Missing at times, cyclic, and no feature at all: nothing to add the change to."""
+    text = refusal(outputs=[{**TEMP_1, "column": column}])
+    assert f"output 'temp_1' is a change of '{column}'" in text
+
+
+@pytest.mark.parametrize(("train", "validation"), [(0.7, 0.3), (0.9, 0.2)])
+def test_fractions_that_leave_no_test_split_are_refused(train: float, validation: float) -> None:
+    text = refusal(train_fraction=train, validation_fraction=validation)
+    assert "train_fraction + validation_fraction must leave a test split" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"features": []}, "features"),
+        ({"outputs": []}, "outputs"),
+        ({"time_step_s": 0}, "time_step_s"),
+        ({"day_steps": 0}, "day_steps"),
+        ({"name": "a/b"}, "name"),
+        ({"colour": "red"}, "colour"),
+        ({"outputs": [{**TEMP_1, "horizon": -1}]}, "outputs.0.horizon"),
+        ({"features": [TEMP, {**HOUR, "period": 0}]}, "features.1.period"),
+    ],
+)
+def test_a_field_out_of_its_limits_is_named(changes: dict[str, Any], named: str) -> None:
+    assert named in refusal(**changes)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("time_step_s = 3600", "time_step_s = -1", "time_step_s: Input should be greater than 0"),
+        ("[[features]]", "[[feature]]", "features: Field required"),
+        ('name = "weather"', 'name = "weather', "Illegal character"),
+    ],
+)
+def test_load_task_refuses_in_one_line_that_names_the_file(
+    tmp_path: Path, old: str, new: str, why: str
+) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(WEATHER.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=why) as error:
+        load_task(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_load_task_of_no_file_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.toml"):
+        load_task(tmp_path / "none.toml")
