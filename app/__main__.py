@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 
@@ -38,8 +39,9 @@ def main() -> int:
             name = f"UNROLL_{str(item['loc'][0]).upper()}"
             print(f"error: {name}: {item['msg']}, got {item['input']!r}", file=sys.stderr)
         return 2
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -56,6 +58,10 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     server.run()
+    if app.state.registry.loading:
+        # The loader is deep in TensorFlow, which cannot be interrupted, nor left while it runs.
+        logging.shutdown()
+        os._exit(0)
     return 0 if server.started else 1
 
 

@@ -36,9 +36,8 @@ def create_app(settings: Settings, load_runner: RunnerLoader = load_tensorflow) 
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(registry.load())
+        registry.start_loading()
         yield
-        await loading
         await asyncio.to_thread(registry.drain)
 
     app = FastAPI(
@@ -49,6 +48,7 @@ def create_app(settings: Settings, load_runner: RunnerLoader = load_tensorflow) 
         docs_url=None,
         redoc_url=None,
     )
+    app.state.registry = registry
     problems.install(app)
     openapi.install(app, registry)
     app.include_router(predict.make_router(settings, registry))

@@ -7,6 +7,7 @@ one is tried instead.
 
 import asyncio
 import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,17 +58,22 @@ class Registry:
         self._settings = settings
         self._load_runner = load_runner
         self._current: Ready | None = None
+        self._loader: threading.Thread | None = None
         self.models: list[Model] = []
         self.status = "the model is being loaded"
 
-    async def load(self) -> None:
-        """Loads the newest version that is whole; what goes wrong stands in `status`."""
-        loop = asyncio.get_running_loop()
-        try:
-            await asyncio.to_thread(self._load_newest, loop)
-        except Exception as error:
-            self.status = f"loading failed: {type(error).__name__}"
-            logger.exception("loading failed")
+    def start_loading(self) -> None:
+        """Begins to load the newest version that is whole; what goes wrong stands in `status`."""
+        # A daemon: whoever stops the service does not wait for a model that nobody will use.
+        self._loader = threading.Thread(
+            target=self._load, args=(asyncio.get_running_loop(),), name="loader", daemon=True
+        )
+        self._loader.start()
+
+    @property
+    def loading(self) -> bool:
+        """Whether a model is being loaded."""
+        return self._loader is not None and self._loader.is_alive()
 
     def current(self, name: str | None = None, version: int | None = None) -> Ready:
         """The ready model; a caller that names one gets that one or an error.
@@ -106,6 +112,13 @@ class Registry:
         """Lets running requests finish and stops the lanes. Blocks."""
         if self._current is not None:
             self._current.engine.drain(self._settings.drain_timeout_s)
+
+    def _load(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._load_newest(loop)
+        except Exception as error:
+            self.status = f"loading failed: {type(error).__name__}"
+            logger.exception("loading failed")
 
     def _load_newest(self, loop: asyncio.AbstractEventLoop) -> None:
         home = self._settings.models_dir / self._settings.model

@@ -5,15 +5,30 @@ The numbers themselves are skipped here and checked by `codec.py`, all at once.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.manifest import Feature, Manifest, Output
 
+MAX_FIELDS = 32
 
-class ModelRef(BaseModel):
-    """A model as answers name it."""
+
+class RequestPart(BaseModel):
+    """An object in a request: each field it does not know is refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        # Pydantic would make an error of every unknown one: 10 s and 1 GB for a body of the limit.
+        if isinstance(value, dict) and len(value) > MAX_FIELDS:
+            raise PydanticCustomError("fields", f"Objects have at most {MAX_FIELDS} fields")
+        return value
+
+
+class ModelRef(RequestPart):
+    """A model as answers name it."""
 
     name: str
     version: int | None = None
@@ -31,10 +46,8 @@ class LayerState(BaseModel):
     c: list[float] | None = None
 
 
-class PredictRequest(BaseModel):
+class PredictRequest(RequestPart):
     """Sequences of time steps; lengths may differ."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     sequences: Annotated[list[list[list[float | None]]], SkipValidation] = Field(
         description="one entry a sequence, one row a time step, one number a feature in the "

@@ -262,6 +262,15 @@ def test_sigterm_lets_running_requests_finish(models_dir: Path, tmp_path: Path) 
     assert [answer.status_code for answer in answers] == [200] * len(threads)
 
 
+def test_sigterm_while_loading_stops_at_once(models_dir: Path, tmp_path: Path) -> None:
+    with serve(models_dir, "mixed", tmp_path / "log", ready=False, slots_per_lane=4096) as server:
+        while "loading" not in httpx.get(f"{server.url}/models").text:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
 def test_not_ready_without_a_whole_model_says_why(tmp_path: Path) -> None:
     folder = export(tmp_path, ("rnn:3",))
     data = bytearray((folder / "saved_model.pb").read_bytes())

@@ -1,6 +1,13 @@
-"""What hypothesis draws from in several tests."""
+"""What several tests draw from hypothesis, and try out on the codec."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
+
+from app.errors import Fault, InvalidRequest
+
+T = TypeVar("T")
 
 finite32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -12,6 +19,16 @@ json_values = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.sampled_from([1e39, -1e39, 3.4028235677973366e38, 1e-46, -0.0])
     | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2)
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
+
+
+def attempt(parse: Callable[..., T], *args: Any) -> tuple[T | None, tuple[Fault, ...]]:
+    """What it returns, or the faults of its `InvalidRequest`; any other error fails the test."""
+    try:
+        return parse(*args), ()
+    except InvalidRequest as error:
+        return None, error.faults

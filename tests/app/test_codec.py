@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from app.codec import MAX_ECHO, MAX_FAULTS, Codec, LayerLayout, Limits, echo, parse_json, print_json
 from app.errors import InvalidRequest, NotJSON
-from tests.app.strategies import finite32, json_values
+from tests.app.strategies import attempt, finite32, json_values
 
 LIMITS = Limits(max_sequences=3, max_sequence_steps=5)
 LAYERS = (LayerLayout("gru", 2, ("h",)),)
@@ -140,11 +140,10 @@ def test_values_nested_900_deep_are_refused() -> None:
     | st.lists(st.lists(st.lists(json_values, min_size=2, max_size=2), max_size=3), max_size=3)
 )
 def test_any_json_as_sequences_parses_whole_or_is_refused(value: Any) -> None:
-    try:
-        arrays = CODEC.parse_sequences(value)
-    except InvalidRequest as error:
-        assert 1 <= len(error.faults) <= MAX_FAULTS
-        assert all(fault.pointer.startswith("/sequences") for fault in error.faults)
+    arrays, faults = attempt(CODEC.parse_sequences, value)
+    if arrays is None:
+        assert 1 <= len(faults) <= MAX_FAULTS
+        assert all(fault.pointer.startswith("/sequences") for fault in faults)
     else:
         # Nothing is dropped: each sequence with each of its time steps.
         assert [len(array) for array in arrays] == [len(rows) for rows in value]
@@ -199,6 +198,6 @@ def test_any_bytes_are_a_value_or_not_json(body: bytes) -> None:
     try:
         value = parse_json(body)
     except NotJSON as error:
-        assert error.faults[0].message
-    else:
-        assert orjson.loads(orjson.dumps(value)) == value
+        event(error.faults[0].message.partition(":")[0])
+        return
+    assert orjson.loads(orjson.dumps(value)) == value

@@ -150,6 +150,14 @@ def test_pointers_into_the_model_name_places_of_the_request(model: Any, pointers
     assert {fault.pointer for fault in faults_in({"sequences": [], "model": model})} == pointers
 
 
+@pytest.mark.parametrize("pointer", ["", "/model"])
+def test_a_crowd_of_unknown_fields_is_one_fault(pointer: str) -> None:
+    crowd = {f"field {i}": 1 for i in range(1000)}
+    document = {"model": crowd} if pointer else crowd
+    faults = faults_in({"sequences": [], **document})
+    assert faults == [Fault(pointer, "Objects have at most 32 fields, got an object")]
+
+
 @pytest.fixture
 def client() -> Iterator[Service]:
     app = FastAPI()

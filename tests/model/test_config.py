@@ -22,7 +22,8 @@ def test_parse_reads_an_activation_of_rnn() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "lstm", "lstm:", "lstm:x", "lstm:-1", "lstm: 8", "lstm:1.5", "rnn:8:relu:1", "gru:٣"]
+    "text",
+    ["", "lstm", "lstm:", "lstm:x", "lstm:-1", "lstm: 8", "lstm:1.5", "rnn:8:relu:1", "gru:٣"],
 )
 def test_parse_refuses_another_form_and_shows_the_right_one(text: str) -> None:
     with pytest.raises(ValueError) as refusal:  # noqa: PT011  # the whole text is compared

@@ -1,0 +1,166 @@
+"""A model folder is served whole or not at all: every byte of it is checked."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.errors import ModelRefused
+from app.manifest import Manifest, verified_manifest
+from tests.app.fakes import describe_file, write_manifest, write_version
+
+# Besides the first and the last byte of each file.
+POSITIONS_A_FILE = 3
+
+
+def whole_copy(models_dir: Path, to: Path) -> Path:
+    return Path(shutil.copytree(models_dir / "mixed" / "1", to / "mixed" / "1"))
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(ModelRefused) as caught:
+        verified_manifest(folder)
+    return str(caught.value)
+
+
+def named_in_refusal(name: str) -> str:
+    """A manifest and its checksum accuse each other."""
+    return "manifest.sha256" if name == "manifest.json" else name
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "mixed"])
+def test_what_was_exported_is_verified(models_dir: Path, name: str) -> None:
+    manifest = verified_manifest(models_dir / name / "1")
+    assert (manifest.name, manifest.version, manifest.dtype) == (name, 1, "float32")
+    assert [feature.missing for feature in manifest.features] == [False, True, True, False]
+    assert [output.name for output in manifest.outputs] == ["temp_1h", "humid"]
+    cells = {"rnn": ("rnn", "rnn"), "mixed": ("lstm", "gru", "rnn", "lstm")}
+    assert tuple(layer.cell for layer in manifest.layers) == cells.get(name, (name, name))
+
+
+def test_every_file_of_an_export_is_under_a_checksum(models_dir: Path) -> None:
+    folder = models_dir / "mixed" / "1"
+    covered = {"manifest.json", "manifest.sha256", *verified_manifest(folder).files}
+    assert covered == set(files_of(folder))
+
+
+def test_one_flipped_byte_anywhere_is_refused(models_dir: Path, tmp_path: Path) -> None:
+    folder = whole_copy(models_dir, tmp_path)
+    draw = random.Random(0)
+    names = files_of(folder)
+    assert {"saved_model.pb", "variables/variables.index", "README.md"} <= set(names)
+    for name in names:
+        path = folder / name
+        good = path.read_bytes()
+        for position in {
+            0,
+            len(good) - 1,
+            *(draw.randrange(len(good)) for _ in range(POSITIONS_A_FILE)),
+        }:
+            bad = bytearray(good)
+            bad[position] ^= 1 << draw.randrange(8)
+            path.write_bytes(bad)
+            assert named_in_refusal(name) in refused(folder), (name, position)
+        path.write_bytes(good)
+    # What was put back is whole again: it was the flipped byte each time.
+    assert isinstance(verified_manifest(folder), Manifest)
+
+
+def test_a_truncated_or_longer_file_is_refused(models_dir: Path, tmp_path: Path) -> None:
+    folder = whole_copy(models_dir, tmp_path)
+    for name in files_of(folder):
+        path = folder / name
+        good = path.read_bytes()
+        for bad in (good[:-1], b"", good + b"\n"):
+            path.write_bytes(bad)
+            assert named_in_refusal(name) in refused(folder)
+        path.write_bytes(good)
+
+
+def test_a_removed_file_is_refused(models_dir: Path, tmp_path: Path) -> None:
+    folder = whole_copy(models_dir, tmp_path)
+    for name in files_of(folder):
+        path = folder / name
+        hidden = path.rename(tmp_path / "hidden")
+        assert refused(folder) == f"{path}: No such file or directory"
+        hidden.rename(path)
+
+
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    folder = write_version(tmp_path / "tiny", 1)
+    (folder / "weights.bin").unlink()
+    (folder / "weights.bin").mkdir()
+    assert "weights.bin" in refused(folder)
+
+
+@pytest.mark.parametrize("place", ["tiny/2", "tiny/01", "other/1"])
+def test_a_renamed_folder_is_refused(tmp_path: Path, place: str) -> None:
+    folder = write_version(tmp_path / "tiny", 1)
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    moved = folder.rename(tmp_path / place)
+    assert refused(moved) == f"{moved} holds the manifest of tiny version 1"
+
+
+@pytest.mark.parametrize("way", ["../outside", "../../outside", "{absolute}", "a/../../outside"])
+def test_a_manifest_that_names_a_file_outside_is_refused(tmp_path: Path, way: str) -> None:
+    home = tmp_path / "tiny"
+    folder = write_version(home, 1)
+    for outside in (home / "outside", tmp_path / "outside"):
+        outside.write_text("right size and checksum")
+    name = way.format(absolute=home / "outside")
+    (folder / "a").mkdir()
+    change_manifest(folder, files={name: describe_file(home / "outside")})
+    assert refused(folder).endswith(f"names {name!r}, which is outside of the folder")
+
+
+def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    folder = write_version(tmp_path / "tiny", 1)
+    outside = (folder / "weights.bin").rename(tmp_path / "outside")
+    (folder / "weights.bin").symlink_to(outside)
+    assert "outside of the folder" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"format": "unroll/2"}, "format"),
+        ({"dtype": "float64"}, "dtype"),
+        ({"version": "one"}, "version"),
+        ({"features": []}, "features"),
+        ({"outputs": []}, "outputs"),
+        ({"layers": []}, "layers"),
+        ({"layers": [{"cell": "lstn", "units": 1, "states": []}]}, "layers.0.cell"),
+        ({"layers": [{"cell": "rnn", "units": 0, "states": []}]}, "layers.0.units"),
+        ({"files": None}, "files"),
+    ],
+)
+def test_a_manifest_of_another_form_is_refused(
+    tmp_path: Path, changes: dict[str, object], place: str
+) -> None:
+    folder = write_version(tmp_path / "tiny", 1, **changes)
+    assert refused(folder).startswith(f"{folder / 'manifest.json'}: {place}: ")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"a": "\xff"}', b"[" * 10_000])
+def test_a_manifest_that_is_no_json_object_is_refused(tmp_path: Path, text: bytes) -> None:
+    folder = write_version(tmp_path / "tiny", 1)
+    (folder / "manifest.json").write_bytes(text)
+    digest = describe_file(folder / "manifest.json")["sha256"]
+    (folder / "manifest.sha256").write_text(f"{digest}  manifest.json\n")
+    assert "manifest.json" in refused(folder)
+
+
+def test_fields_of_a_later_time_are_passed_over(tmp_path: Path) -> None:
+    folder = write_version(tmp_path / "tiny", 1, colour="blue")
+    assert verified_manifest(folder).version == 1
+
+
+def change_manifest(folder: Path, **changes: object) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    write_manifest(folder, {**manifest, **changes})

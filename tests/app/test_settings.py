@@ -1,0 +1,134 @@
+"""Settings: read from the environment, refused by name, listed by `--help`."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app import __main__
+from app.settings import Settings
+
+
+def name_of(field: str) -> str:
+    return f"UNROLL_{field.upper()}"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.delenv(name_of(field), raising=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("models_dir", "/srv/models", Path("/srv/models")),
+        ("model", "tiny", "tiny"),
+        ("host", "0.0.0.0", "0.0.0.0"),
+        ("port", "0", 0),
+        ("max_body_bytes", "1000", 1000),
+        ("max_sequences", "1", 1),
+        ("max_sequence_steps", "7", 7),
+        ("max_waiting_sequences", "9", 9),
+        ("body_timeout_s", "0.5", 0.5),
+        ("request_timeout_s", "5", 5.0),
+        ("drain_timeout_s", "1e1", 10.0),
+        ("lanes", "3", 3),
+        ("slots_per_lane", "4096", 4096),
+        ("max_chunk_steps", "16", 16),
+    ],
+)
+def test_the_environment_overrides_a_default(
+    monkeypatch: pytest.MonkeyPatch, field: str, text: str, value: object
+) -> None:
+    assert getattr(Settings(), field) != value
+    monkeypatch.setenv(name_of(field), text)
+    assert getattr(Settings(), field) == value
+
+
+BAD = [
+    ("port", "abc"),
+    ("port", "-1"),
+    ("port", "65536"),
+    ("max_body_bytes", "0"),
+    ("max_sequences", "1.5"),
+    ("max_sequence_steps", ""),
+    ("max_waiting_sequences", "-1"),
+    ("body_timeout_s", "0"),
+    ("request_timeout_s", "nan"),
+    # Waiting for longer than a thread can wait would fail at the end, in `drain`.
+    ("drain_timeout_s", "inf"),
+    ("drain_timeout_s", "1e300"),
+    ("lanes", "-1"),
+    ("slots_per_lane", "4097"),
+    ("max_chunk_steps", "0"),
+]
+
+
+@pytest.mark.parametrize(("field", "text"), BAD)
+def test_a_bad_value_is_refused(monkeypatch: pytest.MonkeyPatch, field: str, text: str) -> None:
+    monkeypatch.setenv(name_of(field), text)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert [error["loc"] for error in caught.value.errors()] == [(field,)]
+
+
+@pytest.mark.parametrize(("field", "text"), BAD)
+def test_the_command_names_the_setting_that_is_bad(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], field: str, text: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["app"])
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    monkeypatch.setenv(name_of(field), text)
+    assert __main__.main() == 2
+    printed = capsys.readouterr().err
+    assert f"error: {name_of(field)}: " in printed
+    assert f"got {text!r}" in printed
+
+
+def test_every_bad_setting_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["app"])
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    monkeypatch.setenv("UNROLL_PORT", "abc")
+    monkeypatch.setenv("UNROLL_LANES", "many")
+    assert __main__.main() == 2
+    printed = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[1].strip() for line in printed] == ["UNROLL_PORT", "UNROLL_LANES"]
+
+
+def test_lanes_are_as_set_or_one_for_each_core() -> None:
+    assert Settings(lanes=3).num_lanes == 3
+    assert Settings(lanes=0).num_lanes == len(os.sched_getaffinity(0)) >= 1
+
+
+def test_settings_do_not_change_once_they_are_made() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_help_lists_every_setting_with_default_and_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["app", "--help"])
+    with pytest.raises(SystemExit) as caught:
+        __main__.parse_arguments()
+    assert caught.value.code == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    for field, info in Settings.model_fields.items():
+        place = lines.index(f"{name_of(field)}={info.default}")
+        assert lines[place + 1] == info.description
+        assert info.description
+
+
+def test_an_argument_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["app", "--port=1"])
+    with pytest.raises(SystemExit) as caught:
+        __main__.main()
+    assert caught.value.code == 2
+    assert "--port=1" in capsys.readouterr().err

@@ -1,0 +1,249 @@
+"""Splits, windows and batches: what they hold, and what they never mix.
+
+`tables.make_table` numbers its rows, so that each number tells the series and hour it is from.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, reject
+from hypothesis import strategies as st
+
+from model.data import (
+    DataError,
+    Split,
+    batches,
+    fit_features,
+    fit_outputs,
+    load,
+    windows,
+)
+from model.transforms import Change, Cyclic, Standardize
+from tests.model.tables import (
+    DAY_STEPS,
+    HORIZONS,
+    gappy_places,
+    hour_of,
+    make_table,
+    make_task,
+    write_table,
+)
+
+GAP = max(HORIZONS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tables")
+
+
+def load_places(folder: Path, places: dict[str, Iterable[int]]) -> dict[str, Split]:
+    """Splits of the toy task over these hours, shuffled in the file: order must not matter."""
+    table = make_table(places).sample(frac=1, random_state=1)
+    try:
+        return load(make_task(write_table(table, folder / "table.csv")))
+    except DataError as error:
+        assert "split is empty" in str(error)
+        reject()
+
+
+def keys_of(split: Split) -> list[tuple[str, int]]:
+    """Series and hour of each row."""
+    hours = [hour_of(time) for time in split.times]
+    return list(zip(split.series.tolist(), hours, strict=True))
+
+
+@given(places=gappy_places())
+def test_splits_are_cut_by_time_alike_for_all_series(
+    folder: Path, places: dict[str, list[int]]
+) -> None:
+    """At 50% and 75% of the time covered; a validation or test split starts 5 hours after a cut."""
+    splits = load_places(folder, places)
+    hours = sorted({hour for hours in places.values() for hour in hours})
+    first, last = hours[0], hours[-1]
+    cuts = first + 0.5 * (last - first), first + 0.75 * (last - first)
+    spans = {
+        "train": (first, cuts[0]),
+        "validation": (cuts[0] + GAP, cuts[1]),
+        "test": (cuts[1] + GAP, last + 1),
+    }
+    for name, (start, end) in spans.items():
+        expected = {(p, h) for p, hours in places.items() for h in hours if start <= h < end}
+        found = keys_of(splits[name])
+        assert set(found) == expected
+        assert found == sorted(found), "sorted by series and time, and no row twice"
+    for before, after in (("train", "validation"), ("validation", "test")):
+        assert hour_of(splits[after].times.min()) - hour_of(splits[before].times.max()) > GAP
+
+
+@given(places=gappy_places())
+def test_targets_are_the_value_exactly_a_horizon_later_within_the_split(
+    folder: Path, places: dict[str, list[int]]
+) -> None:
+    """Found by time, not by row; NaN where the table or the split has no such row."""
+    table = make_table(places)
+    hours = [hour_of(time) for time in table["time"]]
+    values = {
+        column: dict(zip(zip(table["place"], hours, strict=True), table[column], strict=True))
+        for column in ("temp", "rain")
+    }
+    for split in load_places(folder, places).values():
+        keys = keys_of(split)
+        for output, (column, horizon) in enumerate(zip(("temp", "rain"), HORIZONS, strict=True)):
+            days = -(-horizon // DAY_STEPS) * DAY_STEPS
+            for found, offset in (
+                (split.targets, horizon),
+                (split.present, 0),
+                (split.days_before, horizon - days),
+            ):
+                wanted = [(place, hour + offset) for place, hour in keys]
+                expected = [values[column][key] if key in set(keys) else np.nan for key in wanted]
+                np.testing.assert_array_equal(found[:, output], expected)
+
+
+@given(places=gappy_places(), steps=st.integers(1, 20), stride=st.integers(1, 20))
+def test_no_window_crosses_a_gap_or_a_series(
+    folder: Path, places: dict[str, list[int]], steps: int, stride: int
+) -> None:
+    for split in load_places(folder, places).values():
+        keys = keys_of(split)
+        for start, length in windows(split, steps, stride):
+            assert 1 <= length <= steps
+            place, hour = keys[start]
+            consecutive = [(place, hour + offset) for offset in range(length)]
+            assert keys[start : start + length] == consecutive
+
+
+@given(places=gappy_places(), data=st.data())
+def test_windows_cover_every_row_of_every_run(
+    folder: Path, places: dict[str, list[int]], data: st.DataObject
+) -> None:
+    """As long as the stride is no longer than the window."""
+    steps = data.draw(st.integers(1, 20))
+    stride = data.draw(st.integers(1, steps))
+    for split in load_places(folder, places).values():
+        found = windows(split, steps, stride)
+        covered = {row for start, length in found for row in range(start, start + length)}
+        assert covered == set(range(len(split)))
+        assert len(np.unique(found, axis=0)) == len(found), "no window twice"
+
+
+def test_windows_start_every_stride_and_one_ends_with_the_run(folder: Path) -> None:
+    # The training split is hours 0 to 49: a run of 20, a gap of 5, a run of 3, a gap of 1, one of 21.
+    runs = [*range(0, 20), *range(25, 28), *range(29, 101)]
+    train = load_places(folder, {"a": runs})["train"]
+    assert windows(train, 8, 5).tolist() == [
+        [0, 8], [5, 8], [10, 8], [12, 8],  # rows 0 to 19
+        [20, 3],  # shorter than a window
+        [23, 8], [28, 8], [33, 8], [36, 8],  # rows 23 to 43
+    ]  # fmt: skip
+
+
+def test_batches_hold_the_rows_of_each_window_padded_by_its_length(folder: Path) -> None:
+    split = load_places(folder, {"a": [*range(0, 9), *range(12, 60)], "b": range(2, 60)})["train"]
+    steps = 12
+    places = windows(split, steps, 5)
+    assert 0 < (places[:, 1] < steps).sum() < len(places), "whole windows and short ones"
+    found = list(batches(split, places, steps, batch_size=4))
+    assert [len(targets) for _, targets in found] == [4] * (len(places) // 4) + [len(places) % 4]
+    sequences = np.concatenate([inputs["sequences"] for inputs, _ in found])
+    lengths = np.concatenate([inputs["lengths"] for inputs, _ in found])
+    targets = np.concatenate([targets for _, targets in found])
+    assert (sequences.dtype, lengths.dtype, targets.dtype) == (np.float32, np.int32, np.float32)
+    assert sequences.shape == (len(places), steps, 3)
+    assert targets.shape == (len(places), steps, 2)
+    np.testing.assert_array_equal(lengths, places[:, 1])
+    for row, (start, length) in enumerate(places):
+        rows = slice(start, start + length)
+        np.testing.assert_array_equal(sequences[row, :length], split.features[rows])
+        np.testing.assert_array_equal(targets[row, :length], split.targets[rows])
+        assert np.isnan(targets[row, length:]).all(), "no target beyond the length"
+        # A NaN there would reach the gradient: 0 * NaN is NaN.
+        assert np.isfinite(sequences[row, length:, 0]).all()
+
+
+def test_a_shuffle_seed_gives_every_window_once_a_pass_in_a_new_order(folder: Path) -> None:
+    split = load_places(folder, {"a": range(200)})["train"]
+    places = windows(split, 4, 2)
+
+    def orders(seed: int | None) -> list[list[float]]:
+        """First temperature, the window's start, of all windows of two passes."""
+        batched = batches(split, places, 4, batch_size=16, shuffle_seed=seed)
+        return [
+            [float(first) for inputs, _ in batched for first in inputs["sequences"][:, 0, 0]]
+            for _ in range(2)
+        ]
+
+    first, second = orders(seed=3)
+    assert first != second
+    assert sorted(first) == sorted(second) == places[:, 0].tolist()
+    assert orders(seed=3) == [first, second]
+    assert orders(seed=4)[0] != first
+    assert orders(seed=None) == [places[:, 0].tolist()] * 2
+
+
+def test_transforms_are_fitted_on_known_numbers_of_the_training_split(folder: Path) -> None:
+    hours = range(101)
+    task = make_task(write_table(make_table({"a": hours}), folder / "fit.csv"))
+    train = load(task)["train"]
+    temp, wind, hour = fit_features(task, train)
+    # Hours 0 to 49: temp is the hour; its mean is 24.5 and its variance (50^2 - 1) / 12.
+    # Tolerance: sums of 50 float64 numbers.
+    assert isinstance(temp.transform, Standardize)
+    assert temp.transform.mean == pytest.approx(24.5, rel=1e-12)
+    assert temp.transform.std == pytest.approx(np.sqrt(2499 / 12), rel=1e-12)
+    known = [h % 5 for h in range(50) if h % 7 != 3]
+    assert isinstance(wind.transform, Standardize)
+    assert wind.transform.mean == pytest.approx(np.mean(known), rel=1e-12)
+    assert (wind.missing, temp.missing) == (True, False)
+    assert hour.transform == Cyclic(period=DAY_STEPS)
+
+    change, rain = fit_outputs(task, train)
+    # The temperature rises by 1 an hour: a change that never changes is not divided by 0.
+    assert change.transform == Change(feature="temp", mean=1.0, std=1.0)
+    future = [h for h in range(5, 50) if h % 11 != 10]
+    assert isinstance(rain.transform, Standardize)
+    assert rain.transform.mean == pytest.approx(np.mean(future), rel=1e-12)
+    assert (change.horizon, rain.horizon) == HORIZONS
+
+
+@pytest.mark.parametrize(("column", "fit"), [("wind", fit_features), ("rain", fit_outputs)])
+def test_a_column_without_a_number_in_the_training_split_is_named(
+    folder: Path, column: str, fit
+) -> None:
+    """Its mean would be NaN, and found only when the manifest is written after training."""
+    table = make_table({"a": range(101)})
+    table.loc[table["time"] < table["time"][60], column] = np.nan
+    task = make_task(write_table(table, folder / "nan.csv"))
+    train = load(task)["train"]
+    with pytest.raises(DataError, match=f"column '{column}' has no number in the training split"):
+        fit(task, train)
+
+
+def test_a_task_without_series_is_one_series(folder: Path) -> None:
+    table = make_table({"a": range(60)}).drop(columns="place")
+    split = load(make_task(write_table(table, folder / "one.csv"), series=None))["train"]
+    assert len(split) == 30
+    assert not split.run_starts.any()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_any_resolution_of_time_gives_the_same_split(folder: Path, unit: str) -> None:
+    table = make_table({"a": [*range(20), *range(22, 70)]})
+    expected = load(make_task(write_table(table, folder / "plain.csv")))["train"]
+    table["time"] = table["time"].astype(f"datetime64[{unit}]")
+    found = load(make_task(write_table(table, folder / "unit.parquet")))["train"]
+    np.testing.assert_array_equal(found.targets, expected.targets)
+    np.testing.assert_array_equal(found.run_starts, expected.run_starts)
+
+
+def test_a_time_step_of_a_fraction_of_a_second_is_no_gap(folder: Path) -> None:
+    table = make_table({"a": range(60)})
+    table["time"] = pd.Timestamp("2020-01-01") + np.arange(60) * pd.Timedelta(milliseconds=250)
+    task = make_task(write_table(table, folder / "fast.csv"), time_step_s=0.25)
+    train = load(task)["train"]
+    assert not train.run_starts.any()
+    np.testing.assert_array_equal(train.targets[:-1, 0], train.features[1:, 0])
