@@ -77,6 +77,7 @@ class RNNConfig(Frozen):
     num_inputs: Annotated[int, Field(ge=1)]
     num_outputs: Annotated[int, Field(ge=1)]
     variational_dropout: bool = False
+    input_noise: Annotated[float, Field(ge=0.0)] = 0.0
 
 
 class TrainConfig(Frozen):
@@ -111,6 +112,12 @@ class TrainConfig(Frozen):
     variational_dropout: bool = Field(
         False, description="drop the same units at every time step (Gal and Ghahramani 2016)"
     )
+    input_noise: float = Field(
+        0.0,
+        description="Gaussian noise added to the network's inputs in training, in their standard "
+        "deviations",
+        ge=0,
+    )
     window_steps: int = Field(96, description="time steps of a training window", ge=2)
     stride_steps: int = Field(8, description="time steps between the starts of two windows", ge=1)
     batch_size: int = Field(128, description="windows in a batch", ge=1)
@@ -119,8 +126,18 @@ class TrainConfig(Frozen):
         5, description="stop after so many epochs without a better validation error", ge=1
     )
     learning_rate: float = Field(1e-3, description="peak learning rate of AdamW", gt=0)
+    warmup_fraction: float = Field(
+        0.05, description="part of the batches over which the learning rate rises", ge=0, lt=1
+    )
     weight_decay: float = Field(1e-2, description="decoupled weight decay of AdamW", ge=0)
     clip_norm: float = Field(1.0, description="largest global norm of the gradient", gt=0)
+    average_momentum: float = Field(
+        0.98,
+        description="momentum of the running average of weights that is validated and exported; "
+        "0 for the weights themselves",
+        ge=0,
+        lt=1,
+    )
     seed: int = Field(0, description="seed of weights, dropout and shuffling", ge=0, lt=2**31)
 
     def layer_configs(self) -> tuple[LayerConfig, ...]:

@@ -62,7 +62,7 @@ def read_table(task: TaskConfig) -> pd.DataFrame:
 
     Raises:
         OSError: the file cannot be read.
-        DataError: a column is absent or not numeric, or nothing is left.
+        DataError: a column is absent or of another type, a time stands twice, or nothing is left.
     """
     path = task.data
     table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
@@ -72,10 +72,16 @@ def read_table(task: TaskConfig) -> pd.DataFrame:
     for column in [task.time, *key, *columns]:
         if column not in table.columns:
             raise DataError(f"{path}: no column {column!r}; it has {', '.join(map(str, table))}")
+    if table.empty:
+        raise DataError(f"{path}: no usable row")
     for column in columns:
         if not pd.api.types.is_numeric_dtype(table[column]):
             raise DataError(f"{path}: column {column!r} is not numeric")
-    table[task.time] = pd.to_datetime(table[task.time], utc=True).dt.tz_localize(None)
+    try:
+        table[task.time] = pd.to_datetime(table[task.time], utc=True).dt.tz_localize(None)
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: column {task.time!r} is not of times: {reason}") from error
     keep = table[task.time].notna()
     for feature in task.features:
         keep &= _usable(table[feature.name], feature)
@@ -163,7 +169,7 @@ def fit_features(task: TaskConfig, train: Split) -> tuple[Feature, ...]:
         if config.period is not None:
             transform = Cyclic(period=config.period)
         else:
-            transform = _standardize(column)
+            transform = _standardize(column, f"column {config.name!r}")
         features.append(
             Feature(
                 name=config.name,
@@ -183,17 +189,19 @@ def fit_outputs(task: TaskConfig, train: Split) -> tuple[Output, ...]:
         target = train.targets[:, index].astype(np.float64)
         transform: Standardize | Change
         if config.change:
-            fitted = _standardize(target - train.present[:, index])
+            fitted = _standardize(target - train.present[:, index], f"output {config.name!r}")
             transform = Change(feature=config.column, mean=fitted.mean, std=fitted.std)
         else:
-            transform = _standardize(target)
+            transform = _standardize(target, f"output {config.name!r}")
         outputs.append(
             Output(name=config.name, unit=config.unit, horizon=config.horizon, transform=transform)
         )
     return tuple(outputs)
 
 
-def _standardize(column: np.ndarray) -> Standardize:
+def _standardize(column: np.ndarray, what: str) -> Standardize:
+    if np.isnan(column).all():
+        raise DataError(f"{what} has no number in the training split")
     std = float(np.nanstd(column))
     return Standardize(mean=float(np.nanmean(column)), std=std if std > SMALLEST_STD else 1.0)
 

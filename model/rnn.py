@@ -30,7 +30,12 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
             CELLS[layer.cell](layer, name=f"layer_{i}_{layer.cell}")
             for i, layer in enumerate(config.layers)
         ]
-        self.head = keras.layers.Dense(config.num_outputs, name="head")
+        # A small head begins near zero, which for a standardised change is "as now".
+        self.head = keras.layers.Dense(
+            config.num_outputs,
+            kernel_initializer=keras.initializers.VarianceScaling(0.01, "fan_avg"),
+            name="head",
+        )
         self.seeds = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape: object = None) -> None:
@@ -85,18 +90,20 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
             inputs: float32 `[B, T, I]`.
             initial_state: state before the first time step; zeros when None.
             lengths: int32 `[B]`, valid time steps of each row, 0 to T; T when None.
-            training: whether dropout is active.
+            training: whether dropout and noise are active.
 
         Returns:
             The outputs, float32 `[B, T, O]`, arbitrary beyond a row's length; and the final
             state: of each row, the state at its own last valid time step.
         """
+        seed = self.seeds.next() if training else None
+        if seed is not None and self.config.input_noise > 0:
+            inputs += self.config.input_noise * tf.random.stateless_normal(tf.shape(inputs), seed)
         batch_size, num_steps = tf.shape(inputs)[0], tf.shape(inputs)[1]
         if initial_state is None:
             initial_state = self.initial_state(batch_size)
         if lengths is None:
             lengths = tf.fill([batch_size], num_steps)
-        seed = self.seeds.next() if training else None
         # At least one time step: a TensorArray that nothing was written to has no shape.
         longest = tf.maximum(tf.reduce_max(lengths), 1)
         rows = tf.TensorArray(tf.float32, size=num_steps).unstack(tf.transpose(inputs, [1, 0, 2]))

@@ -55,6 +55,7 @@ def build_model(task: TaskConfig, config: TrainConfig, train: data.Split) -> Seq
         num_inputs=sum(feature.num_inputs for feature in features),
         num_outputs=len(outputs),
         variational_dropout=config.variational_dropout,
+        input_noise=config.input_noise,
     )
     return SequenceModel(network, features, outputs, seed=config.seed)
 
@@ -82,22 +83,43 @@ def fit(
         steps,
         config.batch_size,
     )
-    total = config.epochs * train.cardinality().numpy()
     model.compile(
-        optimizer=keras.optimizers.AdamW(
-            keras.optimizers.schedules.CosineDecay(config.learning_rate, total),
-            weight_decay=config.weight_decay,
-            global_clipnorm=config.clip_norm,
-        ),
+        optimizer=_optimizer(config, config.epochs * train.cardinality().numpy()),
         loss=masked_error(np.array([o.transform.std for o in model.outputs_spec], np.float32)),
         # The loop over time compiles for minutes under XLA with its gradient, and is no faster.
         jit_compile=False,
     )
-    stop = keras.callbacks.EarlyStopping(patience=config.patience, restore_best_weights=True)
+    callbacks = [keras.callbacks.EarlyStopping(patience=config.patience, restore_best_weights=True)]
+    if config.average_momentum > 0:
+        # First, so that early stopping keeps the average that was validated.
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     history = model.fit(
-        train, validation_data=validation, epochs=config.epochs, callbacks=[stop], verbose=verbose
+        train,
+        validation_data=validation,
+        epochs=config.epochs,
+        callbacks=callbacks,
+        verbose=verbose,
     )
     return {name: [float(value) for value in values] for name, values in history.history.items()}
+
+
+def _optimizer(config: TrainConfig, num_batches: int) -> keras.optimizers.Optimizer:
+    warmup = int(config.warmup_fraction * num_batches)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else config.learning_rate,
+        num_batches - warmup,
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=config.weight_decay,
+        global_clipnorm=config.clip_norm,
+        use_ema=config.average_momentum > 0,
+        ema_momentum=config.average_momentum or 0.99,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
 
 
 def run(config: TrainConfig, verbose: str | int = "auto") -> Path:

@@ -67,11 +67,11 @@ def write_table(table: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def hour_of(time: Any) -> int:
-    """The hour that a time of a table stands for."""
-    hour, rest = divmod(pd.Timestamp(time) - START, HOUR)
-    assert rest == pd.Timedelta(0)
-    return int(hour)
+def hours_of(times: Any) -> list[int]:
+    """The hours that times of a table stand for."""
+    hours, rest = np.divmod(np.asarray(times) - START.to_datetime64(), HOUR.to_timedelta64())
+    assert not rest.astype(int).any()
+    return hours.tolist()
 
 
 @st.composite

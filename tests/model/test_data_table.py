@@ -10,7 +10,7 @@ import pytest
 
 from model.data import DataError, load, read_table
 from model.task import load_task
-from tests.model.tables import hour_of, make_table, make_task, write_table
+from tests.model.tables import hours_of, make_table, make_task, write_table
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "data" / "weather.csv.xz"
@@ -51,7 +51,7 @@ def test_a_row_with_a_faulty_number_in_a_feature_never_missing_is_left_out(
 ) -> None:
     """Missing, infinite, or above the 9000 of the task; it becomes a gap."""
     table.loc[7, "temp"] = value
-    hours = [hour_of(time) for time in read(table, tmp_path).query("place == 'a'")["time"]]
+    hours = hours_of(read(table, tmp_path).query("place == 'a'")["time"])
     assert hours == [hour for hour in range(60) if hour != 7]
     split = load(make_task(tmp_path / "table.csv"))["train"]
     assert split.run_starts[:10].tolist() == [0] * 7 + [7] * 3
@@ -122,12 +122,14 @@ def test_a_table_without_a_usable_row_is_refused(table: pd.DataFrame, tmp_path: 
         read(table, tmp_path)
 
 
-@pytest.mark.parametrize(("hours", "name"), [(11, "validation"), (25, "test")])
-def test_a_table_too_short_for_a_split_is_refused(tmp_path: Path, hours: int, name: str) -> None:
-    """The gaps of 5 hours between the splits are longer than what is left for them."""
-    table = make_table({"a": [*range(hours - 3), hours]})
+@pytest.mark.parametrize(("fraction", "name"), [(0.15, "validation"), (0.35, "test")])
+def test_a_table_too_short_for_a_split_is_refused(
+    tmp_path: Path, fraction: float, name: str
+) -> None:
+    """15% of 25 hours are less than the gap of 5 hours before the split."""
+    path = write_table(make_table({"a": range(25)}), tmp_path / "short.csv")
     with pytest.raises(DataError, match=f"the {name} split is empty: the table is too short"):
-        load(make_task(write_table(table, tmp_path / "short.csv")))
+        load(make_task(path, validation_fraction=fraction))
 
 
 def test_no_file_is_an_os_error_that_names_it(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ def refusal(**changes: Any) -> str:
 
 def test_weather_forecasts_temperature_at_five_horizons_from_nine_features() -> None:
     task = load_task(WEATHER)
-    names = "temp dewp humid wind_dir wind_speed precip pressure visib hour".split()
-    assert [feature.name for feature in task.features] == names
+    assert " ".join(feature.name for feature in task.features) == (
+        "temp dewp humid wind_dir wind_speed precip pressure visib hour"
+    )
     assert [output.horizon for output in task.outputs] == [1, 3, 6, 12, 24]
     assert {output.column for output in task.outputs} == {"temp"}
     assert all(output.change for output in task.outputs)
