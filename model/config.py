@@ -104,28 +104,28 @@ class TrainConfig(Frozen):
         (1.0,), description="chance to keep each input of a layer; one for all or one a layer"
     )
     output_keep_prob: tuple[KeepProb, ...] = Field(
-        (1.0,), description="chance to keep each output of a layer; one for all or one a layer"
+        (0.6,), description="chance to keep each output of a layer; one for all or one a layer"
     )
     state_keep_prob: tuple[KeepProb, ...] = Field(
         (1.0,), description="chance to keep each h between time steps; one for all or one a layer"
     )
     variational_dropout: bool = Field(
-        False, description="drop the same units at every time step (Gal and Ghahramani 2016)"
+        True, description="drop the same units at every time step (Gal and Ghahramani 2016)"
     )
     input_noise: float = Field(
-        0.0,
+        0.3,
         description="Gaussian noise added to the network's inputs in training, in their standard "
         "deviations",
         ge=0,
     )
-    window_steps: int = Field(96, description="time steps of a training window", ge=2)
-    stride_steps: int = Field(8, description="time steps between the starts of two windows", ge=1)
+    window_steps: int = Field(72, description="time steps of a training window", ge=2)
+    stride_steps: int = Field(6, description="time steps between the starts of two windows", ge=1)
     batch_size: int = Field(128, description="windows in a batch", ge=1)
-    epochs: int = Field(20, description="passes over the training windows, at most", ge=1)
+    epochs: int = Field(12, description="passes over the training windows, at most", ge=1)
     patience: int = Field(
-        5, description="stop after so many epochs without a better validation error", ge=1
+        3, description="stop after so many epochs without a better validation error", ge=1
     )
-    learning_rate: float = Field(1e-3, description="peak learning rate of AdamW", gt=0)
+    learning_rate: float = Field(3e-3, description="peak learning rate of AdamW", gt=0)
     warmup_fraction: float = Field(
         0.05, description="part of the batches over which the learning rate rises", ge=0, lt=1
     )

@@ -57,7 +57,7 @@ def forecast_plot(
         error = np.abs(made[:, index] - split.targets[rows, index]).mean()
         axes.set(ylabel=f"{output.column} ({output.unit})")
         axes.set_title(
-            f"{output.name}: forecast made {output.horizon} time steps before, "
+            f"{output.name}: forecast {_steps(output.horizon)} ahead, "
             f"mean error {error:.1f} {output.unit}",
             fontsize=10,
             loc="left",
@@ -68,11 +68,18 @@ def forecast_plot(
     plt.close(figure)
 
 
+def _steps(count: int) -> str:
+    return f"{count} time step" + ("" if count == 1 else "s")
+
+
+def _minute(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[m]")).replace("T", " ")
+
+
 def _spans(splits: dict[str, Split]) -> str:
     return "\n".join(
-        f"- {name}: {split.times.min()} to {split.times.max()} ({len(split):,} rows)".replace(
-            "T", " "
-        )
+        f"- {name}: {_minute(split.times.min())} to {_minute(split.times.max())} "
+        f"({len(split):,} rows)"
         for name, split in splits.items()
     )
 
@@ -95,7 +102,7 @@ def write_card(
         for f in manifest["features"]
     )
     outputs = "\n".join(
-        f"| {o['name']} | {o['unit']} | {o['horizon']} time steps |" for o in manifest["outputs"]
+        f"| {o['name']} | {o['unit']} | {_steps(o['horizon'])} |" for o in manifest["outputs"]
     )
     (folder / "README.md").write_text(
         f"""# {manifest["name"]}, version {manifest["version"]}
@@ -107,8 +114,8 @@ Network: {layers}, dense head of {len(names)} outputs; trained {manifest["create
 Libraries: {", ".join(f"{k} {v}" for k, v in manifest["libraries"].items())}.
 
 ## Skill
-On the test split, {skill.num_forecasts:,} forecasts, each method from the same {steps} past
-time steps:
+On the test split, {skill.num_forecasts:,} forecasts, each method from the same
+{steps} past time steps:
 
 {skill_table(skill, names, units)}
 

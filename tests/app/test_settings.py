@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import uvicorn
 from pydantic import ValidationError
 
 from app import __main__
@@ -16,9 +17,12 @@ def name_of(field: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_set_and_nothing_started(monkeypatch: pytest.MonkeyPatch) -> None:
     for field in Settings.model_fields:
         monkeypatch.delenv(name_of(field), raising=False)
+    monkeypatch.setattr("sys.argv", ["app"])
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    monkeypatch.setattr(uvicorn.Server, "run", lambda _: pytest.fail("the service was started"))
 
 
 @pytest.mark.parametrize(
@@ -79,8 +83,6 @@ def test_a_bad_value_is_refused(monkeypatch: pytest.MonkeyPatch, field: str, tex
 def test_the_command_names_the_setting_that_is_bad(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], field: str, text: str
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["app"])
-    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
     monkeypatch.setenv(name_of(field), text)
     assert __main__.main() == 2
     printed = capsys.readouterr().err
@@ -91,8 +93,6 @@ def test_the_command_names_the_setting_that_is_bad(
 def test_every_bad_setting_is_named_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["app"])
-    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
     monkeypatch.setenv("UNROLL_PORT", "abc")
     monkeypatch.setenv("UNROLL_LANES", "many")
     assert __main__.main() == 2

@@ -1,0 +1,53 @@
+"""The model as a whole: shapes that must agree, and what is beyond a row's length."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.config import LayerConfig, RNNConfig
+from model.network import SequenceModel
+from tests.exports import FEATURES, OUTPUTS, make_model, raw_sequence
+
+LENGTHS = [5, 0, 2]
+
+
+@pytest.fixture(scope="module")
+def model() -> SequenceModel:
+    return make_model(("gru:4", "lstm:3"))
+
+
+def padded() -> tf.Tensor:
+    random = np.random.default_rng(0)
+    return tf.constant(np.stack([raw_sequence(random, 5) for _ in LENGTHS]))
+
+
+@pytest.mark.parametrize(("num_inputs", "num_outputs"), [(9, 2), (8, 3)])
+def test_transforms_that_do_not_fit_the_network_are_refused(
+    num_inputs: int, num_outputs: int
+) -> None:
+    config = RNNConfig(
+        layers=(LayerConfig.parse("gru:2"),), num_inputs=num_inputs, num_outputs=num_outputs
+    )
+    with pytest.raises(ValueError, match=f"has {num_inputs} and {num_outputs}") as refusal:
+        SequenceModel(config, FEATURES, OUTPUTS)
+    assert "the transforms give 8 inputs and 2 outputs" in str(refusal.value)
+
+
+def test_outputs_beyond_a_length_are_zero_and_only_there(model: SequenceModel) -> None:
+    outputs, _ = model.predict_sequences(padded(), tf.constant(LENGTHS))
+    valid = np.arange(5) < np.array(LENGTHS)[:, np.newaxis]
+    np.testing.assert_array_equal(np.any(outputs.numpy() != 0.0, axis=2), valid)
+
+
+def test_keras_calls_the_model_as_the_signatures_do(model: SequenceModel) -> None:
+    lengths = tf.constant(LENGTHS)
+    expected, _ = model.predict_sequences(padded(), lengths)
+    np.testing.assert_array_equal(model({"sequences": padded(), "lengths": lengths}), expected)
+
+
+def test_keras_turns_dropout_on_in_training_only() -> None:
+    model = make_model(("gru:8",), output_keep_prob=0.5)
+    inputs = {"sequences": padded(), "lengths": tf.constant(LENGTHS)}
+    inference = model(inputs).numpy()
+    np.testing.assert_array_equal(model(inputs, training=False), inference)
+    assert np.any(model(inputs, training=True).numpy() != inference)
