@@ -30,8 +30,8 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff check --fix .
 
 lock: $(VENV)/.installed-dev  ## write requirements.lock: every dependency with its hashes
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
-	  --no-emit-index-url --no-emit-find-links --output-file requirements.lock requirements.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --strip-extras --python-version 3.11 \
+	  --output-file requirements.lock requirements.txt
 
 clean:  ## remove the virtual environment and caches, not the models
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

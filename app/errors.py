@@ -31,6 +31,9 @@ class Fault:
     pointer: str
     message: str
 
+    def __str__(self) -> str:
+        return f"{self.pointer}: {self.message}" if self.pointer else self.message
+
 
 class InvalidRequest(UnrollError):
     """The request cannot be computed as it is.
@@ -40,7 +43,7 @@ class InvalidRequest(UnrollError):
     """
 
     def __init__(self, *faults: Fault) -> None:
-        super().__init__("; ".join(f"{f.pointer or '/'}: {f.message}" for f in faults))
+        super().__init__("; ".join(str(fault) for fault in faults))
         self.faults = faults
 
 

@@ -60,7 +60,7 @@ class Registry:
         self._current: Ready | None = None
         self._loader: threading.Thread | None = None
         self.models: list[Model] = []
-        self.status = "the model is being loaded"
+        self.status = "the model is being loaded"  # why no model answers, when none does
 
     def start_loading(self) -> None:
         """Begins to load the newest version that is whole; what goes wrong stands in `status`."""
@@ -127,11 +127,16 @@ class Registry:
             model.state = "loading"
             try:
                 self._load_one(model, loop)
-            except ModelRefused as error:
-                model.state, model.reason = "refused", str(error)
-                logger.error("refused %s version %d: %s", model.name, model.version, error)
+            except Exception as error:
+                # `ModelRefused` says why. Anything else is told by its name, and by its trace here.
+                known = isinstance(error, ModelRefused)
+                model.state = "refused"
+                model.reason = str(error) if known else f"loading failed: {type(error).__name__}"
+                text = "refused %s version %d: %s"
+                logger.error(text, model.name, model.version, model.reason, exc_info=not known)
             else:
                 logger.info("%s version %d is ready", model.name, model.version)
+                self.status = "the lanes of the engine have stopped"
                 return
         if self.models:
             self.status = f"no version of {home} could be loaded: {self.models[0].reason}"
@@ -171,7 +176,9 @@ def find_models(home: Path) -> list[Model]:
     """The versions in `models/<name>`, newest first. Hidden folders are exports under way."""
     if not home.is_dir():
         return []
-    numbers = [int(p.name) for p in home.iterdir() if p.name.isdecimal() and p.is_dir()]
+    names = [p.name for p in home.iterdir() if p.name.isdecimal() and p.is_dir()]
+    # `01` is not where version 1 is looked for.
+    numbers = [int(name) for name in names if name == str(int(name))]
     return [
         Model(home.name, number, home / str(number)) for number in sorted(numbers, reverse=True)
     ]

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Count = Annotated[int, Field(ge=1)]
-# At most a day: beyond some hundred years waiting itself fails, and infinity is no number of seconds.
+# At most a day: infinity would pass as a number here and fail where a thread waits for it.
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 

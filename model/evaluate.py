@@ -32,10 +32,11 @@ class Skill:
 
 
 def forecast_rows(split: Split, steps: int) -> np.ndarray:
-    """The rows, int64 `[K]`, that have a full past window and known targets."""
-    past = np.arange(len(split)) - split.run_starts + 1
-    known = np.isfinite(split.targets).all(axis=1) & np.isfinite(split.days_before).all(axis=1)
-    return np.flatnonzero((past >= steps) & known)
+    """The rows, int64 `[K]`, with a full past window and all numbers that the methods need."""
+    enough = np.arange(len(split)) - split.run_starts + 1 >= steps
+    for numbers in (split.targets, split.present, split.days_before):
+        enough &= np.isfinite(numbers).all(axis=1)
+    return np.flatnonzero(enough)
 
 
 def model_forecasts(
@@ -107,11 +108,17 @@ def evaluate(model: SequenceModel, splits: dict[str, Split], steps: int) -> Skil
         model: the trained model.
         splits: as `data.load` gives them.
         steps: time steps of the past window that every method sees.
+
+    Raises:
+        ValueError: a split has no row to forecast.
     """
+    for name, split in splits.items():
+        if len(forecast_rows(split, steps)) == 0:
+            raise ValueError(
+                f"the {name} split has no run of {steps} time steps with known targets"
+            )
     test = splits["test"]
     rows = forecast_rows(test, steps)
-    if len(rows) == 0:
-        raise ValueError(f"the test split has no run of {steps} time steps with known targets")
     linear = LinearAutoregression(model.features, steps)
     linear.fit(splits["train"], splits["validation"])
     forecasts = {"model": model_forecasts(model, test, rows, steps)}

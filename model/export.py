@@ -122,7 +122,9 @@ def export_model(
     with _exclusively(home):
         for left in home.glob(f"{HIDDEN}*"):
             shutil.rmtree(left)
-        number = max(existing_versions(home), default=0) + 1
+        # A file of such a name is no version, but in the way of one.
+        taken = (int(path.name) for path in home.iterdir() if path.name.isdecimal())
+        number = max(taken, default=0) + 1
         hidden = home / f"{HIDDEN}{number}"
         hidden.mkdir()
         exported = ExportedModel(model)

@@ -67,22 +67,22 @@ def load_fake(folder: Path, manifest: Manifest) -> FakeRunner:
     return FakeRunner(num_outputs=len(manifest.outputs))
 
 
-def write_version(home: Path, version: int, **changes: Any) -> Path:
+def write_version(home: Path, number: int, /, **changes: Any) -> Path:
     """A whole model folder that `load_fake` can serve, made by hand.
 
     Args:
         home: `models/<name>`.
-        version: of the manifest and the folder.
+        number: version of the manifest and the folder.
         changes: entries of the manifest to replace.
     """
-    folder = home / str(version)
+    folder = home / str(number)
     folder.mkdir(parents=True)
     (folder / "weights.bin").write_bytes(b"weights of a fake")
     standardize = {"kind": "standardize", "mean": 0.0, "std": 1.0}
     manifest = {
         "format": FORMAT,
         "name": home.name,
-        "version": version,
+        "version": number,
         "created": "2026-01-01T00:00:00+00:00",
         "dtype": "float32",
         "features": [{"name": "x", "unit": "1", "transform": standardize}],

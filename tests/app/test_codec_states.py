@@ -63,7 +63,7 @@ def test_null_starts_from_zeros_for_all_or_for_one() -> None:
 
 
 def test_a_part_that_a_cell_does_not_have_may_be_null() -> None:
-    """The schema of the API prints a GRU's state with `"c": null` in some clients."""
+    """Clients generated from the schema send all of its fields."""
     (state,) = CODEC.parse_states([[GOOD[0], {"h": [5], "c": None}]], 1)
     assert state is not None
     assert [part.tolist() for part in state] == [[1, 2], [3, 4], [5]]

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from model.config import CellKind, LayerConfig, RNNConfig, TrainConfig
 
+KEEP_PROBS = ("input_keep_prob", "output_keep_prob", "state_keep_prob")
+
 
 @given(cell=st.sampled_from(get_args(CellKind)), units=st.integers(1, 65536))
 def test_parse_reads_cell_and_units(cell: CellKind, units: int) -> None:
@@ -56,16 +58,19 @@ def test_only_an_lstm_has_a_memory_in_its_state() -> None:
     assert LayerConfig.parse("rnn:2").state_names == ("h",)
 
 
-@pytest.mark.parametrize("field", ["input_keep_prob", "output_keep_prob", "state_keep_prob"])
+@pytest.mark.parametrize("field", KEEP_PROBS)
 def test_one_keep_prob_is_for_all_layers(field: str) -> None:
-    config = TrainConfig.model_validate({"layers": ("lstm:4", "gru:3", "rnn:2"), field: (0.5,)})
+    all_kept = dict.fromkeys(KEEP_PROBS, (1.0,))
+    config = TrainConfig.model_validate(
+        {"layers": ("lstm:4", "gru:3", "rnn:2"), **all_kept, field: (0.5,)}
+    )
     layers = config.layer_configs()
     assert [getattr(layer, field) for layer in layers] == [0.5, 0.5, 0.5]
-    others = {"input_keep_prob", "output_keep_prob", "state_keep_prob"} - {field}
+    others = set(KEEP_PROBS) - {field}
     assert {getattr(layer, other) for layer in layers for other in others} == {1.0}
 
 
-@pytest.mark.parametrize("field", ["input_keep_prob", "output_keep_prob", "state_keep_prob"])
+@pytest.mark.parametrize("field", KEEP_PROBS)
 def test_keep_probs_may_be_one_a_layer(field: str) -> None:
     config = TrainConfig.model_validate({"layers": ("lstm:4", "gru:3"), field: (0.5, 0.75)})
     layers = config.layer_configs()

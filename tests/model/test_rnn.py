@@ -222,7 +222,8 @@ def test_the_gradient_of_the_weights_ignores_padded_time_steps(
         return tape.gradient(loss, weights)
 
     if compiled:
-        gradient = tf.function(gradient, autograph=False, reduce_retracing=True)
+        any_shape = [tf.TensorSpec([None, None, INPUTS]), tf.TensorSpec([None], tf.int32)]
+        gradient = tf.function(gradient, input_signature=any_shape, autograph=False)
     alone = [
         gradient(tf.constant(inputs[row : row + 1, :length]), tf.constant([length]))
         for row, length in enumerate(lengths)

@@ -117,19 +117,21 @@ class TensorFlowRunner:
 
     def _check_signature(self, folder: Path) -> None:
         features = len(self._manifest.features)
+        states = zip(self._tensors, self.state_sizes, strict=True)
+        shapes = {name: (None, size) for name, size in states}
         expected = {
             "sequences": ((None, None, features), tf.float32),
             "lengths": ((None,), tf.int32),
+            **{name: (shape, tf.float32) for name, shape in shapes.items()},
         }
-        for name, size in zip(self._tensors, self.state_sizes, strict=True):
-            expected[name] = ((None, size), tf.float32)
         _, taken = self._chunk.structured_input_signature
         found = {name: (tuple(spec.shape), spec.dtype) for name, spec in taken.items()}
         if found != expected:
             raise ModelRefused(f"{folder}: signature 'chunk' takes {found}, not {expected}")
-        missing = {"outputs", *self._tensors} - set(self._chunk.structured_outputs)
-        if missing:
-            raise ModelRefused(f"{folder}: signature 'chunk' lacks {', '.join(sorted(missing))}")
+        results = {"outputs": (None, None, self.num_outputs), **shapes}
+        given = {name: tuple(spec.shape) for name, spec in self._chunk.structured_outputs.items()}
+        if given != results:
+            raise ModelRefused(f"{folder}: signature 'chunk' gives {given}, not {results}")
 
 
 def _one_thread_a_lane() -> None:

@@ -1,0 +1,58 @@
+"""An engine over `FakeRunner` and sequences for it.
+
+Inputs are whole numbers, so that sums are exact in float32 in whatever order they are made.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+
+from app.engine.engine import Engine
+from app.engine.sequence import Sequence
+from tests.app.fakes import FakeRunner
+
+
+@asynccontextmanager
+async def engine_of(runner: FakeRunner, **changes: Any) -> AsyncIterator[Engine]:
+    sizes = {"num_lanes": 2, "slots_per_lane": 3, "max_waiting": 10_000, "max_chunk_steps": 16}
+    engine = Engine(runner, **{**sizes, **changes})
+    engine.start(asyncio.get_running_loop())
+    try:
+        yield engine
+    finally:
+        runner.gate.set()
+        await asyncio.to_thread(engine.drain, 10.0)
+        assert not engine.alive
+
+
+def numbers(length: int, seed: int = 0) -> np.ndarray:
+    """Whole numbers, none of them special: below 1000 * 500, far from 2**24."""
+    return np.random.default_rng(seed).integers(-100, 100, (length, 1)).astype(np.float32)
+
+
+def sequence(length: int, seed: int = 0, **changes: Any) -> Sequence:
+    return Sequence(numbers(length, seed), **changes)
+
+
+def assert_summed(sequence: Sequence, start: float = 0.0) -> None:
+    expected = start + np.cumsum(sequence.inputs, axis=0)
+    assert sequence.error is None
+    np.testing.assert_array_equal(sequence.outputs, expected)
+    assert [part.tolist() for part in sequence.final_state] == [expected[-1].tolist()]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what another thread does. The limit is there to fail, not to measure."""
+    give_up = time.monotonic() + 20.0
+    while not condition():
+        assert time.monotonic() < give_up, "it never happened"
+        await asyncio.sleep(0.001)
+
+
+def is_idle(engine: Engine) -> bool:
+    load = engine.load()
+    return load.waiting == load.running == 0

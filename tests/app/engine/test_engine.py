@@ -1,0 +1,276 @@
+"""The engine over `FakeRunner`: the laws of continuous batching, exactly; who fails with whom."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.engine.sequence import Sequence, State
+from app.errors import Expired, NotFinite, Overloaded, RunFailed
+from tests.app.engine.running import assert_summed, engine_of, is_idle, numbers, sequence, until
+from tests.app.fakes import FakeRunner
+
+POISON = 666.0
+OVERFLOW = 777.0
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.integers(1, 500), min_size=1, max_size=12),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.integers(1, 70),
+)
+def test_batched_is_alone_and_chunked_is_whole(
+    lengths: list[int], lanes: int, slots: int, chunk_steps: int
+) -> None:
+    """One request or many, whatever the chunks: the running sum, which has no chunks."""
+
+    async def run() -> None:
+        sizes = {"num_lanes": lanes, "slots_per_lane": slots, "max_chunk_steps": chunk_steps}
+        async with engine_of(FakeRunner(), **sizes) as engine:
+            together = [sequence(length, seed) for seed, length in enumerate(lengths)]
+            apart = [sequence(length, seed) for seed, length in enumerate(lengths)]
+            await asyncio.gather(
+                engine.submit(together), *(engine.submit([single]) for single in apart)
+            )
+            for done in [*together, *apart]:
+                assert_summed(done)
+            assert engine.counters.time_steps == 2 * sum(lengths)
+            assert engine.counters.completed == 2 * len(lengths)
+            assert engine.counters.failed == 0
+            assert is_idle(engine)
+
+    asyncio.run(run())
+
+
+@settings(max_examples=25)
+@given(st.integers(2, 500), st.data(), st.integers(1, 70))
+def test_continued_is_uninterrupted(length: int, data: st.DataObject, chunk_steps: int) -> None:
+    cut = data.draw(st.integers(1, length - 1), label="cut")
+
+    async def run() -> None:
+        async with engine_of(FakeRunner(), max_chunk_steps=chunk_steps) as engine:
+            whole = sequence(length)
+            first = Sequence(whole.inputs[:cut])
+            await engine.submit([whole, first])
+            rest = Sequence(whole.inputs[cut:], initial_state=first.final_state)
+            await engine.submit([rest])
+            joined = np.concatenate([first.outputs, rest.outputs])
+            np.testing.assert_array_equal(joined, whole.outputs)
+            assert rest.final_state == whole.final_state
+            assert first.final_state[0].tolist() == whole.outputs[cut - 1].tolist()
+
+    asyncio.run(run())
+
+
+def test_a_slot_starts_clean_whoever_had_it_before() -> None:
+    async def run() -> None:
+        runner = FakeRunner(POISON, OVERFLOW)
+        async with engine_of(runner, num_lanes=1, slots_per_lane=1) as engine:
+            for seed in range(3):
+                for special in (POISON, OVERFLOW, 1000.0):
+                    before = Sequence(np.full((40, 1), special, np.float32))
+                    await asyncio.gather(engine.submit([before]), return_exceptions=True)
+                    after = sequence(20, seed)
+                    await engine.submit([after])
+                    assert_summed(after)
+            given_state = Sequence(numbers(20), initial_state=(np.array([7.0], np.float32),))
+            await engine.submit([given_state])
+            assert_summed(given_state, start=7.0)
+
+    asyncio.run(run())
+
+
+def test_a_final_state_is_not_changed_by_the_next_in_the_slot() -> None:
+    async def run() -> None:
+        async with engine_of(FakeRunner(), num_lanes=1, slots_per_lane=1) as engine:
+            first, second = sequence(5, 1), sequence(5, 2)
+            await engine.submit([first])
+            await engine.submit([second])
+            assert_summed(first)
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_caller_frees_its_slots_and_the_others_finish() -> None:
+    async def run() -> None:
+        runner = FakeRunner()
+        async with engine_of(runner, num_lanes=1, slots_per_lane=2) as engine:
+            runner.gate.clear()
+            gone = [sequence(100, seed) for seed in range(3)]
+            stays = [sequence(50, seed) for seed in range(3, 6)]
+            leaving = asyncio.create_task(engine.submit(gone))
+            await until(runner.entered.is_set)
+            staying = asyncio.create_task(engine.submit(stays))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            # The one that waited has left at once, the two in flight leave with their chunk.
+            assert engine.load().running == 2
+            assert engine.load().waiting == 3
+            runner.gate.set()
+            await staying
+            for done in stays:
+                assert_summed(done)
+            await until(lambda: is_idle(engine))
+            assert (engine.counters.completed, engine.counters.failed) == (3, 3)
+            # Not a time step more than the chunk that was in flight.
+            assert engine.counters.time_steps == 2 * 16 + 3 * 50
+
+    asyncio.run(run())
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=9), st.data())
+def test_a_poisoned_sequence_fails_alone(lengths: list[int], data: st.DataObject) -> None:
+    victim = data.draw(st.integers(0, len(lengths) - 1), label="victim")
+    place = data.draw(st.integers(0, lengths[victim] - 1), label="place")
+
+    async def run() -> None:
+        async with engine_of(FakeRunner(POISON), num_lanes=1, slots_per_lane=9) as engine:
+            line = [sequence(length, seed) for seed, length in enumerate(lengths)]
+            line[victim].inputs[place] = POISON
+            found = await asyncio.gather(
+                *(engine.submit([single]) for single in line), return_exceptions=True
+            )
+            error = found.pop(victim)
+            assert isinstance(error, RunFailed)
+            assert str(error) == "the kernel failed: RuntimeError"
+            assert set(found) == {None}
+            for single in line[:victim] + line[victim + 1 :]:
+                assert_summed(single)
+            assert engine.counters.failed == 1
+            assert engine.counters.completed == len(lengths) - 1
+
+    asyncio.run(run())
+
+
+def test_a_sequence_that_overflows_fails_alone_and_is_named() -> None:
+    async def run() -> None:
+        runner = FakeRunner(overflow=OVERFLOW)
+        async with engine_of(runner, num_lanes=1, slots_per_lane=4, max_chunk_steps=8) as engine:
+            line = [sequence(30, seed, pointer=f"/sequences/{seed}") for seed in range(4)]
+            line[2].inputs[13] = OVERFLOW
+            found = await asyncio.gather(
+                *(engine.submit([single]) for single in line), return_exceptions=True
+            )
+            error = found.pop(2)
+            assert isinstance(error, NotFinite)
+            (fault,) = error.faults
+            assert fault.pointer == "/sequences/2"
+            assert "between time steps 8 and 15" in fault.message
+            assert set(found) == {None}
+            for index in (0, 1, 3):
+                assert_summed(line[index])
+
+    asyncio.run(run())
+
+
+def test_a_request_with_a_bad_sequence_fails_and_its_others_leave() -> None:
+    class StopsAfterACall(FakeRunner):
+        def run(
+            self, inputs: np.ndarray, lengths: np.ndarray, state: State
+        ) -> tuple[np.ndarray, State]:
+            made = super().run(inputs, lengths, state)
+            self.gate.clear()
+            return made
+
+    async def run() -> None:
+        runner = StopsAfterACall(overflow=OVERFLOW)
+        async with engine_of(runner, num_lanes=1, slots_per_lane=2) as engine:
+            bad = Sequence(np.full((1, 1), OVERFLOW, np.float32))
+            with pytest.raises(NotFinite):
+                await engine.submit([sequence(500, 1), bad, sequence(500, 2)])
+            runner.gate.set()
+            await until(lambda: is_idle(engine))
+            assert engine.counters.failed == 3
+            # The chunk with the bad one, and at most the one that was in flight behind it.
+            assert engine.counters.chunks <= 2
+
+    asyncio.run(run())
+
+
+def test_too_many_sequences_are_refused_and_nothing_is_queued() -> None:
+    async def run() -> None:
+        runner = FakeRunner()
+        runner.gate.clear()
+        async with engine_of(runner, max_waiting=5) as engine:
+            first = asyncio.create_task(engine.submit([sequence(5, seed) for seed in range(4)]))
+            await until(runner.entered.is_set)
+            with pytest.raises(Overloaded):
+                await engine.submit([sequence(5), sequence(5)])
+            load = engine.load()
+            assert load.waiting + load.running == 4
+            last = asyncio.create_task(engine.submit([sequence(5)]))
+            runner.gate.set()
+            await asyncio.gather(first, last)
+            assert engine.counters.completed == 5
+            assert engine.counters.failed == 0
+
+    asyncio.run(run())
+
+
+def test_a_deadline_ends_the_waiting_and_the_running() -> None:
+    async def run() -> None:
+        now = 0.0
+        runner = FakeRunner()
+        runner.gate.clear()
+        sizes = {"num_lanes": 1, "slots_per_lane": 1, "clock": lambda: now}
+        async with engine_of(runner, **sizes) as engine:
+            line = [sequence(100, 1, deadline=5.0), sequence(10, 2, deadline=5.0)]
+            patient = sequence(10, 3, deadline=50.0)
+            tasks = [asyncio.create_task(engine.submit([s])) for s in (*line, patient)]
+            await until(runner.entered.is_set)
+            await until(lambda: engine.load().waiting == 2)
+            now = 5.0
+            runner.gate.set()
+            found = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(result) for result in found] == [Expired, Expired, type(None)]
+            assert_summed(patient)
+            assert engine.counters.time_steps == 16 + 10
+
+    asyncio.run(run())
+
+
+@settings(max_examples=15)
+@given(st.lists(st.lists(st.integers(1, 80), min_size=1, max_size=4), min_size=8, max_size=40))
+def test_many_callers_at_once_are_all_answered_and_batched(requests: list[list[int]]) -> None:
+    async def run() -> None:
+        runner = FakeRunner()
+        runner.gate.clear()
+        async with engine_of(runner, num_lanes=2, slots_per_lane=8) as engine:
+            made = [
+                [sequence(length, 100 * i + j) for j, length in enumerate(request)]
+                for i, request in enumerate(requests)
+            ]
+            tasks = [asyncio.create_task(engine.submit(request)) for request in made]
+            await until(runner.entered.is_set)
+            runner.gate.set()
+            await asyncio.gather(*tasks)
+            for request in made:
+                for single in request:
+                    assert_summed(single)
+            counters = engine.counters
+            assert counters.time_steps == sum(map(sum, requests))
+            assert counters.completed == sum(map(len, requests))
+            assert counters.chunks == len(runner.calls)
+            assert counters.rows == sum(runner.calls)
+            assert counters.rows > counters.chunks, "no chunk had more than one row"
+            assert max(runner.calls) <= 8
+
+    asyncio.run(run())
+
+
+def test_threads_of_the_lanes_are_named_and_alive() -> None:
+    async def run() -> None:
+        async with engine_of(FakeRunner(), num_lanes=2) as engine:
+            assert engine.alive
+            names = {thread.name for thread in threading.enumerate()}
+            assert {"lane-0", "lane-1"} <= names
+
+    asyncio.run(run())

@@ -1,0 +1,298 @@
+"""The scheduler by itself: no threads, no numbers computed, a clock that stands until it is set."""
+
+import numpy as np
+import pytest
+
+from app.engine.scheduler import MIN_CHUNK_STEPS, Chunk, Scheduler
+from app.engine.sequence import Sequence
+from app.errors import Cancelled, Expired, Overloaded, RunFailed, ShuttingDown
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make(
+    lanes: int = 1,
+    slots: int = 2,
+    waiting: int = 100,
+    steps: int = 16,
+    clock: Clock | None = None,
+) -> Scheduler:
+    return Scheduler(lanes, slots, waiting, steps, clock or Clock())
+
+
+def sequences(*lengths: int, deadline: float = float("inf")) -> list[Sequence]:
+    return [Sequence(np.zeros((length, 1), np.float32), deadline=deadline) for length in lengths]
+
+
+def take(scheduler: Scheduler, lane: int = 0) -> Chunk:
+    chunk = scheduler.next_chunk(lane)
+    assert chunk is not None
+    return chunk
+
+
+def test_a_lane_with_nothing_to_do_gets_no_chunk() -> None:
+    scheduler = make()
+    assert scheduler.next_chunk(0) is None
+    assert len(scheduler) == 0
+
+
+def test_the_oldest_are_admitted_first() -> None:
+    scheduler = make(slots=2)
+    first, second, third, fourth = line = sequences(4, 4, 4, 4)
+    scheduler.add(line[:3])
+    scheduler.add(line[3:])
+    chunk = take(scheduler)
+    assert chunk.sequences == (first, second)
+    assert list(scheduler.waiting) == [third, fourth]
+    scheduler.advance(chunk)
+    assert take(scheduler).sequences == (third, fourth)
+
+
+def test_a_newcomer_joins_those_who_run() -> None:
+    scheduler = make(slots=2, steps=8)
+    (long,) = sequences(20)
+    scheduler.add([long])
+    scheduler.advance(take(scheduler))
+    (late,) = sequences(3)
+    scheduler.add([late])
+    chunk = take(scheduler)
+    assert chunk.sequences == (long, late)
+    assert (long.cursor, late.cursor) == (8, 0)
+    assert chunk.steps == (8, 3)
+
+
+def test_lanes_are_filled_evenly() -> None:
+    scheduler = make(lanes=3, slots=4)
+    scheduler.add(sequences(*[5] * 7))
+    take(scheduler, 1)
+    assert [len(lane) for lane in scheduler.running] == [3, 2, 2]
+
+
+def test_a_sequence_stays_in_its_lane_and_slot() -> None:
+    scheduler = make(lanes=2, slots=1, steps=8)
+    left, right = line = sequences(40, 40)
+    scheduler.add(line)
+    for _ in range(3):
+        chunks = [take(scheduler, 0), take(scheduler, 1)]
+        assert [chunk.sequences for chunk in chunks] == [(left,), (right,)]
+        assert (left.slot, right.slot) == (0, 0)
+        for chunk in chunks:
+            scheduler.advance(chunk)
+
+
+def test_slots_are_unique_in_a_lane_and_freed_for_the_next() -> None:
+    scheduler = make(slots=3)
+    short, long, other, next_one = line = sequences(2, 30, 30, 5)
+    scheduler.add(line)
+    chunk = take(scheduler)
+    held = [sequence.slot for sequence in (short, long, other)]
+    assert sorted(held) == [0, 1, 2]  # type: ignore[type-var]  # None would fail here
+    scheduler.advance(chunk)
+    assert short.slot is None
+    take(scheduler)
+    assert next_one.slot == held[0]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "max_steps", "expected"),
+    [
+        # Up to where the first one ends,
+        ((12, 30), 16, (12, 12)),
+        # but not below what a call is worth: who is shorter gets what is left of it.
+        ((2, 30), 16, (2, MIN_CHUNK_STEPS)),
+        ((3, 5), 16, (3, 5)),
+        # and not beyond the limit, not even for one alone.
+        ((500, 30), 16, (16, 16)),
+        ((500,), 64, (64,)),
+        # A limit below the usual least one holds.
+        ((2, 30), 4, (2, 4)),
+        ((30,), 1, (1,)),
+    ],
+)
+def test_time_steps_of_a_chunk(
+    lengths: tuple[int, ...], max_steps: int, expected: tuple[int, ...]
+) -> None:
+    scheduler = make(steps=max_steps)
+    scheduler.add(sequences(*lengths))
+    assert take(scheduler).steps == expected
+
+
+def test_the_cursor_moves_by_what_was_computed_until_the_end() -> None:
+    scheduler = make(steps=10)
+    (sequence,) = sequences(25)
+    scheduler.add([sequence])
+    cursors = []
+    while (chunk := scheduler.next_chunk(0)) is not None:
+        scheduler.advance(chunk)
+        cursors.append(sequence.cursor)
+    assert cursors == [10, 20, 25]
+    assert sequence.ended
+    assert sequence.error is None
+    assert scheduler.take_ended() == [sequence]
+
+
+def test_ended_sequences_are_taken_once() -> None:
+    scheduler = make()
+    line = sequences(3, 3)
+    scheduler.add(line)
+    scheduler.advance(take(scheduler))
+    assert scheduler.take_ended() == line
+    assert scheduler.take_ended() == []
+    scheduler.cancel(line)
+    assert scheduler.take_ended() == []
+
+
+def test_a_failed_sequence_leaves_with_its_chunk_and_does_not_move() -> None:
+    scheduler = make(steps=8)
+    bad, good = line = sequences(30, 30)
+    scheduler.add(line)
+    chunk = take(scheduler)
+    bad.error = RunFailed("the kernel failed")
+    scheduler.advance(chunk)
+    assert scheduler.take_ended() == [bad]
+    assert (bad.cursor, bad.slot, good.cursor) == (0, None, 8)
+    assert take(scheduler).sequences == (good,)
+
+
+def test_a_sequence_cancelled_in_line_ends_at_once_and_never_runs() -> None:
+    scheduler = make(slots=1)
+    first, second, third = line = sequences(3, 3, 3)
+    scheduler.add(line)
+    chunk = take(scheduler)
+    scheduler.cancel([second])
+    assert scheduler.take_ended() == [second]
+    assert isinstance(second.error, Cancelled)
+    assert len(scheduler) == 2
+    scheduler.advance(chunk)
+    assert take(scheduler).sequences == (third,)
+    assert first.error is None
+
+
+def test_a_sequence_cancelled_between_chunks_frees_its_slot_at_once() -> None:
+    scheduler = make(slots=1, steps=8)
+    first, second = line = sequences(30, 3)
+    scheduler.add(line)
+    scheduler.advance(take(scheduler))
+    scheduler.cancel([first])
+    assert scheduler.take_ended() == [first]
+    assert first.slot is None
+    assert take(scheduler).sequences == (second,)
+
+
+def test_a_sequence_cancelled_in_flight_keeps_its_slot_until_its_chunk_is_back() -> None:
+    """The lane still writes into it."""
+    scheduler = make(slots=1, steps=8)
+    first, second = line = sequences(30, 3)
+    scheduler.add(line)
+    chunk = take(scheduler)
+    scheduler.cancel([first])
+    assert scheduler.take_ended() == []
+    assert first.slot == 0
+    assert len(scheduler) == 2
+    scheduler.advance(chunk)
+    assert scheduler.take_ended() == [first]
+    assert isinstance(first.error, Cancelled)
+    assert first.cursor == 0
+    assert take(scheduler).sequences == (second,)
+
+
+def test_cancelling_again_changes_nothing() -> None:
+    scheduler = make()
+    (sequence,) = sequences(30)
+    scheduler.add([sequence])
+    chunk = take(scheduler)
+    scheduler.cancel([sequence])
+    first = sequence.error
+    scheduler.cancel([sequence], ShuttingDown("later"))
+    scheduler.advance(chunk)
+    assert sequence.error is first
+    assert scheduler.take_ended() == [sequence]
+
+
+def test_cancel_all_ends_all_with_the_error_given() -> None:
+    scheduler = make(lanes=2, slots=1, steps=8)
+    line = sequences(30, 30, 30, 30)
+    scheduler.add(line)
+    in_flight = take(scheduler, 0)
+    scheduler.cancel_all(ShuttingDown("the service stopped"))
+    scheduler.advance(in_flight)
+    assert set(scheduler.take_ended()) == set(line)
+    assert {type(sequence.error) for sequence in line} == {ShuttingDown}
+    assert len(scheduler) == 0
+
+
+def test_what_waited_too_long_expires_and_the_younger_do_not() -> None:
+    clock = Clock()
+    scheduler = make(slots=1, steps=8, clock=clock)
+    (running,) = sequences(9)
+    late = sequences(3, 3, deadline=5.0)
+    (young,) = sequences(3, deadline=6.0)
+    scheduler.add([running, *late, young])
+    scheduler.advance(take(scheduler))
+    clock.now = 5.0
+    chunk = take(scheduler)
+    assert scheduler.take_ended() == late
+    assert {type(sequence.error) for sequence in late} == {Expired}
+    assert "waiting line" in str(late[0].error)
+    scheduler.advance(chunk)
+    assert take(scheduler).sequences == (young,)
+
+
+def test_what_runs_too_long_expires_between_two_chunks() -> None:
+    clock = Clock()
+    scheduler = make(slots=1, steps=8, clock=clock)
+    (slow,) = sequences(100, deadline=5.0)
+    (next_one,) = sequences(3)
+    scheduler.add([slow, next_one])
+    chunk = take(scheduler)
+    clock.now = 9.0
+    scheduler.advance(chunk)
+    assert slow.error is None
+    assert take(scheduler).sequences == (next_one,)
+    assert isinstance(slow.error, Expired)
+    assert "last time step" in str(slow.error)
+    assert scheduler.take_ended() == [slow]
+
+
+def test_what_ends_with_its_last_chunk_is_complete_even_if_late() -> None:
+    clock = Clock()
+    scheduler = make(clock=clock)
+    (sequence,) = sequences(3, deadline=5.0)
+    scheduler.add([sequence])
+    chunk = take(scheduler)
+    clock.now = 9.0
+    scheduler.advance(chunk)
+    assert scheduler.next_chunk(0) is None
+    assert sequence.error is None
+
+
+def test_a_request_that_does_not_fit_is_refused_whole_until_there_is_room() -> None:
+    scheduler = make(slots=1, waiting=3)
+    scheduler.add(sequences(5, 5))
+    chunk = take(scheduler)
+    with pytest.raises(Overloaded, match="2 sequences are waiting or running, the limit is 3"):
+        scheduler.add(sequences(5, 5))
+    assert len(scheduler) == 2
+    scheduler.add(sequences(5))
+    with pytest.raises(Overloaded):
+        scheduler.add(sequences(5))
+    scheduler.advance(chunk)
+    scheduler.add(sequences(5))
+    assert len(scheduler) == 3
+
+
+def test_a_lane_cannot_have_two_chunks_nor_return_one_twice() -> None:
+    scheduler = make()
+    scheduler.add(sequences(30))
+    chunk = take(scheduler)
+    with pytest.raises(AssertionError, match="this is a bug"):
+        scheduler.next_chunk(0)
+    scheduler.advance(chunk)
+    with pytest.raises(AssertionError, match="this is a bug"):
+        scheduler.advance(chunk)

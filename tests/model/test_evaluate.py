@@ -1,0 +1,196 @@
+"""The simple forecasts against errors worked out by hand, and which rows are forecast at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+from model.config import LayerConfig, RNNConfig
+from model.data import DataError, Split, fit_features, fit_outputs, load
+from model.evaluate import (
+    LinearAutoregression,
+    Skill,
+    evaluate,
+    forecast_rows,
+    model_forecasts,
+    skill_table,
+)
+from model.network import SequenceModel
+from model.task import TaskConfig
+from tests.model.tables import gappy_places, hours_of, make_table, make_task, write_table
+
+METHODS = ["model", "persistence", "same time yesterday", "linear autoregression"]
+# Of the same column, 1 and 5 hours ahead; a day has 4 hours.
+OUTPUTS = [
+    {"name": f"temp_{h}", "unit": "degC", "column": "temp", "horizon": h, "change": True}
+    for h in (1, 5)
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tables")
+
+
+def make_splits(folder: Path, temp: np.ndarray) -> tuple[TaskConfig, dict[str, Split]]:
+    """Splits of one series of temperatures, hour after hour."""
+    table = make_table({"a": range(len(temp))})
+    table["temp"] = temp
+    task = make_task(write_table(table, folder / "table.parquet"), outputs=OUTPUTS)
+    return task, load(task)
+
+
+def make_model(task: TaskConfig, splits: dict[str, Split]) -> SequenceModel:
+    """Not trained: only its weights at the start."""
+    tf.keras.utils.set_random_seed(0)
+    features, outputs = fit_features(task, splits["train"]), fit_outputs(task, splits["train"])
+    config = RNNConfig(
+        layers=(LayerConfig.parse("gru:3"),),
+        num_inputs=sum(feature.num_inputs for feature in features),
+        num_outputs=len(outputs),
+    )
+    return SequenceModel(config, features, outputs)
+
+
+def test_errors_on_a_steady_rise_are_the_hours_between(folder: Path) -> None:
+    """1 degree an hour: persistence is wrong by the horizon; yesterday's value, by whole days.
+
+    5 hours are more than a day: the last known value at that time of day is 2 days before.
+    """
+    task, splits = make_splits(folder, np.arange(101.0))
+    skill = evaluate(make_model(task, splits), splits, steps=3)
+    assert list(skill.errors) == METHODS
+    # Hours 80 to 100 are the test split. From 83 on yesterday is within it; up to 95 so is 5 ahead.
+    assert skill.num_forecasts == len(range(83, 96))
+    np.testing.assert_array_equal(skill.errors["persistence"], [1.0, 5.0])
+    np.testing.assert_array_equal(skill.errors["same time yesterday"], [4.0, 8.0])
+    # A constant change is the intercept, which no penalty holds down: float32 is what is left.
+    np.testing.assert_allclose(skill.errors["linear autoregression"], 0.0, atol=1e-4)
+
+
+def test_errors_on_a_day_that_repeats_are_the_differences_within_it(folder: Path) -> None:
+    """0, 3, 1, 8 degrees: an hour ahead differs by 3, 2, 7 and 8, and so do 5 hours ahead."""
+    task, splits = make_splits(folder, np.tile([0.0, 3.0, 1.0, 8.0], 26)[:101])
+    skill = evaluate(make_model(task, splits), splits, steps=3)
+    # From hours 83 to 95 of the test split: three days and the hour 83, whose 8 becomes a 0.
+    expected = (3 * (3 + 2 + 7 + 8) + 8) / 13
+    np.testing.assert_allclose(skill.errors["persistence"], expected, rtol=1e-12)
+    np.testing.assert_array_equal(skill.errors["same time yesterday"], [0.0, 0.0])
+
+
+def test_linear_autoregression_recovers_a_linear_recurrence(folder: Path) -> None:
+    """x'' = 2 cos(w) x' - x is a wave; two past values tell every later one.
+
+    The smallest penalty, 1e-6 a row, pulls the weights by about that much: errors around 1e-4 of
+    changes of up to 10.
+    """
+    wave = [0.0, 10 * np.sin(0.7)]
+    while len(wave) < 201:
+        wave.append(2 * np.cos(0.7) * wave[-1] - wave[-2])
+    task, splits = make_splits(folder, np.array(wave))
+    linear = LinearAutoregression(fit_features(task, splits["train"]), steps=2)
+    linear.fit(splits["train"], splits["validation"])
+    rows = forecast_rows(splits["test"], 2)
+    errors = np.abs(linear.predict(splits["test"], rows) - splits["test"].targets[rows])
+    assert errors.max() < 1e-3
+    assert np.abs(splits["test"].present - splits["test"].targets)[rows].mean() > 3.0
+    # One past value is not enough.
+    short = LinearAutoregression(fit_features(task, splits["train"]), steps=1)
+    short.fit(splits["train"], splits["validation"])
+    errors = np.abs(short.predict(splits["test"], rows) - splits["test"].targets[rows])
+    assert errors.mean() > 1.0
+
+
+def test_linear_autoregression_of_noise_chooses_a_large_penalty(folder: Path) -> None:
+    """White noise has nothing to fit beyond the mean; a small penalty would fit the noise."""
+    noise = np.random.default_rng(0).normal(0.0, 10.0, 201)
+    task, splits = make_splits(folder, noise)
+    linear = LinearAutoregression(fit_features(task, splits["train"]), steps=20)
+    linear.fit(splits["train"], splits["validation"])
+    assert linear.penalty >= 1e-2
+
+
+@settings(max_examples=25)  # each example writes a file and reads it
+@given(places=gappy_places(), steps=st.integers(1, 12))
+def test_forecast_rows_are_those_with_a_whole_past_and_a_known_future(
+    folder: Path, places: dict[str, list[int]], steps: int
+) -> None:
+    """No row whose past crosses a gap, a series or the start of the split; and all others."""
+    path = write_table(make_table(places), folder / "gaps.csv")
+    try:
+        splits = load(make_task(path))
+    except DataError:  # the gaps leave a split empty
+        reject()
+    for split in splits.values():
+        keys = list(zip(split.series.tolist(), hours_of(split.times), strict=True))
+        known = set(keys)
+        rain = {key for key in keys if key[1] % 11 != 10}  # as `make_table` has it
+        expected = [
+            row
+            for row, (place, hour) in enumerate(keys)
+            if {(place, hour - back) for back in range(steps)} <= known
+            # temp_1 and rain_5: the target, and whole days of 4 hours before it; rain also now
+            and {(place, hour + 1), (place, hour - 3)} <= known
+            and {(place, hour), (place, hour + 5), (place, hour - 3)} <= rain
+        ]
+        assert forecast_rows(split, steps).tolist() == expected
+
+
+def test_an_output_of_a_column_missing_at_times_can_be_evaluated(folder: Path) -> None:
+    """Where the present value is missing, persistence has no forecast: no method is judged."""
+    task = make_task(write_table(make_table({"a": range(161)}), folder / "missing.csv"))
+    splits = load(task)
+    skill = evaluate(make_model(task, splits), splits, steps=3)
+    assert skill.num_forecasts > 10
+    for errors in skill.errors.values():
+        assert np.isfinite(errors).all()
+
+
+@pytest.mark.parametrize(
+    ("gap_starts", "name"), [(range(0, 50, 5), "train"), (range(56, 75, 5), "validation")]
+)
+def test_a_split_without_a_row_to_forecast_is_named(
+    folder: Path, gap_starts: range, name: str
+) -> None:
+    """A gap every 5 hours leaves no past of 5 in the split."""
+    table = make_table({"a": [hour for hour in range(101) if hour not in gap_starts]})
+    task = make_task(write_table(table, folder / "holes.csv"), outputs=OUTPUTS)
+    splits = load(task)
+    with pytest.raises(ValueError, match=f"the {name} split has no run of 5 time steps"):
+        evaluate(make_model(task, splits), splits, steps=5)
+
+
+def test_model_forecasts_are_the_last_output_of_each_past_window_alone(folder: Path) -> None:
+    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
+    model, test = make_model(task, splits), splits["test"]
+    rows = forecast_rows(test, 4)
+    found = model_forecasts(model, test, rows, 4, batch_size=5)
+    assert found.shape == (13, 2)
+    for made, row in zip(found, rows, strict=True):
+        past = tf.constant(test.features[row - 3 : row + 1][np.newaxis])
+        outputs, _ = model.predict_sequences(past, tf.constant([4]))
+        # float32 sums in another order for another batch size.
+        np.testing.assert_allclose(made, outputs[0, -1], rtol=1e-5, atol=1e-5)
+
+
+def test_worst_ratio_is_over_the_best_baseline_of_each_output() -> None:
+    errors = {
+        "model": np.array([1.0, 3.0]),
+        "persistence": np.array([2.0, 4.0]),
+        "linear autoregression": np.array([4.0, 2.0]),
+    }
+    assert Skill(errors, num_forecasts=1, linear_penalty=0.0).worst_ratio() == 1.5
+
+
+def test_skill_table_is_markdown_with_a_row_a_method() -> None:
+    errors = {"model": np.array([0.5, 1.234]), "persistence": np.array([10.0, 2.0])}
+    table = skill_table(Skill(errors, num_forecasts=1, linear_penalty=0.0), ["t_1", "t_5"], "degC")
+    assert table.splitlines() == [
+        "| mean absolute error (degC) | t_1 | t_5 |",
+        "|---|---:|---:|",
+        "| model | 0.50 | 1.23 |",
+        "| persistence | 10.00 | 2.00 |",
+    ]

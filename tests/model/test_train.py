@@ -1,0 +1,237 @@
+"""Training as a whole, on a small table: what it prints, exports and repeats bit by bit."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from app.manifest import verified_manifest
+from model import data, train
+from model.config import TrainConfig
+from model.task import load_task
+from tests.model.children import pool, run_command
+from tests.model.tables import make_table, write_table
+
+# As small as shows everything: a few windows, each dropout, noise, two orders of the windows.
+OPTIONS = {
+    "layers": ["gru:4"],
+    "input_keep_prob": ["0.9"],
+    "output_keep_prob": ["0.8"],
+    "state_keep_prob": ["0.9"],
+    "input_noise": ["0.01"],
+    "window_steps": ["8"],
+    "stride_steps": ["4"],
+    "batch_size": ["16"],
+    "epochs": ["2"],
+}
+SEEDS = {"one": 0, "same": 0, "other": 1}
+
+TASK = """
+name = "toy"
+description = "A toy."
+source = "Made up."
+data = "{data}"
+time = "time"
+time_step_s = 3600
+series = "place"
+day_steps = 4
+[[features]]
+name = "temp"
+unit = "degC"
+[[features]]
+name = "wind"
+unit = "m/s"
+missing = true
+[[outputs]]
+name = "temp_1"
+unit = "degC"
+column = "temp"
+horizon = 1
+change = true
+[[outputs]]
+name = "temp_5"
+unit = "degC"
+column = "temp"
+horizon = 5
+change = true
+"""
+
+
+def write_task(folder: Path) -> Path:
+    """A daily wave with noise at two places, 300 hours, with a gap in one of them."""
+    table = make_table({"a": range(300), "b": [*range(100), *range(110, 300)]})
+    random = np.random.default_rng(0)
+    hour = np.arange(len(table))
+    table["temp"] = 10 * np.sin(hour * np.pi / 2 + 0.3) + random.normal(0.0, 1.0, len(table))
+    path = folder / "toy.toml"
+    path.write_text(TASK.format(data=write_table(table, folder / "toy.csv")))
+    return path
+
+
+def arguments(task: Path, models_dir: Path, **options: object) -> list[str]:
+    given = {"task": [task], "models_dir": [models_dir], **OPTIONS, **options}
+    return [
+        str(word)
+        for name, values in given.items()
+        for word in (f"--{name.replace('_', '-')}", *values)
+    ]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def printed(task: Path, models_dir: Path) -> str:
+    """Trains once for each of `SEEDS`, each in a process of its own; returns what the first said.
+
+    In a process of its own since `run` makes TensorFlow deterministic for good.
+    """
+    with pool(2) as processes:
+        runs = [
+            processes.submit(
+                run_command, train.main, arguments(task, models_dir, name=[name], seed=[seed])
+            )
+            for name, seed in SEEDS.items()
+        ]
+        status, out, err = zip(*(run.result() for run in runs), strict=True)
+    assert status == (0, 0, 0), err
+    return out[0]
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    names = [name for name in reader.get_variable_to_shape_map() if name.startswith("weights/")]
+    return {name: reader.get_tensor(name).tobytes() for name in names}
+
+
+@pytest.mark.usefixtures("printed")
+def test_equal_seeds_give_equal_weights_bit_by_bit(models_dir: Path) -> None:
+    """With dropout, noise and shuffling, in two processes."""
+    one, same = weights(models_dir / "one" / "1"), weights(models_dir / "same" / "1")
+    assert len(one) == 3 + 2
+    assert one == same
+
+
+@pytest.mark.usefixtures("printed")
+def test_another_seed_gives_other_weights(models_dir: Path) -> None:
+    one, other = weights(models_dir / "one" / "1"), weights(models_dir / "other" / "1")
+    assert one.keys() == other.keys()
+    assert not [name for name in one if one[name] == other[name]]
+
+
+def test_the_skill_table_is_printed(printed: str, models_dir: Path) -> None:
+    manifest = json.loads((models_dir / "one" / "1" / "manifest.json").read_text())
+    errors = manifest["metrics"]["mean_absolute_error"]
+    lines = [
+        "| mean absolute error (degC) | temp_1 | temp_5 |",
+        "|---|---:|---:|",
+        *(f"| {name} | {e['temp_1']:.2f} | {e['temp_5']:.2f} |" for name, e in errors.items()),
+    ]
+    # The manifest keeps four digits: where it ends in a 5, the table may round another way.
+    assert [line for line in lines if line in printed] == lines
+    assert f"Exported to {models_dir / 'one' / '1'} after" in printed
+
+
+@pytest.mark.usefixtures("printed")
+def test_the_manifest_has_metrics_example_and_training(task: Path, models_dir: Path) -> None:
+    folder = models_dir / "one" / "1"
+    manifest = verified_manifest(folder)
+    assert (manifest.name, manifest.description) == ("one", "A toy.")
+    assert manifest.metrics["split"] == "test"
+    assert manifest.metrics["past_steps"] == 8
+    # 15% of 300 hours, less the gap of 5, the past of 7 and the future of 5, at two places.
+    assert 0 < manifest.metrics["forecasts"] < 2 * 45
+    errors = manifest.metrics["mean_absolute_error"]
+    assert list(errors) == [
+        "model", "persistence", "same time yesterday", "linear autoregression",
+    ]  # fmt: skip
+    assert all(set(error) == {"temp_1", "temp_5"} for error in errors.values())
+
+    splits = data.load(load_task(task))
+    shown = np.array(manifest.example, np.float32)
+    np.testing.assert_array_equal(shown, splits["test"].features[:3])
+
+    raw = json.loads((folder / "manifest.json").read_text())
+    assert raw["time_step_s"] == 3600
+    training = raw["training"]
+    assert training["epochs"] == 2 == len(training["history"]["loss"])
+    assert len(training["history"]["val_loss"]) == 2
+    config = TrainConfig.model_validate(training["config"])
+    assert config.layers == ("gru:4",)
+    assert config.output_keep_prob == (0.8,)
+
+
+@pytest.mark.usefixtures("printed")
+def test_the_model_card_shows_skill_and_pictures(models_dir: Path) -> None:
+    folder = models_dir / "one" / "1"
+    card = (folder / "README.md").read_text()
+    assert card.startswith("# one, version 1\n")
+    for part in ("A toy.", "Made up.", "Network: gru 4,", "| linear autoregression |", "| wind |"):
+        assert part in card
+    pictures = re.findall(r"\]\((.+?\.png)\)", card)
+    assert sorted(pictures) == ["forecast.png", "learning_curve.png"]
+    for picture in pictures:
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_it_stops_when_validation_does_and_keeps_the_weights_that_did_best(
+    task: Path, momentum: float
+) -> None:
+    """Whether the running average of the weights is validated, or the weights themselves."""
+    keras.utils.set_random_seed(0)
+    toy = load_task(task)
+    splits = data.load(toy)
+    # What comes is turned round: the more is learnt of the training split, the worse.
+    validation = splits["validation"]
+    turned = 2 * validation.present - validation.targets
+    splits["validation"] = dataclasses.replace(validation, targets=turned)
+    config = TrainConfig(
+        layers=("rnn:3",), output_keep_prob=(1.0,), input_noise=0.0, window_steps=8,
+        stride_steps=8, batch_size=16, epochs=9, patience=1, learning_rate=0.1,
+        average_momentum=momentum,
+    )  # fmt: skip
+    model = train.build_model(toy, config, splits["train"])
+    history = train.fit(model, splits, config, verbose=0)
+    assert history["val_loss"] == sorted(history["val_loss"])
+    assert len(history["val_loss"]) == 2, "one epoch without a better error is enough"
+    places = data.windows(validation, 8, 4)
+    kept = model.evaluate(data.batches(splits["validation"], places, 8, 16), verbose=0)
+    # float32 sums of the same batches; a relative 1e-6 for another order.
+    assert kept == pytest.approx(history["val_loss"][0], rel=1e-6)
+    assert kept != pytest.approx(history["val_loss"][1], rel=1e-3)
+
+
+TARGETS = [[[1.0, np.nan], [3.0, 5.0]]]
+OUTPUTS = [[[2.0, 9.0], [1.0, 5.5]]]
+
+
+def test_masked_error_is_the_mean_over_known_targets_in_spreads() -> None:
+    """|2 - 1| / 2 = 0.5, |1 - 3| / 2 = 1 and |5.5 - 5| / 0.5 = 1; the 9 is for nothing known."""
+    outputs = tf.Variable(OUTPUTS)
+    with tf.GradientTape() as tape:
+        error = train.masked_error(np.array([2.0, 0.5], np.float32))(tf.constant(TARGETS), outputs)
+    assert float(error) == pytest.approx(2.5 / 3, rel=1e-6)
+    # The sign over the spread, over 3.
+    expected = [[[1 / 6, 0.0], [-1 / 6, 2 / 3]]]
+    np.testing.assert_allclose(tape.gradient(error, outputs), expected, rtol=1e-6)
+
+
+def test_masked_error_of_nothing_known_is_zero_with_a_gradient_of_zero() -> None:
+    outputs = tf.Variable(OUTPUTS)
+    with tf.GradientTape() as tape:
+        error = train.masked_error(np.ones(2, np.float32))(tf.fill([1, 2, 2], np.nan), outputs)
+    assert float(error) == 0.0
+    np.testing.assert_array_equal(tape.gradient(error, outputs), np.zeros((1, 2, 2)))

@@ -1,0 +1,164 @@
+"""`python -m model.train`: its options, its refusals, its exit status."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model import train
+from model.config import TrainConfig
+from tests.model.children import pool, run_command
+
+WEATHER = Path(__file__).parents[2] / "model" / "tasks" / "weather.toml"
+
+
+def test_without_arguments_every_field_has_its_default() -> None:
+    assert train.parse_arguments([]) == (TrainConfig(), False)
+
+
+def test_every_kind_of_option_is_read() -> None:
+    config, only_if_missing = train.parse_arguments(
+        [
+            "--layers", "gru:8", "rnn:4:relu", "--input-keep-prob", "0.5", "1", "--epochs", "3",
+            "--learning-rate", "1e-2", "--name", "tiny", "--variational-dropout",
+            "--models-dir", "elsewhere", "--only-if-missing",
+        ]
+    )  # fmt: skip
+    assert config == TrainConfig(
+        layers=("gru:8", "rnn:4:relu"), input_keep_prob=(0.5, 1.0), epochs=3, learning_rate=0.01,
+        name="tiny", variational_dropout=True, models_dir=Path("elsewhere"),
+    )  # fmt: skip
+    assert only_if_missing
+    config, _ = train.parse_arguments(["--no-variational-dropout"])
+    assert not config.variational_dropout
+
+
+def test_help_names_every_field_with_its_meaning_and_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # no line is wrapped
+    with pytest.raises(SystemExit) as end:
+        train.parse_arguments(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out.split("options:")[1]
+    for name, field in TrainConfig.model_fields.items():
+        default = field.default
+        shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        flag = re.escape(f"--{name.replace('_', '-')}")
+        meaning = f"{re.escape(field.description)} \\(default: {re.escape(shown)}\\)"
+        # A long option stands on a line of its own, above its meaning.
+        line = rf"^  {flag}\b[^\n]*(\n   )? +{meaning}$"
+        assert re.search(line, text, re.MULTILINE), f"{name}\n{text}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--layers", "cnn:8"], "--layers: layer 'cnn:8': cell: "),
+        (["--layers", "gru:4", "lstm"], "--layers: layer 'lstm' is not of the form"),
+        (["--layers", "gru:4:relu"], "--layers: layer 'gru:4:relu': "),
+        (["--layers", "lstm:0"], "--layers: layer 'lstm:0': units: "),
+        (["--layers", *["rnn:1"] * 65], "--layers: "),
+        (["--input-keep-prob", "0"], "--input-keep-prob: "),
+        (["--state-keep-prob", "0.5", "1.5"], "--state-keep-prob: "),
+        (["--output-keep-prob", "0.5", "0.5"], "output_keep_prob has 2 values; give one, or one "),
+        (["--epochs", "0"], "--epochs: "),
+        (["--window-steps", "1"], "--window-steps: "),
+        (["--learning-rate", "-1"], "--learning-rate: "),
+        (["--learning-rate", "fast"], "--learning-rate: "),
+        (["--seed", "1.5"], "--seed: "),
+        (["--seed", str(2**31)], "--seed: "),
+        (["--name", "a/b"], "--name: "),
+        (["--epochs"], "--epochs"),
+        (["--colour", "red"], "--colour"),
+    ],
+)
+def test_a_bad_argument_ends_with_status_2_and_a_line_that_names_it(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        train.parse_arguments(arguments)
+    assert end.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("python -m model.train: error: ")
+    assert named in last
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+    """What `main` would have trained."""
+    found: list[TrainConfig] = []
+
+    def run(config: TrainConfig, verbose: Any) -> Path:
+        found.append(config)
+        return config.models_dir
+
+    monkeypatch.setattr(train, "run", run)
+    return found
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+    return train.main()
+
+
+@pytest.mark.parametrize(("name", "options"), [("tiny", ["--name", "tiny"]), ("weather", [])])
+def test_only_if_missing_does_nothing_where_a_version_is(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    started: list[TrainConfig],
+    name: str,
+    options: list[str],
+) -> None:
+    """The name is the task's where none is given."""
+    (tmp_path / name / "3").mkdir(parents=True)
+    options = ["--task", WEATHER, "--models-dir", tmp_path, "--only-if-missing", *options]
+    assert command(monkeypatch, *options) == 0
+    assert started == []
+    said = capsys.readouterr().out
+    assert said == f"{tmp_path / name} has version 3: nothing to train\n"
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["3"]
+
+
+def test_only_if_missing_trains_where_there_is_no_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[TrainConfig]
+) -> None:
+    """What an export that died has left is none."""
+    (tmp_path / "tiny" / ".export-1").mkdir(parents=True)
+    options = ["--models-dir", tmp_path, "--name", "tiny"]
+    assert command(monkeypatch, *options, "--only-if-missing") == 0
+    assert [config.name for config in started] == ["tiny"]
+
+
+def test_without_only_if_missing_it_trains_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[TrainConfig]
+) -> None:
+    (tmp_path / "tiny" / "3").mkdir(parents=True)
+    assert command(monkeypatch, "--models-dir", tmp_path, "--name", "tiny") == 0
+    assert len(started) == 1
+
+
+def test_what_cannot_be_read_ends_with_status_1_and_one_line(tmp_path: Path) -> None:
+    """A missing table, a missing task, and a task that is none."""
+    no_table = tmp_path / "no_table.toml"
+    no_table.write_text(WEATHER.read_text().replace("data/weather.csv.xz", f"{tmp_path}/none.csv"))
+    no_task = tmp_path / "none.toml"
+    bad_task = tmp_path / "bad.toml"
+    bad_task.write_text("name = 'weather'\n")
+    with pool(1) as processes:
+        for task, named in (
+            (no_table, f"'{tmp_path}/none.csv'"),
+            (no_task, f"'{no_task}'"),
+            (bad_task, f"{bad_task}: description: Field required"),
+        ):
+            options = ["--task", str(task), "--models-dir", str(tmp_path / "models")]
+            # In a process of its own: `run` makes TensorFlow deterministic for good.
+            status, _, err = processes.submit(run_command, train.main, options).result()
+            assert status == 1
+            assert len(err.splitlines()) == 1, err
+            assert err.startswith("error: ")
+            assert named in err
+    assert not (tmp_path / "models").exists()
