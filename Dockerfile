@@ -13,6 +13,8 @@ COPY requirements-train.txt .
 RUN pip install --no-cache-dir -r requirements-train.txt
 COPY data data
 COPY model model
+# A clone made under a strict umask is readable to its owner only.
+RUN chmod -R a+rX data model
 USER unroll
 CMD ["python", "-m", "model.train", "--only-if-missing"]
 
@@ -20,9 +22,10 @@ FROM base AS serve
 COPY requirements-serve.txt .
 RUN pip install --no-cache-dir -r requirements-serve.txt
 COPY app app
+RUN chmod -R a+rX app
 USER unroll
 ENV UNROLL_HOST=0.0.0.0 UNROLL_PORT=8000
 EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"UNROLL_PORT\"]}/readyz', timeout=2)"]
+    CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['UNROLL_PORT']), timeout=2); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["python", "-m", "app"]

@@ -37,12 +37,13 @@ clean:  ## remove the virtual environment and caches, not the models
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-$(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Unroll needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "Unroll needs Python 3.11 to 3.13; set PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	touch $@
 
-$(VENV)/.installed: requirements.txt requirements-serve.txt requirements-train.txt | $(VENV)/bin/python
+$(VENV)/.installed: requirements.txt requirements-serve.txt requirements-train.txt | $(VENV)/.made
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

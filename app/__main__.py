@@ -1,16 +1,33 @@
 """`python -m app`: serves with uvicorn, drains on SIGTERM."""
 
 import argparse
+import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 
 import uvicorn
 from pydantic import ValidationError
 
 from app.main import create_app
+from app.registry import Registry
 from app.settings import Settings
+
+# Seconds that the last answers get to leave after draining: the errors of who did not finish.
+DELIVERY_S = 5
+
+
+class DrainingServer(uvicorn.Server):
+    """Drains while uvicorn waits for open requests, so that those too slow still get an answer."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Closes the listening sockets and lets running requests finish."""
+        registry: Registry = self.config.app.state.registry  # type: ignore[union-attr]
+        draining = asyncio.create_task(asyncio.to_thread(registry.drain))
+        await super().shutdown(sockets)
+        await draining
 
 
 def parse_arguments() -> None:
@@ -36,6 +53,9 @@ def main() -> int:
         settings = Settings()
     except ValidationError as error:
         for item in error.errors():
+            if not item["loc"]:
+                print(f"error: {item['msg']}", file=sys.stderr)
+                continue
             name = f"UNROLL_{str(item['loc'][0]).upper()}"
             print(f"error: {name}: {item['msg']}, got {item['input']!r}", file=sys.stderr)
         return 2
@@ -50,9 +70,9 @@ def main() -> int:
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=int(settings.drain_timeout_s) + 1,
+        timeout_graceful_shutdown=int(settings.drain_timeout_s) + DELIVERY_S,
     )
-    server = uvicorn.Server(config)
+    server = DrainingServer(config)
     # When it has drained, uvicorn raises the signal again for whoever handled it before: nobody, so
     # that a stop that was asked for is a success.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -278,5 +278,8 @@ def _number_faults(row: list[object], pointer: str, nullable: np.ndarray) -> Ite
 
 
 def _fits_float32(value: Any) -> bool:
+    if -FLOAT32_MAX <= value <= FLOAT32_MAX:
+        return True
+    # What is above by less than half a step is rounded down.
     with np.errstate(over="ignore"):
         return bool(np.isfinite(np.float32(value)))

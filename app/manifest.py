@@ -99,6 +99,7 @@ def verified_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate_json(text)
         for name, expected in manifest.files.items():
             _check_file(folder, name, expected)
+        _check_nothing_else(folder, manifest)
     except OSError as error:
         raise ModelRefused(f"{error.filename}: {error.strerror}") from error
     except ValidationError as error:
@@ -110,6 +111,15 @@ def verified_manifest(folder: Path) -> Manifest:
             f"{folder} holds the manifest of {manifest.name} version {manifest.version}"
         )
     return manifest
+
+
+def _check_nothing_else(folder: Path, manifest: Manifest) -> None:
+    known = {*manifest.files, MANIFEST, CHECKSUM}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        # Hidden files are what file managers leave behind; nothing reads them.
+        if path.is_file() and name not in known and not path.name.startswith("."):
+            raise ModelRefused(f"{path} is not in the manifest")
 
 
 def _check_file(folder: Path, name: str, expected: File) -> None:

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# The nearest ancestor in the table decides. 499 is what proxies call a caller who has gone: nobody
-# reads it, but the log and the metrics do.
+# The nearest ancestor in the table decides. 499 is what proxies call a caller who has gone; nobody
+# is there to read it.
 STATUSES: dict[type[UnrollError], tuple[int, str]] = {
     errors.NotJSON: (400, "The body is not JSON"),
     errors.BodyTooSlow: (408, "The body did not arrive in time"),
@@ -67,7 +67,7 @@ def problem_of(error: UnrollError) -> Response:
     if isinstance(error, errors.Unavailable):
         headers["Retry-After"] = "1"
     if isinstance(error, errors.BodyTooLarge | errors.BodyTooSlow):
-        # The rest of the body is never read, so the connection cannot be used again.
+        # The rest of the body may still come, so the connection cannot be used again.
         headers["Connection"] = "close"
     return problem(status, title, str(error), faults, headers)
 

@@ -15,11 +15,14 @@ from typing import Literal
 from app.codec import Codec, LayerLayout, Limits
 from app.engine.engine import Engine
 from app.engine.runner import RunnerLoader
-from app.errors import Fault, ModelRefused, NotReady, UnknownModel
+from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest, verified_manifest
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+# Characters of a reason as callers see it; the log has all of it.
+MAX_REASON = 300
 
 ModelState = Literal["found", "loading", "ready", "refused"]
 
@@ -59,6 +62,7 @@ class Registry:
         self._load_runner = load_runner
         self._current: Ready | None = None
         self._loader: threading.Thread | None = None
+        self._stopping = False
         self.models: list[Model] = []
         self.status = "the model is being loaded"  # why no model answers, when none does
 
@@ -80,7 +84,8 @@ class Registry:
 
         Raises:
             UnknownModel: this service does not have that name or version.
-            NotReady: nothing is loaded yet.
+            NotReady: nothing is loaded yet, or its lanes have stopped.
+            ShuttingDown: the service is stopping.
         """
         if name is not None and name != self._settings.model:
             raise UnknownModel(
@@ -89,7 +94,9 @@ class Registry:
                     f"there is no model {name!r:.82}; this service has {self._settings.model!r}",
                 )
             )
-        if self._current is None:
+        if self._stopping:
+            raise ShuttingDown("the service is stopping")
+        if self._current is None or not self._current.engine.alive:
             raise NotReady(self.status)
         served = self._current.manifest.version
         if version is not None and version != served:
@@ -106,10 +113,12 @@ class Registry:
     @property
     def ready(self) -> bool:
         """Whether a model answers and its lanes are alive."""
-        return self._current is not None and self._current.engine.alive
+        current = self._current
+        return not self._stopping and current is not None and current.engine.alive
 
     def drain(self) -> None:
         """Lets running requests finish and stops the lanes. Blocks."""
+        self._stopping = True
         if self._current is not None:
             self._current.engine.drain(self._settings.drain_timeout_s)
 
@@ -131,9 +140,10 @@ class Registry:
                 # `ModelRefused` says why. Anything else is told by its name, and by its trace here.
                 known = isinstance(error, ModelRefused)
                 model.state = "refused"
-                model.reason = str(error) if known else f"loading failed: {type(error).__name__}"
+                reason = str(error) if known else f"loading failed: {type(error).__name__}"
+                model.reason = reason[:MAX_REASON]
                 text = "refused %s version %d: %s"
-                logger.error(text, model.name, model.version, model.reason, exc_info=not known)
+                logger.error(text, model.name, model.version, reason, exc_info=not known)
             else:
                 logger.info("%s version %d is ready", model.name, model.version)
                 self.status = "the lanes of the engine have stopped"
@@ -154,6 +164,7 @@ class Registry:
             num_lanes=settings.num_lanes,
             slots_per_lane=settings.slots_per_lane,
             max_waiting=settings.max_waiting_sequences,
+            max_waiting_steps=settings.max_waiting_steps,
             max_chunk_steps=settings.max_chunk_steps,
         )
         model.engine.start(loop)

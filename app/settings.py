@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Count = Annotated[int, Field(ge=1)]
@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     max_waiting_sequences: Count = Field(
         4096, description="sequences waiting or running; beyond it requests are refused, not queued"
     )
+    max_waiting_steps: Count = Field(
+        4_000_000,
+        description="time steps of the sequences waiting or running; bounds the memory they take",
+    )
     body_timeout_s: Seconds = Field(
         20.0, description="seconds for a request body to arrive, so that slow senders go"
     )
@@ -58,4 +62,33 @@ class Settings(BaseSettings):
     @property
     def num_lanes(self) -> int:
         """Lanes to start: as set, or one for each core that this process may use."""
-        return self.lanes or len(os.sched_getaffinity(0))
+        return self.lanes or available_cores()
+
+    @model_validator(mode="after")
+    def _one_request_fits(self) -> Self:
+        if self.max_sequences > self.max_waiting_sequences:
+            raise ValueError(
+                f"UNROLL_MAX_SEQUENCES={self.max_sequences} is more than "
+                f"UNROLL_MAX_WAITING_SEQUENCES={self.max_waiting_sequences}: "
+                "such a request could never be taken"
+            )
+        if self.max_sequences * self.max_sequence_steps > self.max_waiting_steps:
+            raise ValueError(
+                f"UNROLL_MAX_SEQUENCES={self.max_sequences} times "
+                f"UNROLL_MAX_SEQUENCE_STEPS={self.max_sequence_steps} is more than "
+                f"UNROLL_MAX_WAITING_STEPS={self.max_waiting_steps}: "
+                "such a request could never be taken"
+            )
+        return self
+
+
+def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may use: its affinity, or its container's quota if that is less."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    try:
+        quota, period = quota_file.read_text().split()
+        return min(cores, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        # No such file, or "max": no quota.
+        return cores

@@ -13,8 +13,10 @@ from model.data import Split
 from model.network import SequenceModel
 from model.transforms import Feature, encode_features
 
-# Ridge penalties to choose from on the validation split, relative to the number of rows.
-PENALTIES = tuple(10.0**exponent for exponent in range(-6, 3))
+# Ridge penalties to choose from on the validation split, for each row fitted.
+PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-12, 5))
+
+ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,6 @@ class Skill:
 
     errors: dict[str, np.ndarray]
     num_forecasts: int
-    linear_penalty: float
-
-    def worst_ratio(self) -> float:
-        """The model's error over the best baseline's, at the output where it is largest."""
-        best = np.min([e for name, e in self.errors.items() if name != "model"], axis=0)
-        return float(np.max(self.errors["model"] / best))
 
 
 def forecast_rows(split: Split, steps: int) -> np.ndarray:
@@ -69,45 +65,53 @@ class LinearAutoregression:
         self.features = features
         self.steps = steps
         self.weights = np.zeros((0, 0))
-        self.penalty = 0.0
+        self.penalties = np.zeros(0)
 
     def fit(self, train: Split, validation: Split) -> None:
-        """Solves on the training split with the penalty that does best on the validation split."""
+        """Solves on the training split, for each output with the penalty that does best.
+
+        Best is the smallest mean absolute error on the validation split.
+        """
         rows = forecast_rows(train, self.steps)
-        x = self._design(train, rows)
-        y = (train.targets - train.present)[rows]
-        gram, moment = x.T @ x, x.T @ y
+        change = (train.targets - train.present).astype(np.float64)
+        gram, moment = np.zeros(()), np.zeros(())
+        for part in _parts(rows):
+            x = self._design(train, part)
+            gram, moment = gram + x.T @ x, moment + x.T @ change[part]
         held = forecast_rows(validation, self.steps)
-        held_x, held_y = (
-            self._design(validation, held),
-            (validation.targets - validation.present)[held],
-        )
-        best = np.inf
+        best = np.full(change.shape[1], np.inf)
+        self.weights, self.penalties = np.zeros_like(moment), np.zeros_like(best)
         for penalty in PENALTIES:
             ridge = penalty * len(rows) * np.eye(len(gram))
             ridge[-1, -1] = 0.0  # the intercept goes free
             weights = np.linalg.solve(gram + ridge, moment)
-            error = np.abs(held_x @ weights - held_y).mean()
-            if error < best:
-                best, self.weights, self.penalty = error, weights, penalty
+            error = np.abs(self._forecast(validation, held, weights) - validation.targets[held])
+            better = error.mean(axis=0) < best
+            best[better] = error.mean(axis=0)[better]
+            self.weights[:, better] = weights[:, better]
+            self.penalties[better] = penalty
 
     def predict(self, split: Split, rows: np.ndarray) -> np.ndarray:
         """Forecasts at `rows`, `[K, O]`."""
-        return np.asarray(self._design(split, rows) @ self.weights + split.present[rows])
+        return self._forecast(split, rows, self.weights)
+
+    def _forecast(self, split: Split, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        made = [self._design(split, part) @ weights for part in _parts(rows)]
+        return np.asarray(np.concatenate(made) + split.present[rows])
 
     def _design(self, split: Split, rows: np.ndarray) -> np.ndarray:
-        encoded = encode_features(tf.constant(split.features), self.features).numpy()
-        past = encoded[rows[:, None] + np.arange(1 - self.steps, 1)].reshape(len(rows), -1)
-        return np.concatenate([past, np.ones((len(rows), 1))], axis=1, dtype=np.float64)
+        past = split.features[rows[:, None] + np.arange(1 - self.steps, 1)]
+        encoded = encode_features(tf.constant(past), self.features).numpy().reshape(len(rows), -1)
+        return np.concatenate([encoded, np.ones((len(rows), 1))], axis=1, dtype=np.float64)
 
 
-def evaluate(model: SequenceModel, splits: dict[str, Split], steps: int) -> Skill:
-    """Errors of the model and of the baselines on the test split.
+def _parts(rows: np.ndarray) -> list[np.ndarray]:
+    """Rows in parts whose past windows fit into memory, however long the table is."""
+    return np.array_split(rows, -(-len(rows) // ROWS_AT_ONCE))
 
-    Args:
-        model: the trained model.
-        splits: as `data.load` gives them.
-        steps: time steps of the past window that every method sees.
+
+def check_forecastable(splits: dict[str, Split], steps: int) -> None:
+    """Whether each split can be judged; to be known before hours of training.
 
     Raises:
         ValueError: a split has no row to forecast.
@@ -117,17 +121,39 @@ def evaluate(model: SequenceModel, splits: dict[str, Split], steps: int) -> Skil
             raise ValueError(
                 f"the {name} split has no run of {steps} time steps with known targets"
             )
+
+
+def evaluate(model: SequenceModel, splits: dict[str, Split], steps: int, day_steps: int) -> Skill:
+    """Errors of the model and of the baselines on the test split.
+
+    Args:
+        model: the trained model.
+        splits: as `data.load` gives them.
+        steps: time steps of the past window that every method sees.
+        day_steps: time steps of a day, for a second linear autoregression that is not led astray
+            by the rest of the window.
+
+    Raises:
+        ValueError: a split has no row to forecast.
+    """
+    check_forecastable(splits, steps)
     test = splits["test"]
     rows = forecast_rows(test, steps)
-    linear = LinearAutoregression(model.features, steps)
-    linear.fit(splits["train"], splits["validation"])
-    forecasts = {"model": model_forecasts(model, test, rows, steps)}
-    forecasts["persistence"] = test.present[rows]
-    forecasts["same time yesterday"] = test.days_before[rows]
-    forecasts["linear autoregression"] = linear.predict(test, rows)
+    forecasts = {
+        "model": model_forecasts(model, test, rows, steps),
+        "persistence": test.present[rows],
+        "same time yesterday": test.days_before[rows],
+    }
+    windows = {"linear autoregression": steps}
+    if day_steps < steps:
+        windows["linear autoregression, last day"] = day_steps
+    for name, past in windows.items():
+        linear = LinearAutoregression(model.features, past)
+        linear.fit(splits["train"], splits["validation"])
+        forecasts[name] = linear.predict(test, rows)
     truth = test.targets[rows].astype(np.float64)
     errors = {name: np.abs(made - truth).mean(axis=0) for name, made in forecasts.items()}
-    return Skill(errors=errors, num_forecasts=len(rows), linear_penalty=linear.penalty)
+    return Skill(errors=errors, num_forecasts=len(rows))
 
 
 def skill_table(skill: Skill, names: list[str], unit: str) -> str:

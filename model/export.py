@@ -7,6 +7,7 @@ A process that dies on the way leaves at most a hidden folder, which the next ex
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -41,48 +42,44 @@ class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type 
         }
         head = model.rnn.head
         self.weights["head"] = {"kernel": head.kernel.value, "bias": head.bias.value}
-        self._model = model
-        features = len(model.features)
-        sequences = tf.TensorSpec([None, None, features], tf.float32, "sequences")
-        lengths = tf.TensorSpec([None], tf.int32, "lengths")
-        states = {
-            name: tf.TensorSpec([None, units], tf.float32, name)
-            for name, units in self._state_sizes().items()
-        }
-        self.serving_default = tf.function(self._whole, autograph=False).get_concrete_function(
-            sequences=sequences, lengths=lengths
+        self.serving_default, self.chunk = _signatures(model)
+
+
+def _signatures(model: SequenceModel) -> tuple[Any, Any]:
+    """The two functions. The model itself stays outside of the export: it holds the optimizer."""
+    layers = model.config.layers
+    sequences = tf.TensorSpec([None, None, len(model.features)], tf.float32, "sequences")
+    lengths = tf.TensorSpec([None], tf.int32, "lengths")
+    states = {
+        state_tensor(index, part): tf.TensorSpec(
+            [None, layer.units], tf.float32, state_tensor(index, part)
         )
-        self.chunk = tf.function(
-            self._chunk, autograph=False, jit_compile=True
-        ).get_concrete_function(sequences=sequences, lengths=lengths, **states)
+        for index, layer in enumerate(layers)
+        for part in layer.state_names
+    }
 
-    def _state_sizes(self) -> dict[str, int]:
-        return {
-            state_tensor(index, part): layer.units
-            for index, layer in enumerate(self._model.config.layers)
-            for part in layer.state_names
-        }
+    def named(outputs: tf.Tensor, final_state: StackState) -> dict[str, tf.Tensor]:
+        flat = [tensor for entry in final_state for tensor in entry]
+        return {"outputs": outputs, **dict(zip(states, flat, strict=True))}
 
-    def _whole(self, sequences: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._named(*self._model.predict_sequences(sequences, lengths))
+    def whole(sequences: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+        return named(*model.predict_sequences(sequences, lengths))
 
-    def _chunk(
-        self, sequences: tf.Tensor, lengths: tf.Tensor, **states: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def chunk(sequences: tf.Tensor, lengths: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
         initial = tuple(
-            tuple(states[state_tensor(index, part)] for part in layer.state_names)
-            for index, layer in enumerate(self._model.config.layers)
+            tuple(given[state_tensor(index, part)] for part in layer.state_names)
+            for index, layer in enumerate(layers)
         )
-        return self._named(*self._model.predict_sequences(sequences, lengths, initial))
+        return named(*model.predict_sequences(sequences, lengths, initial))
 
-    def _named(self, outputs: tf.Tensor, final_state: StackState) -> dict[str, tf.Tensor]:
-        named = {"outputs": outputs}
-        for index, (layer, entry) in enumerate(
-            zip(self._model.config.layers, final_state, strict=True)
-        ):
-            for part, tensor in zip(layer.state_names, entry, strict=True):
-                named[state_tensor(index, part)] = tensor
-        return named
+    return (
+        tf.function(whole, autograph=False).get_concrete_function(
+            sequences=sequences, lengths=lengths
+        ),
+        tf.function(chunk, autograph=False, jit_compile=True).get_concrete_function(
+            sequences=sequences, lengths=lengths, **states
+        ),
+    )
 
 
 def existing_versions(home: Path) -> list[int]:
@@ -92,6 +89,17 @@ def existing_versions(home: Path) -> list[int]:
     return sorted(
         int(path.name) for path in home.iterdir() if path.name.isdecimal() and path.is_dir()
     )
+
+
+def check_writable(models_dir: Path, name: str) -> None:
+    """Makes the model's folder and tries to write there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    home = models_dir / name
+    home.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=home).close()
 
 
 def export_model(
@@ -148,7 +156,8 @@ def export_model(
         _flush(hidden)
         final = home / str(number)
         hidden.rename(final)
-        _flush_folder(home)
+        for folder in (home, models_dir):
+            _flush_folder(folder)
     return final
 
 

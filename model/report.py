@@ -119,8 +119,9 @@ On the test split, {skill.num_forecasts:,} forecasts, each method from the same
 
 {skill_table(skill, names, units)}
 
-The linear autoregression is a ridge regression on every feature of the past window; its penalty
-({skill.linear_penalty:g} a row) was chosen on the validation split, as were the network's epochs.
+The linear autoregression is a ridge regression, by least squares, on every feature of the past
+window (or of its last day); its penalties were chosen on the validation split, as was the epoch of
+the network, which was trained for the absolute error.
 
 ![forecasts against what came](forecast.png)
 ![learning curve](learning_curve.png)

@@ -22,8 +22,8 @@ from pydantic import ValidationError
 
 from model import data, report
 from model.config import RNNConfig, TrainConfig
-from model.evaluate import evaluate, skill_table
-from model.export import existing_versions, export_model
+from model.evaluate import check_forecastable, evaluate, skill_table
+from model.export import check_writable, existing_versions, export_model
 from model.network import SequenceModel
 from model.task import TaskConfig, load_task
 
@@ -129,14 +129,18 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
         The exported folder.
 
     Raises:
-        OSError, ValueError: the task or its table cannot be used, or the models' folder cannot be
-            written.
+        OSError, ValueError: the task or its table cannot be used, the models' folder cannot be
+            written, or training diverged.
     """
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     task = load_task(config.task)
     splits = data.load(task)
     model = build_model(task, config, splits["train"])
+    # What would fail after training fails now.
+    steps, name = config.window_steps, config.name or task.name
+    check_forecastable(splits, steps)
+    check_writable(config.models_dir, name)
     names = [output.name for output in task.outputs]
     print(
         f"{task.name}: {' -> '.join(config.layers)}, {model.count_params():,} weights; "
@@ -146,8 +150,9 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     started = time.monotonic()
     history = fit(model, splits, config, verbose)
     seconds = time.monotonic() - started
-    steps = config.window_steps
-    skill = evaluate(model, splits, steps)
+    if not np.isfinite([*history["loss"], *history["val_loss"]]).all():
+        raise ValueError("training diverged: lower --learning-rate or --clip-norm")
+    skill = evaluate(model, splits, steps, task.day_steps)
     details = {
         "description": task.description,
         "time_step_s": task.time_step_s,
@@ -173,7 +178,7 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
         report.write_pictures(folder, model, splits, task, history, steps)
         report.write_card(folder, manifest, task, splits, skill, steps)
 
-    folder = export_model(model, config.models_dir, config.name or task.name, details, write_card)
+    folder = export_model(model, config.models_dir, name, details, write_card)
     units = ", ".join(dict.fromkeys(output.unit for output in task.outputs))
     print(f"\nTest split, {skill.num_forecasts:,} forecasts from {steps} past time steps:\n")
     print(skill_table(skill, names, units))

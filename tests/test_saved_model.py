@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from tests.exports import export, raw_sequence
+from model.export import export_model
+from tests.exports import export, make_model, no_card, raw_sequence
 from tests.reference import Reference, State, assert_close
 
 LENGTHS = (1, 7, 200)
@@ -74,6 +76,21 @@ def test_exported_graph_has_no_random_op(tmp_path: Path) -> None:
     operations = {node.op for node in nodes}
     assert {"MatMul", "Tanh"} <= operations, "the search looked at the wrong place"
     assert not {op for op in operations if "random" in op.lower() or "dropout" in op.lower()}
+
+
+def test_checkpoint_holds_the_weights_and_nothing_else(tmp_path: Path) -> None:
+    """The optimizer would be several times as large, and every service would load it."""
+    model = make_model(("lstm:4", "gru:3"))
+    model.compile(optimizer=keras.optimizers.AdamW(use_ema=True))
+    model.optimizer.build(model.trainable_variables)
+    folder = export_model(model, tmp_path, "compiled", {}, no_card)
+    names = {name for name, _ in tf.train.list_variables(str(folder / "variables" / "variables"))}
+    parts = [f"layer_{i}/{part}" for i in (0, 1) for part in ("kernel", "recurrent_kernel", "bias")]
+    weights = {
+        f"weights/{part}/.ATTRIBUTES/VARIABLE_VALUE"
+        for part in [*parts, "head/kernel", "head/bias"]
+    }
+    assert names == {*weights, "_CHECKPOINTABLE_OBJECT_GRAPH"}
 
 
 def test_signatures_are_those_of_the_contract(models_dir: Path) -> None:

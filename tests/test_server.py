@@ -238,28 +238,44 @@ def test_state_of_an_answer_is_accepted_with_its_model(server: Server) -> None:
     assert len(second.json()["outputs"][0]) == 2
 
 
-def test_sigterm_lets_running_requests_finish(models_dir: Path, tmp_path: Path) -> None:
-    body = json.dumps(
-        {"sequences": [to_json(raw_sequence(np.random.default_rng(0), 9000))], "outputs": "last"}
-    ).encode()
+def stop_while_busy(server: Server, callers: int) -> list[httpx.Response]:
+    """Sends SIGTERM while so many long requests run; their answers, once it has ended well."""
+    sequence = to_json(raw_sequence(np.random.default_rng(0), 9000))
+    body = json.dumps({"sequences": [sequence], "outputs": "last"}).encode()
     answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        with server.client() as client:
+            answers.append(client.post("/predict", content=body))
+
+    threads = [threading.Thread(target=ask) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    while server.counter("unroll_sequences_running") < callers:
+        time.sleep(0.01)
+    server.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(60)
+    assert server.process.wait(60) == 0
+    assert "Traceback" not in server.log.read_text()
+    assert len(answers) == callers
+    return answers
+
+
+def test_sigterm_lets_running_requests_finish(models_dir: Path, tmp_path: Path) -> None:
     with serve(models_dir, "mixed", tmp_path / "log", max_chunk_steps=8) as server:
+        answers = stop_while_busy(server, callers=6)
+    assert {answer.status_code for answer in answers} == {200}
 
-        def ask() -> None:
-            with server.client() as client:
-                answers.append(client.post("/predict", content=body))
 
-        threads = [threading.Thread(target=ask) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        while server.counter("unroll_sequences_running") < len(threads):
-            time.sleep(0.01)
-        server.process.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join(60)
-        assert server.process.wait(60) == 0
-        assert "Traceback" not in server.log.read_text()
-    assert [answer.status_code for answer in answers] == [200] * len(threads)
+def test_sigterm_tells_those_who_cannot_finish_in_time(models_dir: Path, tmp_path: Path) -> None:
+    settings = {"max_chunk_steps": 8, "drain_timeout_s": 0.01}
+    with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
+        answers = stop_while_busy(server, callers=6)
+    for answer in answers:
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "stop" in answer.json()["detail"]
 
 
 def test_sigterm_while_loading_stops_at_once(models_dir: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ touched on the event loop only.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +19,9 @@ from app.engine.lane import Lane
 from app.engine.runner import ModelRunner
 from app.engine.scheduler import Chunk, Scheduler
 from app.engine.sequence import Sequence
-from app.errors import ShuttingDown
+from app.errors import RunFailed, ShuttingDown
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Engine:
         num_lanes: threads.
         slots_per_lane: sequences that run in a lane at once.
         max_waiting: most sequences waiting and running.
+        max_waiting_steps: most time steps of them.
         max_chunk_steps: most time steps of a chunk.
         clock: of deadlines, in seconds.
     """
@@ -67,12 +71,15 @@ class Engine:
         num_lanes: int,
         slots_per_lane: int,
         max_waiting: int,
+        max_waiting_steps: int,
         max_chunk_steps: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
         self.counters = Counters()
-        self._scheduler = Scheduler(num_lanes, slots_per_lane, max_waiting, max_chunk_steps, clock)
+        self._scheduler = Scheduler(
+            num_lanes, slots_per_lane, max_waiting, max_waiting_steps, max_chunk_steps, clock
+        )
         self._changed = threading.Condition()
         self._stopping = False
         self._draining = False
@@ -105,6 +112,20 @@ class Engine:
             waiting = len(self._scheduler.waiting)
             return Load(waiting=waiting, running=len(self._scheduler) - waiting)
 
+    def check_room(self) -> None:
+        """Whether one more sequence would be taken.
+
+        Raises:
+            Overloaded, ShuttingDown: as `submit` would.
+        """
+        with self._changed:
+            self._check_open()
+            self._scheduler.check_room(1, 1)
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise ShuttingDown("the service is stopping")
+
     async def submit(self, sequences: list[Sequence]) -> None:
         """Computes a request's sequences; returns when all are complete.
 
@@ -120,8 +141,7 @@ class Engine:
         """
         ticket = _Ticket(asyncio.get_running_loop().create_future(), sequences, len(sequences))
         with self._changed:
-            if self._draining:
-                raise ShuttingDown("the service is stopping")
+            self._check_open()
             self._scheduler.add(sequences)
             self._tickets.update(dict.fromkeys(sequences, ticket))
             self._changed.notify_all()
@@ -157,12 +177,21 @@ class Engine:
 
     def _run_lane(self, index: int, lane: Lane) -> None:
         while (chunk := self._wait_for_chunk(index)) is not None:
-            lane.compute(chunk)
+            self._compute(lane, chunk)
             with self._changed:
                 self._count(chunk)
                 self._scheduler.advance(chunk)
                 ended = self._take_ended()
             self._deliver(ended)
+
+    def _compute(self, lane: Lane, chunk: Chunk) -> None:
+        try:
+            lane.compute(chunk)
+        except Exception:
+            # A lane that ended would leave its callers waiting for ever.
+            logger.exception("this is a bug: a lane failed outside of its kernel")
+            for sequence in chunk.sequences:
+                sequence.error = sequence.error or RunFailed("the lane failed")
 
     def _wait_for_chunk(self, index: int) -> Chunk | None:
         """Blocks until the lane has a chunk; None when the engine stops."""

@@ -27,9 +27,6 @@ class Lane:
 
     def compute(self, chunk: Chunk) -> None:
         """Computes a chunk into its sequences; a failure is its sequence's error, never raised."""
-        for sequence in chunk.sequences:
-            if sequence.cursor == 0:
-                self._start(sequence)
         self._compute_rows(chunk.sequences, chunk.steps)
 
     def _start(self, sequence: Sequence) -> None:
@@ -53,6 +50,9 @@ class Lane:
             self._compute_rows(sequences[half:], steps[half:])
 
     def _run(self, sequences: Rows[Sequence], steps: Rows[int]) -> None:
+        for sequence in sequences:
+            if sequence.cursor == 0:
+                self._start(sequence)
         slots = [_slot(sequence) for sequence in sequences]
         inputs = np.zeros(
             (len(sequences), max(steps), sequences[0].inputs.shape[1]), dtype=np.float32

@@ -38,6 +38,7 @@ class Scheduler:
         num_lanes: lanes that call `next_chunk`.
         slots_per_lane: sequences that run in a lane at once.
         max_waiting: most sequences waiting and running.
+        max_waiting_steps: most time steps of them.
         max_chunk_steps: most time steps of a chunk.
         clock: now, in seconds; deadlines are on it.
     """
@@ -47,6 +48,7 @@ class Scheduler:
         num_lanes: int,
         slots_per_lane: int,
         max_waiting: int,
+        max_waiting_steps: int,
         max_chunk_steps: int,
         clock: Callable[[], float],
     ) -> None:
@@ -56,6 +58,8 @@ class Scheduler:
         self._in_flight: list[Chunk | None] = [None] * num_lanes
         self._ended: list[Sequence] = []
         self._max_waiting = max_waiting
+        self._max_waiting_steps = max_waiting_steps
+        self._steps = 0
         self._max_chunk_steps = max_chunk_steps
         self._clock = clock
 
@@ -69,11 +73,23 @@ class Scheduler:
         Raises:
             Overloaded: they do not fit.
         """
-        if len(self) + len(sequences) > self._max_waiting:
-            raise Overloaded(
-                f"{len(self)} sequences are waiting or running, the limit is {self._max_waiting}"
-            )
+        steps = sum(len(sequence.inputs) for sequence in sequences)
+        self.check_room(len(sequences), steps)
+        self._steps += steps
         self.waiting.extend(sequences)
+
+    def check_room(self, count: int, steps: int) -> None:
+        """Whether so many more sequences, of so many time steps together, fit.
+
+        Raises:
+            Overloaded: they do not.
+        """
+        for what, held, asked, limit in (
+            ("sequences", len(self), count, self._max_waiting),
+            ("time steps", self._steps, steps, self._max_waiting_steps),
+        ):
+            if held + asked > limit:
+                raise Overloaded(f"{held} {what} are waiting or running, the limit is {limit}")
 
     def next_chunk(self, lane: int) -> Chunk | None:
         """The next chunk of a lane; None when it has nothing to do."""
@@ -117,7 +133,7 @@ class Scheduler:
     def _leave(self, sequence: Sequence) -> None:
         if sequence.slot is None:
             self.waiting.remove(sequence)
-            self._ended.append(sequence)
+            self._end(sequence)
             return
         lane = next(i for i, held in enumerate(self.running) if held.get(sequence.slot) is sequence)
         chunk = self._in_flight[lane]
@@ -129,6 +145,10 @@ class Scheduler:
         del self.running[lane][sequence.slot]
         self._free[lane].append(sequence.slot)
         sequence.slot = None
+        self._end(sequence)
+
+    def _end(self, sequence: Sequence) -> None:
+        self._steps -= len(sequence.inputs)
         self._ended.append(sequence)
 
     def _drop_expired(self, lane: int) -> None:

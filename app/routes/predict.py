@@ -1,16 +1,16 @@
 """`POST /predict`: the native API."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
 from app.body import read_body
-from app.codec import Codec, echo, parse_json, print_json
-from app.engine.engine import Engine
+from app.codec import echo, parse_json, print_json
 from app.engine.sequence import Sequence
-from app.errors import Cancelled, Fault, InvalidRequest
+from app.errors import Cancelled, Expired, Fault, InvalidRequest
 from app.openapi import PROBLEMS, reads_body
 from app.problems import faults_of
 from app.registry import Ready, Registry
@@ -31,54 +31,69 @@ def make_router(settings: Settings, registry: Registry) -> APIRouter:
         openapi_extra=reads_body(PredictRequest),
     )
     async def predict(request: Request) -> Response:
-        body = await read_body(request, settings)
-        asked = _parse(body)
-        wanted = asked.model
-        ready = registry.current(wanted.name, wanted.version) if wanted else registry.current()
-        deadline = ready.engine.clock() + settings.request_timeout_s
-        sequences = _sequences(asked, ready.codec, deadline)
-        await _submit(request, ready.engine, sequences)
-        return Response(print_json(_answer(asked, ready, sequences)), media_type="application/json")
+        # Who cannot be answered is told before the body is read.
+        registry.current().engine.check_room()
+        asked = _parse(await read_body(request, settings), registry, settings)
+        await _submit(request, asked, settings)
+        return Response(print_json(_answer(asked)), media_type="application/json")
 
     return router
 
 
-def _parse(body: bytes) -> PredictRequest:
+@dataclass(frozen=True)
+class _Asked:
+    """A request once it is understood. The parsed body, many times larger, is gone by then."""
+
+    ready: Ready
+    outputs: str
+    states: str
+    sequences: list[Sequence]
+
+
+def _parse(body: bytes, registry: Registry, settings: Settings) -> _Asked:
     document = parse_json(body)
     if not isinstance(document, dict):
         raise InvalidRequest(Fault("", f"the body must be an object, got {echo(document)}"))
     try:
-        return PredictRequest.model_validate(document)
+        given = PredictRequest.model_validate(document)
     except ValidationError as error:
         raise InvalidRequest(*faults_of(error.errors(include_url=False))) from None
-
-
-def _sequences(asked: PredictRequest, codec: Codec, deadline: float) -> list[Sequence]:
-    arrays = codec.parse_sequences(asked.sequences)
-    states = codec.parse_states(asked.initial_states, len(arrays))
-    return [
+    wanted = given.model
+    ready = registry.current(wanted.name, wanted.version) if wanted else registry.current()
+    arrays = ready.codec.parse_sequences(given.sequences)
+    states = ready.codec.parse_states(given.initial_states, len(arrays))
+    deadline = ready.engine.clock() + settings.request_timeout_s
+    sequences = [
         Sequence(array, f"/sequences/{index}", state, deadline)
         for index, (array, state) in enumerate(zip(arrays, states, strict=True))
     ]
+    return _Asked(ready, given.outputs, given.states, sequences)
 
 
-async def _submit(request: Request, engine: Engine, sequences: list[Sequence]) -> None:
-    """Computes the sequences, or gives up as soon as the caller hangs up."""
-    work = asyncio.ensure_future(engine.submit(sequences))
+async def _submit(request: Request, asked: _Asked, settings: Settings) -> None:
+    """Computes the sequences, or gives up as soon as the caller hangs up or the time is over."""
+    work = asyncio.ensure_future(asked.ready.engine.submit(asked.sequences))
     # The body is read: the next message can only be that the caller has gone.
     gone = asyncio.ensure_future(request.receive())
     try:
-        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
+        await asyncio.wait(
+            (work, gone),
+            timeout=settings.request_timeout_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if work.done():
+            work.result()
+        elif gone.done():
             raise Cancelled("the caller has gone")
-        work.result()
+        else:
+            raise Expired("its time ran out before its last time step")
     finally:
         work.cancel()
         gone.cancel()
 
 
-def _answer(asked: PredictRequest, ready: Ready, sequences: list[Sequence]) -> dict[str, Any]:
-    manifest, codec = ready.manifest, ready.codec
+def _answer(asked: _Asked) -> dict[str, Any]:
+    manifest, codec, sequences = asked.ready.manifest, asked.ready.codec, asked.sequences
     answer: dict[str, Any] = {"model": {"name": manifest.name, "version": manifest.version}}
     if asked.outputs == "all":
         answer["outputs"] = [s.outputs for s in sequences]

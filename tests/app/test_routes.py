@@ -3,6 +3,7 @@
 The fake sums up the first of the four features, exactly, into both outputs and the state.
 """
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,7 +196,7 @@ def test_a_kernel_that_fails_is_a_500_without_details_of_it(service: Service) ->
 
 
 def test_more_than_the_limits_is_refused(tiny_dir: Path) -> None:
-    limits = {"max_sequences": 2, "max_sequence_steps": 3, "max_waiting_sequences": 1}
+    limits = {"max_sequences": 2, "max_sequence_steps": 3}
     with make_service(tiny_dir, **limits) as service:
         service.wait_until_ready()
         assert fault(predict(service, sequences=[SECOND] * 3)) == (
@@ -205,10 +206,29 @@ def test_more_than_the_limits_is_refused(tiny_dir: Path) -> None:
         pointer, message = fault(predict(service, sequences=[[*FIRST, *SECOND]]))
         assert pointer == "/sequences/0"
         assert message.startswith("holds 4 time steps, the limit is 3")
-        response = predict(service, sequences=[SECOND, SECOND])
-        assert problem(response, 503)["title"] == "The service is overloaded"
-        assert response.headers["retry-after"] == "1"
         assert predict(service, sequences=[FIRST]).status_code == 200
+
+
+def test_who_finds_the_line_full_is_told_to_come_back(tiny_dir: Path) -> None:
+    load = Loader()
+    with make_service(tiny_dir, load, max_sequences=1, max_waiting_sequences=1) as service:
+        service.wait_until_ready()
+        load.runner.gate.clear()
+
+        async def two() -> list[httpx.Response]:
+            first = asyncio.ensure_future(
+                service.client.post("/predict", json={"sequences": [FIRST]})
+            )
+            while not load.runner.entered.is_set():
+                await asyncio.sleep(0.001)
+            second = await service.client.post("/predict", json={"sequences": [SECOND]})
+            load.runner.gate.set()
+            return [await first, second]
+
+        first, second = service.run(two())
+    assert first.status_code == 200
+    assert problem(second, 503)["title"] == "The service is overloaded"
+    assert second.headers["retry-after"] == "1"
 
 
 def test_a_request_that_takes_too_long_is_given_up(tiny_dir: Path) -> None:

@@ -9,7 +9,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from app import __main__
-from app.settings import Settings
+from app.settings import Settings, available_cores
 
 
 def name_of(field: str) -> str:
@@ -35,7 +35,8 @@ def _nothing_set_and_nothing_started(monkeypatch: pytest.MonkeyPatch) -> None:
         ("max_body_bytes", "1000", 1000),
         ("max_sequences", "1", 1),
         ("max_sequence_steps", "7", 7),
-        ("max_waiting_sequences", "9", 9),
+        ("max_waiting_sequences", "256", 256),
+        ("max_waiting_steps", "2560000", 2_560_000),
         ("body_timeout_s", "0.5", 0.5),
         ("request_timeout_s", "5", 5.0),
         ("drain_timeout_s", "1e1", 10.0),
@@ -132,3 +133,41 @@ def test_an_argument_is_refused(
         __main__.main()
     assert caught.value.code == 2
     assert "--port=1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"max_waiting_sequences": 10, "max_sequences": 11},
+            "UNROLL_MAX_SEQUENCES=11 is more than UNROLL_MAX_WAITING_SEQUENCES=10",
+        ),
+        (
+            {"max_waiting_steps": 99, "max_sequences": 10, "max_sequence_steps": 10},
+            "UNROLL_MAX_SEQUENCES=10 times UNROLL_MAX_SEQUENCE_STEPS=10 is more than "
+            "UNROLL_MAX_WAITING_STEPS=99",
+        ),
+    ],
+)
+def test_a_request_that_could_never_be_taken_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: dict[str, int],
+    said: str,
+) -> None:
+    for field, value in settings.items():
+        monkeypatch.setenv(name_of(field), str(value))
+    assert __main__.main() == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("100000 100000", 1), ("10000 100000", 1), ("max 100000", None), ("", None)],
+)
+def test_lanes_heed_the_quota_of_a_container(tmp_path: Path, quota: str, cores: int | None) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(quota)
+    everything = len(os.sched_getaffinity(0))
+    assert available_cores(file) == (cores or everything)
+    assert available_cores(tmp_path / "absent") == everything

@@ -74,6 +74,10 @@ def hours_of(times: Any) -> list[int]:
     return hours.tolist()
 
 
+# The second series begins in the hour after a gap of the first begins: by time alone, no gap.
+ADJOINING = {"a": [*range(20), *range(60, 80)], "b": list(range(20, 80))}
+
+
 @st.composite
 def gappy_hours(draw: st.DrawFn) -> list[int]:
     """60 to 90 hours with up to five gaps of up to eight hours."""

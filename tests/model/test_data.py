@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from model.data import (
@@ -24,6 +24,7 @@ from model.data import (
 from model.task import TaskConfig
 from model.transforms import Change, Cyclic, Standardize
 from tests.model.tables import (
+    ADJOINING,
     DAY_STEPS,
     HORIZONS,
     gappy_places,
@@ -109,6 +110,7 @@ def test_targets_are_the_value_exactly_a_horizon_later_within_the_split(
 
 @few
 @given(places=gappy_places(), steps=st.integers(1, 20), stride=st.integers(1, 20))
+@example(places=ADJOINING, steps=8, stride=4)
 def test_windows_cover_every_run_and_never_cross_a_gap_or_a_series(
     folder: Path, places: dict[str, list[int]], steps: int, stride: int
 ) -> None:

@@ -1,11 +1,12 @@
 """The simple forecasts against errors worked out by hand, and which rows are forecast at all."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, reject, settings
+from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from model.config import LayerConfig, RNNConfig
@@ -20,7 +21,14 @@ from model.evaluate import (
 )
 from model.network import SequenceModel
 from model.task import TaskConfig
-from tests.model.tables import gappy_places, hours_of, make_table, make_task, write_table
+from tests.model.tables import (
+    ADJOINING,
+    gappy_places,
+    hours_of,
+    make_table,
+    make_task,
+    write_table,
+)
 
 METHODS = ["model", "persistence", "same time yesterday", "linear autoregression"]
 # Of the same column, 1 and 5 hours ahead; a day has 4 hours.
@@ -61,7 +69,7 @@ def test_errors_on_a_steady_rise_are_the_hours_between(folder: Path) -> None:
     5 hours are more than a day: the last known value at that time of day is 2 days before.
     """
     task, splits = make_splits(folder, np.arange(101.0))
-    skill = evaluate(make_model(task, splits), splits, steps=3)
+    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
     assert list(skill.errors) == METHODS
     # Hours 80 to 100 are the test split. From 83 on yesterday is within it; up to 95 so is 5 ahead.
     assert skill.num_forecasts == len(range(83, 96))
@@ -74,7 +82,7 @@ def test_errors_on_a_steady_rise_are_the_hours_between(folder: Path) -> None:
 def test_errors_on_a_day_that_repeats_are_the_differences_within_it(folder: Path) -> None:
     """0, 3, 1, 8 degrees: an hour ahead differs by 3, 2, 7 and 8, and so do 5 hours ahead."""
     task, splits = make_splits(folder, np.tile([0.0, 3.0, 1.0, 8.0], 26)[:101])
-    skill = evaluate(make_model(task, splits), splits, steps=3)
+    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
     # From hours 83 to 95 of the test split: three days and the hour 83, whose 8 becomes a 0.
     expected = (3 * (3 + 2 + 7 + 8) + 8) / 13
     np.testing.assert_allclose(skill.errors["persistence"], expected, rtol=1e-12)
@@ -110,11 +118,41 @@ def test_linear_autoregression_of_noise_chooses_a_large_penalty(folder: Path) ->
     task, splits = make_splits(folder, noise)
     linear = LinearAutoregression(fit_features(task, splits["train"]), steps=20)
     linear.fit(splits["train"], splits["validation"])
-    assert linear.penalty >= 1e-2
+    assert (linear.penalties >= 1e-2).all()
+
+
+def test_no_penalty_holds_down_the_intercept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all else pressed to zero, the forecast is the mean change."""
+    monkeypatch.setattr("model.evaluate.PENALTIES", (1e9,))
+    task, splits = make_splits(folder, np.arange(101.0))
+    linear = LinearAutoregression(fit_features(task, splits["train"]), steps=3)
+    linear.fit(splits["train"], splits["validation"])
+    rows = forecast_rows(splits["test"], 3)
+    changes = linear.predict(splits["test"], rows) - splits["test"].present[rows]
+    np.testing.assert_allclose(changes, [[1.0, 5.0]] * len(rows), atol=1e-4)  # float32 inputs
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_no_forecast_sees_beyond_its_past_window(folder: Path, steps: int) -> None:
+    """What comes later, and what was before the window, may be anything."""
+    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
+    model, test = make_model(task, splits), splits["test"]
+    linear = LinearAutoregression(model.features, steps)
+    linear.fit(splits["train"], splits["validation"])
+    rows = forecast_rows(test, steps)[3:4]
+    seen = slice(rows[0] - steps + 1, rows[0] + 1)
+    features = np.full_like(test.features, 1e6)
+    features[seen] = test.features[seen]
+    changed = dataclasses.replace(test, features=features)
+    np.testing.assert_array_equal(linear.predict(changed, rows), linear.predict(test, rows))
+    np.testing.assert_array_equal(
+        model_forecasts(model, changed, rows, steps), model_forecasts(model, test, rows, steps)
+    )
 
 
 @settings(max_examples=25)  # each example writes a file and reads it
 @given(places=gappy_places(), steps=st.integers(1, 12))
+@example(places=ADJOINING, steps=3)
 def test_forecast_rows_are_those_with_a_whole_past_and_a_known_future(
     folder: Path, places: dict[str, list[int]], steps: int
 ) -> None:
@@ -143,7 +181,7 @@ def test_an_output_of_a_column_missing_at_times_can_be_evaluated(folder: Path) -
     """Where the present value is missing, persistence has no forecast: no method is judged."""
     task = make_task(write_table(make_table({"a": range(161)}), folder / "missing.csv"))
     splits = load(task)
-    skill = evaluate(make_model(task, splits), splits, steps=3)
+    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
     assert skill.num_forecasts > 10
     for errors in skill.errors.values():
         assert np.isfinite(errors).all()
@@ -160,7 +198,7 @@ def test_a_split_without_a_row_to_forecast_is_named(
     task = make_task(write_table(table, folder / "holes.csv"), outputs=OUTPUTS)
     splits = load(task)
     with pytest.raises(ValueError, match=f"the {name} split has no run of 5 time steps"):
-        evaluate(make_model(task, splits), splits, steps=5)
+        evaluate(make_model(task, splits), splits, steps=5, day_steps=24)
 
 
 def test_model_forecasts_are_the_last_output_of_each_past_window_alone(folder: Path) -> None:
@@ -176,18 +214,9 @@ def test_model_forecasts_are_the_last_output_of_each_past_window_alone(folder: P
         np.testing.assert_allclose(made, outputs[0, -1], rtol=1e-5, atol=1e-5)
 
 
-def test_worst_ratio_is_over_the_best_baseline_of_each_output() -> None:
-    errors = {
-        "model": np.array([1.0, 3.0]),
-        "persistence": np.array([2.0, 4.0]),
-        "linear autoregression": np.array([4.0, 2.0]),
-    }
-    assert Skill(errors, num_forecasts=1, linear_penalty=0.0).worst_ratio() == 1.5
-
-
 def test_skill_table_is_markdown_with_a_row_a_method() -> None:
     errors = {"model": np.array([0.5, 1.234]), "persistence": np.array([10.0, 2.0])}
-    table = skill_table(Skill(errors, num_forecasts=1, linear_penalty=0.0), ["t_1", "t_5"], "degC")
+    table = skill_table(Skill(errors, num_forecasts=1), ["t_1", "t_5"], "degC")
     assert table.splitlines() == [
         "| mean absolute error (degC) | t_1 | t_5 |",
         "|---|---:|---:|",

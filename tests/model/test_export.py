@@ -198,7 +198,7 @@ def test_every_file_and_folder_is_flushed_before_the_rename_and_the_rename_after
 
     with mock.patch("os.fsync", noted_fsync), mock.patch("pathlib.Path.rename", noted_rename):
         export_model(model, tmp_path, "tiny", {}, no_card)
-    assert events[-2:] == ["rename", home]
+    assert events[-3:] == ["rename", home, tmp_path]
 
 
 def slow_card(folder: Path, manifest: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ flushes, which `test_export.py` tests.
 import os
 import pkgutil
 import signal
+import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,6 +27,7 @@ TRIES = 20
 
 def export_once(models_dir: Path, pipe: Connection, deadly: str = "", when: str = "") -> None:
     """Exports in a child; the call named `deadly` kills it `when` it begins or ends."""
+    tempfile.tempdir = str(models_dir)  # the killed leave TensorFlow's temporary files behind
     model = make_model(("gru:3",))
     original = pkgutil.resolve_name(deadly) if deadly else None
 

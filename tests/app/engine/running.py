@@ -18,7 +18,13 @@ from tests.app.fakes import FakeRunner
 
 @asynccontextmanager
 async def engine_of(runner: FakeRunner, **changes: Any) -> AsyncIterator[Engine]:
-    sizes = {"num_lanes": 2, "slots_per_lane": 3, "max_waiting": 10_000, "max_chunk_steps": 16}
+    sizes = {
+        "num_lanes": 2,
+        "slots_per_lane": 3,
+        "max_waiting": 10_000,
+        "max_waiting_steps": 10**9,
+        "max_chunk_steps": 16,
+    }
     engine = Engine(runner, **{**sizes, **changes})
     engine.start(asyncio.get_running_loop())
     try:

@@ -3,10 +3,13 @@
 import asyncio
 import threading
 
+import numpy as np
 import pytest
 
 from app.engine.engine import Engine
-from app.errors import ShuttingDown
+from app.engine.lane import Lane
+from app.engine.sequence import Sequence
+from app.errors import RunFailed, ShuttingDown
 from tests.app.engine.running import assert_summed, engine_of, is_idle, sequence, until
 from tests.app.fakes import FakeRunner
 
@@ -98,5 +101,24 @@ def test_draining_again_is_nothing() -> None:
             await asyncio.to_thread(engine.drain, 1.0)
             await asyncio.to_thread(engine.drain, 1.0)
             assert engine.counters.completed == 1
+
+    asyncio.run(run())
+
+
+def test_a_lane_survives_what_fails_outside_of_its_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No known way leads there; who waits must be told all the same, and the lane go on."""
+
+    async def run() -> None:
+        async with engine_of(FakeRunner(), num_lanes=1) as engine:
+            with monkeypatch.context() as patched:
+                patched.setattr(Lane, "compute", lambda *_: 1 // 0)
+                with pytest.raises(RunFailed):
+                    await engine.submit([Sequence(np.ones((3, 1), np.float32))])
+            after = Sequence(np.ones((3, 1), np.float32))
+            await engine.submit([after])
+            assert after.outputs[-1] == 3.0
+            assert engine.alive
 
     asyncio.run(run())

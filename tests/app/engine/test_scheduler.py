@@ -22,8 +22,9 @@ def make(
     waiting: int = 100,
     steps: int = 16,
     clock: Clock | None = None,
+    waiting_steps: int = 10**9,
 ) -> Scheduler:
-    return Scheduler(lanes, slots, waiting, steps, clock or Clock())
+    return Scheduler(lanes, slots, waiting, waiting_steps, steps, clock or Clock())
 
 
 def sequences(*lengths: int, deadline: float = float("inf")) -> list[Sequence]:
@@ -296,3 +297,15 @@ def test_a_lane_cannot_have_two_chunks_nor_return_one_twice() -> None:
     scheduler.advance(chunk)
     with pytest.raises(AssertionError, match="this is a bug"):
         scheduler.advance(chunk)
+
+
+def test_time_steps_in_line_are_bounded_and_come_back() -> None:
+    scheduler = make(waiting_steps=10)
+    first, second = sequences(6, 4)
+    scheduler.add([first, second])
+    with pytest.raises(Overloaded, match="10 time steps .* the limit is 10"):
+        scheduler.add(sequences(1))
+    scheduler.cancel([first])
+    scheduler.add(sequences(6))
+    with pytest.raises(Overloaded):
+        scheduler.check_room(1, 1)

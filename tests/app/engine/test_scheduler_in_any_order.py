@@ -28,7 +28,7 @@ class Calls(RuleBasedStateMachine):
         self.now = 0.0
         self.lanes, self.slots = lanes, slots
         self.max_waiting, self.max_steps = max_waiting, max_steps
-        self.scheduler = Scheduler(lanes, slots, max_waiting, max_steps, lambda: self.now)
+        self.scheduler = Scheduler(lanes, slots, max_waiting, 10**9, max_steps, lambda: self.now)
         self.added: list[Sequence] = []
         self.ended: Counter[Sequence] = Counter()
         self.admitted: set[Sequence] = set()
