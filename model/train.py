@@ -98,6 +98,7 @@ def fit(
         validation_data=validation,
         epochs=config.epochs,
         callbacks=callbacks,
+        shuffle=False,  # the batches are shuffled already
         verbose=verbose,
     )
     return {name: [float(value) for value in values] for name, values in history.history.items()}
