@@ -188,8 +188,10 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
 
 
 def example(split: data.Split, steps: int) -> list[list[float | None]]:
-    """A short sequence of real rows `[T, F]`, null where missing, for documentation and probes."""
-    rows = split.features[: min(steps, len(split))]
+    """Real rows in a row `[T, F]`, null where missing, for documentation and probes."""
+    past = np.arange(len(split)) - split.run_starts + 1
+    end = int(np.argmax(np.minimum(past, steps)))
+    rows = split.features[end - min(past[end], steps) + 1 : end + 1]
     return [[None if np.isnan(x) else float(str(x)) for x in row] for row in rows]
 
 
@@ -207,7 +209,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[TrainConfig
         flag, default = f"--{name.replace('_', '-')}", field.default
         many = typing.get_origin(field.annotation) is tuple
         shown = " ".join(map(str, default)) if many else default
-        help_text = f"{field.description} (default: {shown})".replace("%", "%%")
+        known = "" if default is None else f" (default: {shown})"
+        help_text = f"{field.description}{known}".replace("%", "%%")
         if field.annotation is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
         elif many:

@@ -45,6 +45,9 @@ def make_model(
     for weight in model.trainable_weights:
         if "bias" in weight.path:
             weight.assign(weight.numpy() + random.normal(size=weight.shape, scale=0.3))
+        elif weight.path.endswith("head/kernel"):
+            # Training begins with a head near zero, which would hide what is below it.
+            weight.assign(random.normal(size=weight.shape, scale=0.3))
         elif "/layer_" in weight.path and weight.path.endswith("/kernel"):
             weight.assign(weight.numpy() * gain)
     return model

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.exports import export, raw_sequence, to_json
-from tests.reference import Reference, assert_close
+from tests.reference import TOLERANCE, Reference, assert_close
 from tests.server import Server, serve
 
 SEED = 20131224
@@ -158,7 +158,7 @@ def test_cancelled_sequence_frees_its_slot(server, client, random) -> None:
 
 def test_failing_sequence_fails_nobody_else(tmp_path, random) -> None:
     """A sequence that overflows, in the same chunks as others."""
-    export(tmp_path, ("rnn:8:relu",), "relu", gain=5.0)
+    export(tmp_path, ("rnn:8:relu",), "relu", gain=300.0)
     good = [raw_sequence(random, 60) for _ in range(8)]
     bad = np.full((60, 4), 3e38, np.float32)
     results: list[Any] = [None] * len(good)
@@ -182,5 +182,10 @@ def test_failing_sequence_fails_nobody_else(tmp_path, random) -> None:
             assert answer.status_code == 422, answer.text[:200]
             assert answer.json()["errors"][0]["pointer"] == "/sequences/0"
         for row, answers in enumerate(results):
+            outputs = np.array(expected[row]["outputs"][0])
             for answer in answers:
-                assert_same(answer, 0, expected[row], f"row {row}")
+                # Such a gain makes numbers of thousands that cancel out: float32 keeps seven digits
+                # of the largest, not of what is left.
+                np.testing.assert_allclose(
+                    answer["outputs"][0], outputs, rtol=0, atol=TOLERANCE * np.abs(outputs).max()
+                )

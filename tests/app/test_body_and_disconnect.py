@@ -140,6 +140,35 @@ def test_who_asks_before_sending_too_much_is_refused_at_once(service: Service) -
     service.run(run())
 
 
+def test_who_cannot_be_answered_now_is_told_before_the_body_is_read(tiny_dir: Path) -> None:
+    loader = Loader()
+    loader.gate.clear()
+    with make_service(tiny_dir, loader, max_sequences=1, max_waiting_sequences=1) as service:
+
+        async def title() -> str:
+            caller = Caller(service)
+            status, headers, body = await caller.answer()
+            assert (status, headers["retry-after"], caller.read) == (503, "1", 0)
+            return str(body["title"])
+
+        assert service.run(title()) == "The service is not ready"
+        loader.gate.set()
+        service.wait_until_ready()
+        loader.runner.gate.clear()
+
+        async def beside_another() -> str:
+            other = Caller(service)
+            other.send(GOOD, more=False)
+            task = asyncio.create_task(other.answer())
+            await until(loader.runner.entered.is_set)
+            found = await title()
+            loader.runner.gate.set()
+            assert (await task)[0] == 200
+            return found
+
+        assert service.run(beside_another()) == "The service is overloaded"
+
+
 @pytest.mark.parametrize("sent", [b"", GOOD[:5]])
 def test_a_body_that_does_not_end_in_time_is_refused(service: Service, sent: bytes) -> None:
     async def run() -> None:

@@ -79,7 +79,10 @@ def test_a_truncated_or_longer_file_is_refused(models_dir: Path, tmp_path: Path)
         good = path.read_bytes()
         for bad in (good[:-1], b"", good + b"\n"):
             path.write_bytes(bad)
-            assert named_in_refusal(name) in refused(folder)
+            message = refused(folder)
+            assert named_in_refusal(name) in message
+            if "manifest." not in name:
+                assert message.endswith(f"{len(bad)} bytes, not the {len(good)} of the manifest")
         path.write_bytes(good)
 
 
@@ -97,6 +100,21 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     (folder / "weights.bin").unlink()
     (folder / "weights.bin").mkdir()
     assert "weights.bin" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["extra.py", "variables/variables.data-00001-of-00002"])
+def test_a_file_that_the_manifest_does_not_name_is_refused(
+    models_dir: Path, tmp_path: Path, name: str
+) -> None:
+    folder = whole_copy(models_dir, tmp_path)
+    (folder / name).write_text("who put it there?")
+    assert refused(folder) == f"{folder / name} is not in the manifest"
+
+
+def test_what_file_managers_leave_behind_is_passed_over(tmp_path: Path) -> None:
+    folder = write_version(tmp_path / "tiny", 1)
+    (folder / ".DS_Store").write_text("nothing reads it")
+    assert verified_manifest(folder).version == 1
 
 
 @pytest.mark.parametrize("place", ["tiny/2", "tiny/01", "other/1"])

@@ -23,6 +23,7 @@ from model.network import SequenceModel
 from model.task import TaskConfig
 from tests.model.tables import (
     ADJOINING,
+    DAY_STEPS,
     gappy_places,
     hours_of,
     make_table,
@@ -130,6 +131,40 @@ def test_no_penalty_holds_down_the_intercept(folder: Path, monkeypatch: pytest.M
     rows = forecast_rows(splits["test"], 3)
     changes = linear.predict(splits["test"], rows) - splits["test"].present[rows]
     np.testing.assert_allclose(changes, [[1.0, 5.0]] * len(rows), atol=1e-4)  # float32 inputs
+
+
+def test_a_long_table_is_worked_off_in_parts_with_the_same_result(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
+    rows = forecast_rows(splits["test"], 3)
+
+    def forecasts() -> np.ndarray:
+        linear = LinearAutoregression(fit_features(task, splits["train"]), steps=3)
+        linear.fit(splits["train"], splits["validation"])
+        return linear.predict(splits["test"], rows)
+
+    whole = forecasts()
+    monkeypatch.setattr("model.evaluate.ROWS_AT_ONCE", 4)
+    assert len(rows) % 4, "the last part is a short one"
+    # float64 sums in another order.
+    np.testing.assert_allclose(forecasts(), whole, rtol=1e-9)
+
+
+def test_the_last_day_alone_is_a_baseline_where_the_window_is_longer(folder: Path) -> None:
+    """As good as a linear autoregression of that window, on the same rows as all others."""
+    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
+    model, test = make_model(task, splits), splits["test"]
+    name = "linear autoregression, last day"
+    assert name not in evaluate(model, splits, DAY_STEPS, day_steps=DAY_STEPS).errors
+    skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
+    linear = LinearAutoregression(model.features, DAY_STEPS)
+    linear.fit(splits["train"], splits["validation"])
+    rows = forecast_rows(test, 7)
+    assert skill.num_forecasts == len(rows)
+    expected = np.abs(linear.predict(test, rows) - test.targets[rows]).mean(axis=0)
+    np.testing.assert_allclose(skill.errors[name], expected, rtol=1e-9)
+    assert np.all(skill.errors[name] != skill.errors["linear autoregression"])
 
 
 @pytest.mark.parametrize("steps", [1, 4])

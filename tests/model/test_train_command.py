@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -47,7 +48,9 @@ def test_help_names_every_field_with_its_meaning_and_default(
         default = field.default
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
         flag = re.escape(f"--{name.replace('_', '-')}")
-        meaning = f"{re.escape(field.description)} \\(default: {re.escape(shown)}\\)"
+        # A name has no default of its own: its description says what it is instead.
+        known = "" if default is None else f" (default: {shown})"
+        meaning = re.escape(f"{field.description}{known}")
         # A long option stands on a line of its own, above its meaning.
         line = rf"^  {flag}\b[^\n]*(\n   )? +{meaning}$"
         assert re.search(line, text, re.MULTILINE), f"{name}\n{text}"
@@ -139,6 +142,46 @@ def test_without_only_if_missing_it_trains_another_version(
     (tmp_path / "tiny" / "3").mkdir(parents=True)
     assert command(monkeypatch, "--models-dir", tmp_path, "--name", "tiny") == 0
     assert len(started) == 1
+
+
+def command_with_fit(outcome: Any, arguments: list[str]) -> tuple[int, str, str]:
+    """The command, with `outcome` for what training gives: a history, or an error."""
+    with mock.patch.object(train, "fit", side_effect=[outcome]):
+        return run_command(train.main, arguments)
+
+
+@pytest.mark.parametrize("losses", [[1.0, float("nan")], [float("inf"), 1.0]])
+def test_training_that_diverged_ends_with_status_1_and_exports_nothing(
+    tmp_path: Path, losses: list[float]
+) -> None:
+    history = {"loss": losses, "val_loss": [1.0, 1.0]}
+    options = ["--task", str(WEATHER), "--models-dir", str(tmp_path), "--layers", "rnn:1"]
+    options += ["--output-keep-prob", "1"]
+    with pool(1) as processes:
+        status, _, err = processes.submit(command_with_fit, history, options).result()
+    assert (status, err) == (1, "error: training diverged: lower --learning-rate or --clip-norm\n")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--models-dir", "{}/file"], "{}/file"),
+        (["--models-dir", "{}", "--window-steps", "9999"], "the train split has no run of 9999 "),
+    ],
+)
+def test_what_would_fail_after_training_fails_before(
+    tmp_path: Path, options: list[str], named: str
+) -> None:
+    (tmp_path / "file").touch()
+    options = [option.format(tmp_path) for option in ("--task", str(WEATHER), *options)]
+    with pool(1) as processes:
+        trained = AssertionError("this is too late: it has trained")
+        status, _, err = processes.submit(command_with_fit, trained, options).result()
+    assert status == 1
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("error: ")
+    assert named.format(tmp_path) in err
 
 
 def test_what_cannot_be_read_ends_with_status_1_and_one_line(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def test_what_runs_and_waits_may_finish_and_nothing_more_is_taken() -> None:
             line = [sequence(50, seed) for seed in range(5)]
             task = asyncio.create_task(engine.submit(line))
             await until(runner.entered.is_set)
-            draining = asyncio.create_task(asyncio.to_thread(engine.drain, 30.0))
+            # So long that the test fails if the drain is not told that all have finished.
+            draining = asyncio.create_task(asyncio.to_thread(engine.drain, 1000.0))
             await until(lambda: engine._draining)
             with pytest.raises(ShuttingDown):
                 await engine.submit([sequence(3)])

@@ -171,6 +171,26 @@ def test_a_sequence_that_overflows_fails_alone_and_is_named() -> None:
     asyncio.run(run())
 
 
+def test_a_state_that_overflows_fails_though_the_outputs_do_not() -> None:
+    class LosesItsState(FakeRunner):
+        def run(
+            self, inputs: np.ndarray, lengths: np.ndarray, state: State
+        ) -> tuple[np.ndarray, State]:
+            outputs, (sums,) = super().run(inputs, lengths, state)
+            return outputs, (np.where(lengths[:, None] == 3, np.nan, sums),)
+
+    async def run() -> None:
+        async with engine_of(LosesItsState()) as engine:
+            line = [sequence(3), sequence(4)]
+            found = await asyncio.gather(
+                *(engine.submit([single]) for single in line), return_exceptions=True
+            )
+            assert [type(result) for result in found] == [NotFinite, type(None)]
+            assert_summed(line[1])
+
+    asyncio.run(run())
+
+
 def test_a_request_with_a_bad_sequence_fails_and_its_others_leave() -> None:
     class StopsAfterACall(FakeRunner):
         def run(

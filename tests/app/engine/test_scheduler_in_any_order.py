@@ -22,13 +22,18 @@ class Calls(RuleBasedStateMachine):
         lanes=st.integers(1, 3),
         slots=st.integers(1, 3),
         max_waiting=st.integers(1, 12),
+        max_waiting_steps=st.sampled_from([MAX_LENGTH, 5 * MAX_LENGTH]),
         max_steps=st.integers(1, 20),
     )
-    def start(self, lanes: int, slots: int, max_waiting: int, max_steps: int) -> None:
+    def start(
+        self, lanes: int, slots: int, max_waiting: int, max_waiting_steps: int, max_steps: int
+    ) -> None:
         self.now = 0.0
-        self.lanes, self.slots = lanes, slots
-        self.max_waiting, self.max_steps = max_waiting, max_steps
-        self.scheduler = Scheduler(lanes, slots, max_waiting, 10**9, max_steps, lambda: self.now)
+        self.lanes, self.slots, self.max_steps = lanes, slots, max_steps
+        self.max_waiting, self.max_waiting_steps = max_waiting, max_waiting_steps
+        self.scheduler = Scheduler(
+            lanes, slots, max_waiting, max_waiting_steps, max_steps, lambda: self.now
+        )
         self.added: list[Sequence] = []
         self.ended: Counter[Sequence] = Counter()
         self.admitted: set[Sequence] = set()
@@ -39,6 +44,8 @@ class Calls(RuleBasedStateMachine):
         deadline = self.now + TIMEOUT_S
         new = [Sequence(np.zeros((length, 1), np.float32), deadline=deadline) for length in lengths]
         before = len(self.scheduler)
+        left = [s for s in self.added if s not in self.ended]
+        steps = sum(len(s.inputs) for s in left) + sum(lengths)
         try:
             self.scheduler.add(new)
         except Overloaded:
@@ -46,7 +53,8 @@ class Calls(RuleBasedStateMachine):
         else:
             fits = True
             self.added += new
-        assert fits == (before + len(new) <= self.max_waiting)
+        few, short = before + len(new) <= self.max_waiting, steps <= self.max_waiting_steps
+        assert fits == (few and short)
         assert len(self.scheduler) == before + fits * len(new)
 
     @rule(lane=st.integers(0, 2))
