@@ -18,21 +18,26 @@ DESCRIPTION = """Send sequences of any lengths; get the outputs of every time st
 state of every layer. Send those states back to continue where a sequence ended."""
 
 
-def load_tensorflow(folder: Path, manifest: Manifest) -> ModelRunner:
-    """The default kernel. TensorFlow takes seconds to import, so it is when a model is loaded."""
-    from app.engine.runners.tensorflow import TensorFlowRunner
+def kernel_loader(settings: Settings) -> RunnerLoader:
+    """Loads the kernel that the settings choose."""
 
-    return TensorFlowRunner(folder, manifest)
+    def load(folder: Path, manifest: Manifest) -> ModelRunner:
+        # The kernels' libraries take seconds to import, so they are when a model is loaded.
+        from app.engine.runners.choose import ChosenRunner
+
+        return ChosenRunner(settings.runner, folder, manifest)
+
+    return load
 
 
-def create_app(settings: Settings, load_runner: RunnerLoader = load_tensorflow) -> FastAPI:
+def create_app(settings: Settings, load_runner: RunnerLoader | None = None) -> FastAPI:
     """Makes an application; tests make as many as they like.
 
     Args:
         settings: of this application.
-        load_runner: makes the kernel from a verified model folder.
+        load_runner: makes the kernel from a verified model folder; as the settings choose if None.
     """
-    registry = Registry(settings, load_runner)
+    registry = Registry(settings, load_runner or kernel_loader(settings))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -22,11 +22,13 @@ SEED = 20131224
 NEIGHBOURS = 63
 
 
-@pytest.fixture(scope="module")
-def server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["tensorflow", "onnxruntime"])
+def server(
+    request: pytest.FixtureRequest, models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """Slots and chunks small enough that sequences queue, join late and are cut often."""
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with serve(models_dir, "mixed", log, max_chunk_steps=16) as running:
+    with serve(models_dir, "mixed", log, max_chunk_steps=16, runner=request.param) as running:
         yield running
 
 

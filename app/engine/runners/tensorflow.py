@@ -60,10 +60,19 @@ class TensorFlowRunner:
             ) from error
         self._check_signature(folder)
 
+    @property
+    def has_accelerator(self) -> bool:
+        """Whether TensorFlow sees a device other than the CPU."""
+        return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
+
+    def set_limits(self, max_rows: int, max_steps: int) -> None:
+        """Allows `run` up to these sizes; a call shape that is not warm compiles when it is met."""
+        self._max_rows, self._max_steps = _power_of_two(max_rows), max_steps
+
     def warm_up(self, max_rows: int, max_steps: int) -> None:
         """See `ModelRunner.warm_up`."""
         started = time.monotonic()
-        self._max_rows, self._max_steps = _power_of_two(max_rows), max_steps
+        self.set_limits(max_rows, max_steps)
         rows = [1 << i for i in range(self._max_rows.bit_length())]
         for count in rows:
             self._run_zeros(count)

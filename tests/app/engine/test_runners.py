@@ -1,5 +1,6 @@
-"""The TensorFlow kernel against a NumPy reference, chunk by chunk, and what it refuses."""
+"""Every kernel against a NumPy reference, chunk by chunk, and what it refuses."""
 
+import itertools
 import shutil
 import threading
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from app.engine.runner import ModelRunner
+from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 from app.engine.runners.tensorflow import TensorFlowRunner
 from app.errors import ModelRefused
 from app.manifest import Manifest, StatePart, verified_manifest
@@ -26,10 +29,10 @@ State = tuple[np.ndarray, ...]
 class Kernel:
     """A warm runner and the reference for the same folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, kind: type[ModelRunner], folder: Path) -> None:
         self.folder = folder
         self.manifest = verified_manifest(folder)
-        self.runner = TensorFlowRunner(folder, self.manifest)
+        self.runner = kind(folder, self.manifest)
         self.runner.warm_up(MAX_ROWS, MAX_STEPS)
         self.reference = Reference(folder)
 
@@ -72,10 +75,15 @@ class Kernel:
                 assert_close(part[row], expected_part, f"state of row {row}")
 
 
-# Together they have every cell and activation; each compiles for seconds.
-@pytest.fixture(scope="module", params=["rnn", "mixed"])
+# Together the models have every cell and activation; each compiles for seconds.
+@pytest.fixture(
+    scope="module",
+    params=itertools.product((TensorFlowRunner, OnnxRuntimeRunner), ("rnn", "mixed")),
+    ids=lambda pair: f"{pair[0].__name__}-{pair[1]}",
+)
 def kernel(request: pytest.FixtureRequest, models_dir: Path) -> Kernel:
-    return Kernel(models_dir / request.param / "1")
+    kind, model = request.param
+    return Kernel(kind, models_dir / model / "1")
 
 
 @pytest.mark.parametrize(("lengths", "steps"), CHUNKS)
