@@ -43,6 +43,14 @@ def parse_arguments() -> None:
     ).parse_args()
 
 
+def unknown_settings() -> list[str]:
+    """Variables of the environment that look like settings, misspelt perhaps."""
+    known = {f"UNROLL_{name.upper()}" for name in Settings.model_fields}
+    return sorted(
+        name for name in os.environ if name.startswith("UNROLL_") and name.upper() not in known
+    )
+
+
 def main() -> int:
     """The command; returns the exit status."""
     parse_arguments()
@@ -59,6 +67,8 @@ def main() -> int:
             name = f"UNROLL_{str(item['loc'][0]).upper()}"
             print(f"error: {name}: {item['msg']}, got {item['input']!r}", file=sys.stderr)
         return 2
+    for name in unknown_settings():
+        logging.warning("%s is no setting of this service: see python -m app --help", name)
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect, Request
 
-from app.errors import BodyTooLarge, BodyTooSlow, Cancelled, Fault
+from app.codec import echo
+from app.errors import BodyTooLarge, BodyTooSlow, Cancelled, EncodedBody, Fault
 from app.settings import Settings
 
 # A sender who is cut off in the middle sees a broken connection, not the answer. So what is too
@@ -17,9 +18,13 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     """The whole body.
 
     Raises:
+        EncodedBody: it is compressed.
         BodyTooLarge, BodyTooSlow: it goes over a limit.
         Cancelled: the caller went away.
     """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        raise EncodedBody(Fault("", f"Content-Encoding {echo(encoding)}: send the body plain"))
     limit = settings.max_body_bytes
     announced = request.headers.get("content-length", "")
     expected = int(announced) if announced.isdecimal() else 0

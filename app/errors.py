@@ -3,6 +3,7 @@
 UnrollError
 +-- InvalidRequest          the caller's mistake, with the place of each
 |   +-- NotJSON             the body is not JSON at all
+|   +-- EncodedBody         the body is compressed
 |   +-- BodyTooLarge        more bytes than allowed
 |   +-- BodyTooSlow         the body did not arrive in time
 |   +-- UnknownModel        no such model or version
@@ -49,6 +50,10 @@ class InvalidRequest(UnrollError):
 
 class NotJSON(InvalidRequest):
     """The body is not JSON."""
+
+
+class EncodedBody(InvalidRequest):
+    """The body is compressed, which this service does not undo."""
 
 
 class BodyTooLarge(InvalidRequest):

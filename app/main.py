@@ -52,6 +52,8 @@ def create_app(settings: Settings, load_runner: RunnerLoader | None = None) -> F
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # A redirect would name the scheme of this side of a proxy.
+        redirect_slashes=False,
     )
     app.state.registry = registry
     problems.install(app)

@@ -27,6 +27,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         404: "There is no such model",
         408: "The body did not arrive in time",
         413: "The body is too large",
+        415: "The body is compressed; send it plain",
         422: "The request is invalid; each mistake with a pointer to its place",
         500: "The service failed on this request",
         503: "Not ready, overloaded, or out of time; try again after `Retry-After`",

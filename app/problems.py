@@ -23,6 +23,7 @@ STATUSES: dict[type[UnrollError], tuple[int, str]] = {
     errors.NotJSON: (400, "The body is not JSON"),
     errors.BodyTooSlow: (408, "The body did not arrive in time"),
     errors.BodyTooLarge: (413, "The body is too large"),
+    errors.EncodedBody: (415, "The body is compressed"),
     errors.UnknownModel: (404, "There is no such model"),
     errors.NotFinite: (422, "The model overflows on this input"),
     errors.InvalidRequest: (422, "The request is invalid"),

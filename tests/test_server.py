@@ -1,13 +1,12 @@
 """A real server and what can be sent to it: each mistake gets its own clear problem, and hurts only
-its sender. Also how the server starts, stops and refuses.
+its sender.
 """
 
+import gzip
 import http.client
 import json
-import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.exports import export, raw_sequence, to_json
+from tests.exports import raw_sequence, to_json
 from tests.server import Server, serve
 
 MAX_BODY = 200_000
@@ -186,10 +185,18 @@ def test_slow_body_is_given_up(server: Server, neighbour) -> None:
     assert b"application/problem+json" in head
 
 
+def test_compressed_body_is_refused_by_name(server: Server) -> None:
+    body = gzip.compress(sequences(ROW))
+    with server.client() as client:
+        answer = client.post("/predict", content=body, headers={"Content-Encoding": "gzip"})
+    assert_problem(answer, 415, "gzip", "")
+
+
 def test_wrong_path_and_method_are_problems(server: Server) -> None:
     with server.client() as client:
         for answer, status in (
             (client.get("/nothing"), 404),
+            (client.post("/predict/", content=sequences(ROW)), 404),
             (client.get("/predict"), 405),
             (client.put("/predict", content=b"{}"), 405),
         ):
@@ -236,76 +243,3 @@ def test_state_of_an_answer_is_accepted_with_its_model(server: Server) -> None:
     assert second.status_code == 200
     assert second.json().keys() == {"model", "outputs"}
     assert len(second.json()["outputs"][0]) == 2
-
-
-def stop_while_busy(server: Server, callers: int) -> list[httpx.Response]:
-    """Sends SIGTERM while so many long requests run; their answers, once it has ended well."""
-    sequence = to_json(raw_sequence(np.random.default_rng(0), 9000))
-    body = json.dumps({"sequences": [sequence], "outputs": "last"}).encode()
-    answers: list[httpx.Response] = []
-
-    def ask() -> None:
-        with server.client() as client:
-            answers.append(client.post("/predict", content=body))
-
-    threads = [threading.Thread(target=ask) for _ in range(callers)]
-    for thread in threads:
-        thread.start()
-    while server.counter("unroll_sequences_running") < callers:
-        time.sleep(0.01)
-    server.process.send_signal(signal.SIGTERM)
-    for thread in threads:
-        thread.join(60)
-    assert server.process.wait(60) == 0
-    assert "Traceback" not in server.log.read_text()
-    assert len(answers) == callers
-    return answers
-
-
-def test_sigterm_lets_running_requests_finish(models_dir: Path, tmp_path: Path) -> None:
-    with serve(models_dir, "mixed", tmp_path / "log", max_chunk_steps=8) as server:
-        answers = stop_while_busy(server, callers=6)
-    assert {answer.status_code for answer in answers} == {200}
-
-
-def test_sigterm_tells_those_who_cannot_finish_in_time(models_dir: Path, tmp_path: Path) -> None:
-    settings = {"max_chunk_steps": 8, "drain_timeout_s": 0.01}
-    with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
-        answers = stop_while_busy(server, callers=6)
-    for answer in answers:
-        assert answer.status_code == 503
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert "stop" in answer.json()["detail"]
-
-
-def test_sigterm_while_loading_stops_at_once(models_dir: Path, tmp_path: Path) -> None:
-    with serve(models_dir, "mixed", tmp_path / "log", ready=False, slots_per_lane=4096) as server:
-        while "loading" not in httpx.get(f"{server.url}/models").text:
-            time.sleep(0.01)
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 0
-        assert "Traceback" not in server.log.read_text()
-
-
-def test_not_ready_without_a_whole_model_says_why(tmp_path: Path) -> None:
-    folder = export(tmp_path, ("rnn:3",))
-    data = bytearray((folder / "saved_model.pb").read_bytes())
-    data[len(data) // 2] ^= 1
-    (folder / "saved_model.pb").write_bytes(data)
-    with (
-        serve(tmp_path, "tiny", tmp_path / "log", ready=False) as server,
-        server.client() as client,
-    ):
-        deadline = time.monotonic() + 60
-        while (found := client.get("/models").json()["models"]) == [] or (
-            found[0]["state"] != "refused"
-        ):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert "saved_model.pb" in found[0]["reason"]
-        assert "SHA-256" in found[0]["reason"]
-        for answer in (client.get("/readyz"), client.post("/predict", content=sequences(ROW))):
-            assert answer.status_code == 503
-            assert "saved_model.pb" in answer.json()["detail"]
-        assert client.get("/healthz").status_code == 200
-        assert server.stop() == 0

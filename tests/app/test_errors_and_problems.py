@@ -24,6 +24,7 @@ STATUSES = {
     "UnrollError": 500,
     "InvalidRequest": 422,
     "NotJSON": 400,
+    "EncodedBody": 415,
     "BodyTooLarge": 413,
     "BodyTooSlow": 408,
     "UnknownModel": 404,

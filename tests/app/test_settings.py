@@ -171,3 +171,10 @@ def test_lanes_heed_the_quota_of_a_container(tmp_path: Path, quota: str, cores: 
     everything = len(os.sched_getaffinity(0))
     assert available_cores(file) == (cores or everything)
     assert available_cores(tmp_path / "absent") == everything
+
+
+def test_a_misspelt_setting_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNROLL_PROT", "1")
+    monkeypatch.setenv("UNROLL_PORT", "1")
+    assert "UNROLL_PROT" in __main__.unknown_settings()
+    assert "UNROLL_PORT" not in __main__.unknown_settings()
