@@ -24,6 +24,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Closes the listening sockets and lets running requests finish."""
+        # uvicorn allows any ASGI callable or its name here; ours is always the application.
         registry: Registry = self.config.app.state.registry  # type: ignore[union-attr]
         draining = asyncio.create_task(asyncio.to_thread(registry.drain))
         await super().shutdown(sockets)
