@@ -1,6 +1,6 @@
 """`Watcher`: ends requests that nobody waits for any more, or that take too long.
 
-A timer and a task for each request would cost as much as the rest of its way through the event loop.
+A timer and a task for each request would cost as much as the rest of its way through the service.
 So one timer looks at all open requests now and then, and only those that are old by then get a task
 that waits for their caller to hang up.
 """

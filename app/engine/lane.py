@@ -74,7 +74,8 @@ def finite_rows(outputs: np.ndarray, state: np.ndarray) -> np.ndarray | None:
         total = outputs.sum() + state.sum()
     if np.isfinite(total):
         return None
-    return np.isfinite(outputs).all(axis=(1, 2)) & np.isfinite(state).all(axis=1)
+    finite: np.ndarray = np.isfinite(outputs).all(axis=(1, 2)) & np.isfinite(state).all(axis=1)
+    return finite
 
 
 def _overflow(sequence: Sequence, length: int) -> NotFinite:

@@ -19,7 +19,6 @@ from app.schemas import PredictRequest, PredictResponse
 from app.settings import Settings
 from app.watch import Watch, Watcher
 
-
 NUMBERS = {"sequences", "initial_states"}
 NO_OPTIONS = PredictRequest(sequences=[])
 
