@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from app.engine.sequence import State
+from app.engine.cost import Cost
 from app.manifest import FORMAT, Manifest
+
+# More rows cost nothing, so chunks are as wide as they may be; calls cost more than time steps, so
+# chunks are mostly as long as they may be.
+WIDE = Cost(call_s=1e-3, time_step_s=1e-5, row_step_s=0.0)
 
 
 class FakeRunner:
@@ -29,7 +33,8 @@ class FakeRunner:
         entered: set once a call has begun.
     """
 
-    state_sizes = (1,)
+    state_size = 1
+    compilations = 0
 
     def __init__(
         self, poison: float | None = None, overflow: float | None = None, num_outputs: int = 1
@@ -42,12 +47,13 @@ class FakeRunner:
         self.gate.set()
         self.entered = threading.Event()
 
-    def warm_up(self, max_rows: int, max_steps: int) -> None:
-        """Nothing to compile."""
+    def warm_up(self, max_rows: int, max_steps: int) -> Cost:
+        """Nothing to compile, and nothing is measured."""
+        return WIDE
 
     def run(
-        self, inputs: np.ndarray, lengths: np.ndarray, state: State
-    ) -> tuple[np.ndarray, State]:
+        self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         self.entered.set()
         self.gate.wait(30)
         self.calls.append(len(inputs))
@@ -57,9 +63,9 @@ class FakeRunner:
             raise RuntimeError("the kernel met the poison")
         if self.overflow is not None:
             values[values == self.overflow] = np.inf
-        sums = state[0] + np.cumsum(values, axis=1, dtype=np.float32)
+        sums = state + np.cumsum(values, axis=1, dtype=np.float32)
         outputs = np.where(valid, sums, 0.0)[..., None].astype(np.float32)
-        return np.repeat(outputs, self.num_outputs, axis=2), (sums[:, -1:],)
+        return np.repeat(outputs, self.num_outputs, axis=2), sums[:, -1:]
 
 
 def load_fake(folder: Path, manifest: Manifest) -> FakeRunner:

@@ -11,21 +11,31 @@ from typing import Any
 
 import numpy as np
 
+from app.engine.cost import Cost
 from app.engine.engine import Engine
+from app.engine.scheduler import Sizes
 from app.engine.sequence import Sequence
-from tests.app.fakes import FakeRunner
+from tests.app.fakes import WIDE, FakeRunner
 
 
 @asynccontextmanager
-async def engine_of(runner: FakeRunner, **changes: Any) -> AsyncIterator[Engine]:
+async def engine_of(
+    runner: FakeRunner,
+    cost: Cost = WIDE,
+    clock: Callable[[], float] = time.monotonic,
+    **changes: int,
+) -> AsyncIterator[Engine]:
+    """Its slots are enough for full chunks in all lanes, unless `changes` say otherwise."""
     sizes = {
-        "num_lanes": 2,
-        "slots_per_lane": 3,
-        "max_waiting": 10_000,
-        "max_waiting_steps": 10**9,
-        "max_chunk_steps": 16,
+        "lanes": 2,
+        "chunk_rows": 3,
+        "waiting": 10_000,
+        "waiting_steps": 10**9,
+        "chunk_steps": 16,
+        **changes,
     }
-    engine = Engine(runner, **{**sizes, **changes})
+    sizes.setdefault("slots", sizes["lanes"] * sizes["chunk_rows"])
+    engine = Engine(runner, cost, Sizes(**sizes), clock)
     engine.start(asyncio.get_running_loop())
     try:
         yield engine
@@ -48,7 +58,8 @@ def assert_summed(sequence: Sequence, start: float = 0.0) -> None:
     expected = start + np.cumsum(sequence.inputs, axis=0)
     assert sequence.error is None
     np.testing.assert_array_equal(sequence.outputs, expected)
-    assert [part.tolist() for part in sequence.final_state] == [expected[-1].tolist()]
+    assert sequence.state is not None
+    assert sequence.state.tolist() == expected[-1].tolist()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -33,7 +33,7 @@ def test_what_runs_and_waits_may_finish_and_nothing_more_is_taken() -> None:
     async def run() -> None:
         runner = FakeRunner()
         runner.gate.clear()
-        async with engine_of(runner, num_lanes=1, slots_per_lane=2) as engine:
+        async with engine_of(runner, lanes=1, chunk_rows=2) as engine:
             line = [sequence(50, seed) for seed in range(5)]
             task = asyncio.create_task(engine.submit(line))
             await until(runner.entered.is_set)
@@ -57,7 +57,7 @@ def test_what_does_not_finish_in_time_is_told_that_the_service_stopped() -> None
     async def run() -> None:
         runner = FakeRunner()
         runner.gate.clear()
-        async with engine_of(runner, num_lanes=1, slots_per_lane=1) as engine:
+        async with engine_of(runner, lanes=1, chunk_rows=1) as engine:
             running, waiting = sequence(100, 1), sequence(100, 2)
             tasks = [asyncio.create_task(engine.submit([s])) for s in (running, waiting)]
             await until(runner.entered.is_set)
@@ -83,7 +83,7 @@ def test_a_kernel_that_hangs_does_not_hold_the_drain_forever() -> None:
     async def run() -> None:
         runner = FakeRunner()
         runner.gate.clear()
-        async with engine_of(runner, num_lanes=1) as engine:
+        async with engine_of(runner, lanes=1) as engine:
             task = asyncio.create_task(engine.submit([sequence(3)]))
             await until(runner.entered.is_set)
             await asyncio.to_thread(engine.drain, 0.05)
@@ -112,7 +112,7 @@ def test_a_lane_survives_what_fails_outside_of_its_kernel(
     """No known way leads there; who waits must be told all the same, and the lane go on."""
 
     async def run() -> None:
-        async with engine_of(FakeRunner(), num_lanes=1) as engine:
+        async with engine_of(FakeRunner(), lanes=1) as engine:
             with monkeypatch.context() as patched:
                 patched.setattr(Lane, "compute", lambda *_: 1 // 0)
                 with pytest.raises(RunFailed):

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.sequence import Sequence, State
+from app.engine.cost import Cost
+from app.engine.sequence import Sequence
 from app.errors import Expired, NotFinite, Overloaded, RunFailed
 from tests.app.engine.running import assert_summed, engine_of, is_idle, numbers, sequence, until
+from tests.app.engine.scheduling import costs
 from tests.app.fakes import FakeRunner
 
 POISON = 666.0
@@ -22,16 +24,18 @@ OVERFLOW = 777.0
     st.lists(st.integers(1, 500), min_size=1, max_size=12),
     st.integers(1, 3),
     st.integers(1, 4),
+    st.integers(1, 12),
     st.integers(1, 70),
+    costs,
 )
 def test_batched_is_alone_and_chunked_is_whole(
-    lengths: list[int], lanes: int, slots: int, chunk_steps: int
+    lengths: list[int], lanes: int, rows: int, slots: int, chunk_steps: int, cost: Cost
 ) -> None:
     """One request or many, whatever the chunks: the running sum, which has no chunks."""
 
     async def run() -> None:
-        sizes = {"num_lanes": lanes, "slots_per_lane": slots, "max_chunk_steps": chunk_steps}
-        async with engine_of(FakeRunner(), **sizes) as engine:
+        sizes = {"lanes": lanes, "chunk_rows": rows, "slots": slots, "chunk_steps": chunk_steps}
+        async with engine_of(FakeRunner(), cost, **sizes) as engine:
             together = [sequence(length, seed) for seed, length in enumerate(lengths)]
             apart = [sequence(length, seed) for seed, length in enumerate(lengths)]
             await asyncio.gather(
@@ -48,21 +52,28 @@ def test_batched_is_alone_and_chunked_is_whole(
 
 
 @settings(max_examples=25)
-@given(st.integers(2, 500), st.data(), st.integers(1, 70))
-def test_continued_is_uninterrupted(length: int, data: st.DataObject, chunk_steps: int) -> None:
+@given(st.integers(2, 500), st.data(), st.integers(1, 70), costs)
+def test_continued_is_uninterrupted(
+    length: int, data: st.DataObject, chunk_steps: int, cost: Cost
+) -> None:
     cut = data.draw(st.integers(1, length - 1), label="cut")
 
     async def run() -> None:
-        async with engine_of(FakeRunner(), max_chunk_steps=chunk_steps) as engine:
+        async with engine_of(FakeRunner(), cost, chunk_steps=chunk_steps) as engine:
             whole = sequence(length)
             first = Sequence(whole.inputs[:cut])
             await engine.submit([whole, first])
-            rest = Sequence(whole.inputs[cut:], initial_state=first.final_state)
+            given_state = first.state
+            assert given_state is not None
+            before = given_state.copy()
+            rest = Sequence(whole.inputs[cut:], state=given_state)
             await engine.submit([rest])
             joined = np.concatenate([first.outputs, rest.outputs])
             np.testing.assert_array_equal(joined, whole.outputs)
-            assert rest.final_state == whole.final_state
-            assert first.final_state[0].tolist() == whole.outputs[cut - 1].tolist()
+            np.testing.assert_array_equal(rest.state, whole.state)
+            assert given_state.tolist() == whole.outputs[cut - 1].tolist()
+            # The caller may continue from it again.
+            np.testing.assert_array_equal(given_state, before)
 
     asyncio.run(run())
 
@@ -70,7 +81,7 @@ def test_continued_is_uninterrupted(length: int, data: st.DataObject, chunk_step
 def test_a_slot_starts_clean_whoever_had_it_before() -> None:
     async def run() -> None:
         runner = FakeRunner(POISON, OVERFLOW)
-        async with engine_of(runner, num_lanes=1, slots_per_lane=1) as engine:
+        async with engine_of(runner, lanes=1, chunk_rows=1) as engine:
             for seed in range(3):
                 for special in (POISON, OVERFLOW, 1000.0):
                     before = Sequence(np.full((40, 1), special, np.float32))
@@ -78,7 +89,7 @@ def test_a_slot_starts_clean_whoever_had_it_before() -> None:
                     after = sequence(20, seed)
                     await engine.submit([after])
                     assert_summed(after)
-            given_state = Sequence(numbers(20), initial_state=(np.array([7.0], np.float32),))
+            given_state = Sequence(numbers(20), state=np.array([7.0], np.float32))
             await engine.submit([given_state])
             assert_summed(given_state, start=7.0)
 
@@ -87,7 +98,7 @@ def test_a_slot_starts_clean_whoever_had_it_before() -> None:
 
 def test_a_final_state_is_not_changed_by_the_next_in_the_slot() -> None:
     async def run() -> None:
-        async with engine_of(FakeRunner(), num_lanes=1, slots_per_lane=1) as engine:
+        async with engine_of(FakeRunner(), lanes=1, chunk_rows=1) as engine:
             first, second = sequence(5, 1), sequence(5, 2)
             await engine.submit([first])
             await engine.submit([second])
@@ -99,7 +110,7 @@ def test_a_final_state_is_not_changed_by_the_next_in_the_slot() -> None:
 def test_a_cancelled_caller_frees_its_slots_and_the_others_finish() -> None:
     async def run() -> None:
         runner = FakeRunner()
-        async with engine_of(runner, num_lanes=1, slots_per_lane=2) as engine:
+        async with engine_of(runner, lanes=1, chunk_rows=2) as engine:
             runner.gate.clear()
             gone = [sequence(100, seed) for seed in range(3)]
             stays = [sequence(50, seed) for seed in range(3, 6)]
@@ -132,7 +143,7 @@ def test_a_poisoned_sequence_fails_alone(lengths: list[int], data: st.DataObject
     place = data.draw(st.integers(0, lengths[victim] - 1), label="place")
 
     async def run() -> None:
-        async with engine_of(FakeRunner(POISON), num_lanes=1, slots_per_lane=9) as engine:
+        async with engine_of(FakeRunner(POISON), lanes=1, chunk_rows=9) as engine:
             line = [sequence(length, seed) for seed, length in enumerate(lengths)]
             line[victim].inputs[place] = POISON
             found = await asyncio.gather(
@@ -153,7 +164,7 @@ def test_a_poisoned_sequence_fails_alone(lengths: list[int], data: st.DataObject
 def test_a_sequence_that_overflows_fails_alone_and_is_named() -> None:
     async def run() -> None:
         runner = FakeRunner(overflow=OVERFLOW)
-        async with engine_of(runner, num_lanes=1, slots_per_lane=4, max_chunk_steps=8) as engine:
+        async with engine_of(runner, lanes=1, chunk_rows=4, chunk_steps=8) as engine:
             line = [sequence(30, seed, pointer=f"/sequences/{seed}") for seed in range(4)]
             line[2].inputs[13] = OVERFLOW
             found = await asyncio.gather(
@@ -174,10 +185,10 @@ def test_a_sequence_that_overflows_fails_alone_and_is_named() -> None:
 def test_a_state_that_overflows_fails_though_the_outputs_do_not() -> None:
     class LosesItsState(FakeRunner):
         def run(
-            self, inputs: np.ndarray, lengths: np.ndarray, state: State
-        ) -> tuple[np.ndarray, State]:
-            outputs, (sums,) = super().run(inputs, lengths, state)
-            return outputs, (np.where(lengths[:, None] == 3, np.nan, sums),)
+            self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
+        ) -> tuple[np.ndarray, np.ndarray]:
+            outputs, sums = super().run(inputs, lengths, state)
+            return outputs, np.where(lengths[:, None] == 3, np.nan, sums)
 
     async def run() -> None:
         async with engine_of(LosesItsState()) as engine:
@@ -194,15 +205,15 @@ def test_a_state_that_overflows_fails_though_the_outputs_do_not() -> None:
 def test_a_request_with_a_bad_sequence_fails_and_its_others_leave() -> None:
     class StopsAfterACall(FakeRunner):
         def run(
-            self, inputs: np.ndarray, lengths: np.ndarray, state: State
-        ) -> tuple[np.ndarray, State]:
+            self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
+        ) -> tuple[np.ndarray, np.ndarray]:
             made = super().run(inputs, lengths, state)
             self.gate.clear()
             return made
 
     async def run() -> None:
         runner = StopsAfterACall(overflow=OVERFLOW)
-        async with engine_of(runner, num_lanes=1, slots_per_lane=2) as engine:
+        async with engine_of(runner, lanes=1, chunk_rows=2) as engine:
             bad = Sequence(np.full((1, 1), OVERFLOW, np.float32))
             with pytest.raises(NotFinite):
                 await engine.submit([sequence(500, 1), bad, sequence(500, 2)])
@@ -219,7 +230,7 @@ def test_too_many_sequences_are_refused_and_nothing_is_queued() -> None:
     async def run() -> None:
         runner = FakeRunner()
         runner.gate.clear()
-        async with engine_of(runner, max_waiting=5) as engine:
+        async with engine_of(runner, waiting=5) as engine:
             first = asyncio.create_task(engine.submit([sequence(5, seed) for seed in range(4)]))
             await until(runner.entered.is_set)
             with pytest.raises(Overloaded):
@@ -240,8 +251,7 @@ def test_a_deadline_ends_the_waiting_and_the_running() -> None:
         now = 0.0
         runner = FakeRunner()
         runner.gate.clear()
-        sizes = {"num_lanes": 1, "slots_per_lane": 1, "clock": lambda: now}
-        async with engine_of(runner, **sizes) as engine:
+        async with engine_of(runner, clock=lambda: now, lanes=1, chunk_rows=1) as engine:
             line = [sequence(100, 1, deadline=5.0), sequence(10, 2, deadline=5.0)]
             patient = sequence(10, 3, deadline=50.0)
             tasks = [asyncio.create_task(engine.submit([s])) for s in (*line, patient)]
@@ -263,7 +273,7 @@ def test_many_callers_at_once_are_all_answered_and_batched(requests: list[list[i
     async def run() -> None:
         runner = FakeRunner()
         runner.gate.clear()
-        async with engine_of(runner, num_lanes=2, slots_per_lane=8) as engine:
+        async with engine_of(runner, lanes=2, chunk_rows=8) as engine:
             made = [
                 [sequence(length, 100 * i + j) for j, length in enumerate(request)]
                 for i, request in enumerate(requests)
@@ -288,7 +298,7 @@ def test_many_callers_at_once_are_all_answered_and_batched(requests: list[list[i
 
 def test_threads_of_the_lanes_are_named_and_alive() -> None:
     async def run() -> None:
-        async with engine_of(FakeRunner(), num_lanes=2) as engine:
+        async with engine_of(FakeRunner(), lanes=2) as engine:
             assert engine.alive
             names = {thread.name for thread in threading.enumerate()}
             assert {"lane-0", "lane-1"} <= names

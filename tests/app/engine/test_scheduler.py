@@ -2,19 +2,34 @@
 
 import pytest
 
-from app.engine.scheduler import MIN_CHUNK_STEPS
+from app.engine.cost import MIN_STEPS, Cost
 from app.errors import Overloaded
-from tests.app.engine.scheduling import make, sequences, take
+from tests.app.engine.scheduling import FREE_CALLS, make, sequences, take
+
+DEAR_CALLS = Cost(call_s=1.0, time_step_s=1e-6, row_step_s=1e-6)
 
 
 def test_a_lane_with_nothing_to_do_gets_no_chunk() -> None:
     scheduler = make()
-    assert scheduler.next_chunk(0) is None
+    assert scheduler.next_chunk() is None
     assert len(scheduler) == 0
+    assert not scheduler.has_work
+
+
+def test_there_is_work_for_another_lane_while_somebody_is_ready_or_has_room_to_be() -> None:
+    scheduler = make(lanes=2, rows=1)
+    scheduler.add(sequences(3, 3, 3))
+    assert scheduler.has_work
+    first = take(scheduler)
+    assert scheduler.has_work
+    take(scheduler)
+    assert not scheduler.has_work, "the third has no slot"
+    scheduler.advance(first)
+    assert scheduler.has_work
 
 
 def test_the_oldest_are_admitted_first() -> None:
-    scheduler = make(slots=2)
+    scheduler = make(rows=2)
     first, second, third, fourth = line = sequences(4, 4, 4, 4)
     scheduler.add(line[:3])
     scheduler.add(line[3:])
@@ -26,7 +41,7 @@ def test_the_oldest_are_admitted_first() -> None:
 
 
 def test_a_newcomer_joins_those_who_run() -> None:
-    scheduler = make(slots=2, steps=8)
+    scheduler = make(rows=2, steps=8)
     (long,) = sequences(20)
     scheduler.add([long])
     scheduler.advance(take(scheduler))
@@ -38,60 +53,149 @@ def test_a_newcomer_joins_those_who_run() -> None:
     assert chunk.steps == (8, 3)
 
 
-def test_lanes_are_filled_evenly() -> None:
-    scheduler = make(lanes=3, slots=4)
+def test_ready_sequences_are_shared_among_free_lanes() -> None:
+    scheduler = make(lanes=3, rows=4)
     scheduler.add(sequences(*[5] * 7))
-    take(scheduler, 1)
-    assert [len(lane) for lane in scheduler.running] == [3, 2, 2]
+    chunks = [take(scheduler) for _ in range(3)]
+    assert [len(chunk.sequences) for chunk in chunks] == [3, 2, 2]
+    assert len({s for chunk in chunks for s in chunk.sequences}) == 7
 
 
-def test_a_sequence_stays_in_its_lane_and_slot() -> None:
-    scheduler = make(lanes=2, slots=1, steps=8)
+def test_a_lane_that_computes_gets_no_share() -> None:
+    """Those who are ready do not wait for it."""
+    scheduler = make(lanes=3, rows=4)
+    scheduler.add(sequences(*[5] * 3))
+    take(scheduler)
+    scheduler.add(sequences(*[5] * 4))
+    # Six are ready for the two lanes that are free.
+    assert [len(take(scheduler).sequences) for _ in range(2)] == [3, 3]
+
+
+def test_a_sequence_runs_in_one_chunk_at_a_time_in_whichever_lane_comes() -> None:
+    scheduler = make(lanes=2, rows=1, steps=8)
     left, right = line = sequences(40, 40)
     scheduler.add(line)
+    first, second = take(scheduler), take(scheduler)
+    assert (first.sequences, second.sequences) == ((left,), (right,))
     for _ in range(3):
-        chunks = [take(scheduler, 0), take(scheduler, 1)]
-        assert [chunk.sequences for chunk in chunks] == [(left,), (right,)]
-        assert (left.slot, right.slot) == (0, 0)
-        for chunk in chunks:
-            scheduler.advance(chunk)
+        scheduler.advance(first)
+        first = take(scheduler)
+        assert first.sequences == (left,)
+        assert right.place == "in flight"
 
 
-def test_slots_are_unique_in_a_lane_and_freed_for_the_next() -> None:
-    scheduler = make(slots=3)
+def test_more_run_than_a_chunk_has_rows_and_all_have_their_turn() -> None:
+    scheduler = make(rows=1, slots=3, steps=8)
+    line = sequences(40, 40, 40)
+    scheduler.add(line)
+    turns = []
+    for _ in range(9):
+        chunk = take(scheduler)
+        turns += chunk.sequences
+        scheduler.advance(chunk)
+    assert turns == line * 3
+
+
+def test_a_slot_is_held_until_the_end_and_goes_to_the_next_in_line() -> None:
+    scheduler = make(rows=3, steps=8)
     short, long, other, next_one = line = sequences(2, 30, 30, 5)
     scheduler.add(line)
     chunk = take(scheduler)
-    held = [sequence.slot for sequence in (short, long, other)]
-    assert sorted(held) == [0, 1, 2]  # type: ignore[type-var]  # None would fail here
+    assert scheduler.running == 3
+    assert next_one.place == "waiting"
     scheduler.advance(chunk)
-    assert short.slot is None
-    take(scheduler)
-    assert next_one.slot == held[0]
+    assert short.place == "ended"
+    assert scheduler.running == 2
+    assert (long.place, other.place) == ("ready", "ready")
+    assert set(take(scheduler).sequences) == {long, other, next_one}
+    assert scheduler.running == 3
+
+
+def test_who_has_waited_longest_since_its_last_chunk_leads() -> None:
+    """Although others would fit together without it."""
+    scheduler = make(rows=2, slots=5, steps=8)
+    short, *long = line = sequences(3, 80, 80, 80, 80)
+    scheduler.add(line)
+    assert take(scheduler).sequences[0] is short
+
+    scheduler = make(rows=2, slots=5, steps=8)
+    a, b, odd, c, d = line = sequences(80, 80, 3, 80, 80)
+    scheduler.add(line)
+    first = take(scheduler)
+    assert first.sequences == (a, b)
+    scheduler.advance(first)
+    assert take(scheduler).sequences == (odd, c)
+
+
+def test_sequences_alike_in_length_go_together() -> None:
+    scheduler = make(rows=3, slots=6, steps=100, cost=FREE_CALLS)
+    a, x, b, y, c, z = line = sequences(50, 20, 52, 22, 49, 21)
+    scheduler.add(line)
+    first = take(scheduler)
+    assert first.sequences[0] is a
+    assert set(first.sequences) == {a, b, c}
+    scheduler.advance(first)
+    assert set(take(scheduler).sequences) == {x, y, z}
+
+
+def test_lengths_beyond_a_chunk_are_alike_and_the_oldest_of_them_goes_first() -> None:
+    scheduler = make(rows=2, slots=4, steps=16)
+    leader, _, oldest, _ = line = sequences(1000, 15, 16, 999)
+    scheduler.add(line)
+    assert take(scheduler).sequences == (leader, oldest)
 
 
 @pytest.mark.parametrize(
-    ("lengths", "max_steps", "expected"),
+    ("row_step_s", "rows"),
     [
-        # Up to where the first one ends,
-        ((12, 30), 16, (12, 12)),
-        # but not below what a call is worth: who is shorter gets what is left of it.
-        ((2, 30), 16, (2, MIN_CHUNK_STEPS)),
-        ((3, 5), 16, (3, 5)),
-        # and not beyond the limit, not even for one alone.
-        ((500, 30), 16, (16, 16)),
-        ((500,), 64, (64,)),
-        # A limit below the usual least one holds.
-        ((2, 30), 4, (2, 4)),
-        ((30,), 1, (1,)),
+        # More rows cost nothing: as many as there may be.
+        (0.0, 8),
+        # A row has all of the cost: more of them gain nothing and hold each other up.
+        (1.0, 1),
+        # Two rows already use 16 * 2 * 2 of 15 + 16 * 2 * 2: that is enough.
+        (2.0, 2),
+    ],
+)
+def test_a_chunk_has_no_more_rows_than_pay(row_step_s: float, rows: int) -> None:
+    call_s = 15.0 if row_step_s == 2.0 else 1.0
+    scheduler = make(rows=8, slots=20, cost=Cost(call_s, 0.0, row_step_s))
+    scheduler.add(sequences(*[5] * 20))
+    assert len(take(scheduler).sequences) == rows
+
+
+@pytest.mark.parametrize(
+    ("cost", "lengths", "max_steps", "expected"),
+    [
+        # Calls cost nothing: up to where the first one ends,
+        (FREE_CALLS, (12, 30), 16, (12, 12)),
+        (FREE_CALLS, (2, 30), 16, (2, 2)),
+        # calls cost much: further, and who is shorter gets what is left of it.
+        (DEAR_CALLS, (12, 30), 16, (12, 16)),
+        (DEAR_CALLS, (2, 30), 16, (2, 16)),
+        (DEAR_CALLS, (3, 5), 16, (3, 5)),
+        # Not beyond the limit, not even for one alone.
+        (DEAR_CALLS, (500, 30), 16, (16, 16)),
+        (DEAR_CALLS, (500,), 64, (64,)),
+        (FREE_CALLS, (500,), 64, (64,)),
+        (DEAR_CALLS, (2, 30), 4, (2, 4)),
+        (DEAR_CALLS, (30,), 1, (1,)),
+        # Slow time steps end a chunk sooner, for newcomers wait for it,
+        (Cost(1e-3, 0.99e-3, 0.0), (500, 500), 64, (10, 10)),
+        # but not below what a call is worth,
+        (Cost(1e-3, 1.0, 0.0), (500, 500), 64, (MIN_STEPS, MIN_STEPS)),
+        # unless the limit is.
+        (Cost(1e-3, 1.0, 0.0), (500, 500), 4, (4, 4)),
     ],
 )
 def test_time_steps_of_a_chunk(
-    lengths: tuple[int, ...], max_steps: int, expected: tuple[int, ...]
+    cost: Cost, lengths: tuple[int, ...], max_steps: int, expected: tuple[int, ...]
 ) -> None:
-    scheduler = make(steps=max_steps)
-    scheduler.add(sequences(*lengths))
-    assert take(scheduler).steps == expected
+    scheduler = make(rows=2, steps=max_steps, cost=cost)
+    line = sequences(*lengths)
+    scheduler.add(line)
+    chunk = take(scheduler)
+    assert chunk.sequences == tuple(line)
+    assert chunk.steps == expected
 
 
 def test_the_cursor_moves_by_what_was_computed_until_the_end() -> None:
@@ -99,7 +203,7 @@ def test_the_cursor_moves_by_what_was_computed_until_the_end() -> None:
     (sequence,) = sequences(25)
     scheduler.add([sequence])
     cursors = []
-    while (chunk := scheduler.next_chunk(0)) is not None:
+    while (chunk := scheduler.next_chunk()) is not None:
         scheduler.advance(chunk)
         cursors.append(sequence.cursor)
     assert cursors == [10, 20, 25]
@@ -120,7 +224,7 @@ def test_ended_sequences_are_taken_once() -> None:
 
 
 def test_a_request_that_does_not_fit_is_refused_whole_until_there_is_room() -> None:
-    scheduler = make(slots=1, waiting=3)
+    scheduler = make(rows=1, waiting=3)
     scheduler.add(sequences(5, 5))
     chunk = take(scheduler)
     with pytest.raises(Overloaded, match="2 sequences are waiting or running, the limit is 3"):
@@ -139,9 +243,9 @@ def test_a_lane_cannot_have_two_chunks_nor_return_one_twice() -> None:
     scheduler.add(sequences(30))
     chunk = take(scheduler)
     with pytest.raises(AssertionError, match="this is a bug"):
-        scheduler.next_chunk(0)
+        scheduler.next_chunk()
     scheduler.advance(chunk)
-    with pytest.raises(AssertionError, match="this is a bug"):
+    with pytest.raises(KeyError):
         scheduler.advance(chunk)
 
 

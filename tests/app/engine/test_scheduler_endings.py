@@ -12,12 +12,13 @@ def test_a_failed_sequence_leaves_with_its_chunk_and_does_not_move() -> None:
     bad.error = RunFailed("the kernel failed")
     scheduler.advance(chunk)
     assert scheduler.take_ended() == [bad]
-    assert (bad.cursor, bad.slot, good.cursor) == (0, None, 8)
+    assert (bad.cursor, bad.place, good.cursor) == (0, "ended", 8)
+    assert scheduler.running == 1
     assert take(scheduler).sequences == (good,)
 
 
 def test_a_sequence_cancelled_in_line_ends_at_once_and_never_runs() -> None:
-    scheduler = make(slots=1)
+    scheduler = make(rows=1)
     first, second, third = line = sequences(3, 3, 3)
     scheduler.add(line)
     chunk = take(scheduler)
@@ -31,26 +32,27 @@ def test_a_sequence_cancelled_in_line_ends_at_once_and_never_runs() -> None:
 
 
 def test_a_sequence_cancelled_between_chunks_frees_its_slot_at_once() -> None:
-    scheduler = make(slots=1, steps=8)
+    scheduler = make(rows=1, steps=8)
     first, second = line = sequences(30, 3)
     scheduler.add(line)
     scheduler.advance(take(scheduler))
     scheduler.cancel([first])
     assert scheduler.take_ended() == [first]
-    assert first.slot is None
+    assert first.place == "ended"
     assert take(scheduler).sequences == (second,)
 
 
 def test_a_sequence_cancelled_in_flight_keeps_its_slot_until_its_chunk_is_back() -> None:
     """The lane still writes into it."""
-    scheduler = make(slots=1, steps=8)
+    scheduler = make(rows=1, steps=8)
     first, second = line = sequences(30, 3)
     scheduler.add(line)
     chunk = take(scheduler)
     scheduler.cancel([first])
     assert scheduler.take_ended() == []
-    assert first.slot == 0
-    assert len(scheduler) == 2
+    assert first.place == "in flight"
+    assert (scheduler.running, len(scheduler)) == (1, 2)
+    assert not scheduler.has_work
     scheduler.advance(chunk)
     assert scheduler.take_ended() == [first]
     assert isinstance(first.error, Cancelled)
@@ -72,10 +74,10 @@ def test_cancelling_again_changes_nothing() -> None:
 
 
 def test_cancel_all_ends_all_with_the_error_given() -> None:
-    scheduler = make(lanes=2, slots=1, steps=8)
+    scheduler = make(lanes=2, rows=1, steps=8)
     line = sequences(30, 30, 30, 30)
     scheduler.add(line)
-    in_flight = take(scheduler, 0)
+    in_flight = take(scheduler)
     scheduler.cancel_all(ShuttingDown("the service stopped"))
     scheduler.advance(in_flight)
     assert set(scheduler.take_ended()) == set(line)
@@ -85,7 +87,7 @@ def test_cancel_all_ends_all_with_the_error_given() -> None:
 
 def test_what_waited_too_long_expires_and_the_younger_do_not() -> None:
     clock = Clock()
-    scheduler = make(slots=1, steps=8, clock=clock)
+    scheduler = make(rows=1, steps=8, clock=clock)
     (running,) = sequences(9)
     late = sequences(3, 3, deadline=5.0)
     (young,) = sequences(3, deadline=6.0)
@@ -102,7 +104,7 @@ def test_what_waited_too_long_expires_and_the_younger_do_not() -> None:
 
 def test_what_runs_too_long_expires_between_two_chunks() -> None:
     clock = Clock()
-    scheduler = make(slots=1, steps=8, clock=clock)
+    scheduler = make(rows=1, steps=8, clock=clock)
     (slow,) = sequences(100, deadline=5.0)
     (next_one,) = sequences(3)
     scheduler.add([slow, next_one])
@@ -124,5 +126,5 @@ def test_what_ends_with_its_last_chunk_is_complete_even_if_late() -> None:
     chunk = take(scheduler)
     clock.now = 9.0
     scheduler.advance(chunk)
-    assert scheduler.next_chunk(0) is None
+    assert scheduler.next_chunk() is None
     assert sequence.error is None

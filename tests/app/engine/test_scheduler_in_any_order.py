@@ -7,9 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.engine.scheduler import Chunk, Scheduler
+from app.engine.cost import MIN_STEPS, QUANTUM_S, Cost
+from app.engine.scheduler import Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
 from app.errors import Overloaded, RunFailed
+from tests.app.engine.scheduling import costs
 
 TIMEOUT_S = 10.0
 MAX_LENGTH = 40
@@ -19,25 +21,27 @@ class Calls(RuleBasedStateMachine):
     """Calls as the engine makes them: a lane returns its chunk before it asks for the next."""
 
     @initialize(
-        lanes=st.integers(1, 3),
-        slots=st.integers(1, 3),
-        max_waiting=st.integers(1, 12),
-        max_waiting_steps=st.sampled_from([MAX_LENGTH, 5 * MAX_LENGTH]),
-        max_steps=st.integers(1, 20),
+        sizes=st.builds(
+            Sizes,
+            lanes=st.integers(1, 3),
+            slots=st.integers(1, 9),
+            chunk_rows=st.integers(1, 5),
+            chunk_steps=st.integers(1, 20),
+            waiting=st.integers(1, 12),
+            waiting_steps=st.sampled_from([MAX_LENGTH, 5 * MAX_LENGTH]),
+        ),
+        cost=costs,
     )
-    def start(
-        self, lanes: int, slots: int, max_waiting: int, max_waiting_steps: int, max_steps: int
-    ) -> None:
+    def start(self, sizes: Sizes, cost: Cost) -> None:
         self.now = 0.0
-        self.lanes, self.slots, self.max_steps = lanes, slots, max_steps
-        self.max_waiting, self.max_waiting_steps = max_waiting, max_waiting_steps
-        self.scheduler = Scheduler(
-            lanes, slots, max_waiting, max_waiting_steps, max_steps, lambda: self.now
-        )
+        self.sizes, self.cost = sizes, cost
+        self.scheduler = Scheduler(sizes, cost, lambda: self.now)
         self.added: list[Sequence] = []
         self.ended: Counter[Sequence] = Counter()
         self.admitted: set[Sequence] = set()
-        self.in_flight: dict[int, Chunk] = {}
+        self.in_flight: list[Chunk] = []
+        # How many chunks have been cut while each has been ready.
+        self.passed: Counter[Sequence] = Counter()
 
     @rule(lengths=st.lists(st.integers(1, MAX_LENGTH), min_size=1, max_size=5))
     def add(self, lengths: list[int]) -> None:
@@ -53,39 +57,89 @@ class Calls(RuleBasedStateMachine):
         else:
             fits = True
             self.added += new
-        few, short = before + len(new) <= self.max_waiting, steps <= self.max_waiting_steps
+        few, short = before + len(new) <= self.sizes.waiting, steps <= self.sizes.waiting_steps
         assert fits == (few and short)
         assert len(self.scheduler) == before + fits * len(new)
 
-    @rule(lane=st.integers(0, 2))
-    def next_chunk(self, lane: int) -> None:
-        lane %= self.lanes
-        if lane in self.in_flight:
-            return
-        elsewhere = {s for chunk in self.in_flight.values() for s in chunk.sequences}
-        chunk = self.scheduler.next_chunk(lane)
-        running = list(self.scheduler.running[lane].values())
+    @precondition(lambda self: len(self.in_flight) < self.sizes.lanes)
+    @rule()
+    def next_chunk(self) -> None:
+        flying = {s for chunk in self.in_flight for s in chunk.sequences}
+        free_lanes = self.sizes.lanes - len(self.in_flight)
+        line = [*self.scheduler.ready, *self.scheduler.waiting]
+        alive = [s for s in line if s.deadline > self.now]
+        chunk = self.scheduler.next_chunk()
+        left = list(self.scheduler.ready)
+        self.someone_waits_only_for_a_slot()
         if chunk is None:
-            assert not running
+            assert not left
             return
-        self.in_flight[lane] = chunk
-        assert list(chunk.sequences) == running, "whoever runs, runs in every chunk"
-        assert not elsewhere & set(chunk.sequences), "a sequence is in two chunks at once"
-        assert len(chunk.sequences) <= self.slots
-        for sequence, steps in zip(chunk.sequences, chunk.steps, strict=True):
+        self.in_flight.append(chunk)
+        rows = chunk.sequences
+        assert len(set(rows)) == len(rows) == len(chunk.steps)
+        assert not flying & set(rows), "a sequence is in two chunks at once"
+        assert not set(left) & set(rows)
+        for sequence, steps in zip(rows, chunk.steps, strict=True):
             assert not sequence.ended
+            assert sequence.place == "in flight"
             assert sequence.deadline > self.now
-            assert 1 <= steps <= min(self.max_steps, sequence.remaining)
+            assert 1 <= steps <= min(self.sizes.chunk_steps, sequence.remaining)
+        self.check_share(len(rows), len(rows) + len(left), free_lanes)
+        self.check_length(chunk)
+        # Who has been ready for longest, then who has been in line for longest.
+        assert rows[0] is alive[0], "the leader is not the one that waited longest"
+        kept = [s for s in alive if s not in rows and s.place == "ready"]
+        assert left == kept, "who stays has lost its place"
+        self.check_alike(rows, left)
+        for sequence in left:
+            self.passed[sequence] += 1
+            assert self.passed[sequence] < self.sizes.slots, "it starves"
+        for sequence in rows:
+            del self.passed[sequence]
+
+    def someone_waits_only_for_a_slot(self) -> None:
         if self.scheduler.waiting:
-            full = all(len(held) == self.slots for held in self.scheduler.running)
+            full = self.scheduler.running == self.sizes.slots
             assert full, "somebody waits beside a free slot"
             assert self.scheduler.waiting[0].deadline > self.now
+
+    def check_share(self, rows: int, ready: int, free_lanes: int) -> None:
+        """Enough rows for the kernel, but nobody has two beside a lane that has none."""
+        assert rows <= self.sizes.chunk_rows
+        assert rows == min(
+            self.cost.enough_rows(self.sizes.chunk_rows), (ready + free_lanes - 1) // free_lanes
+        )
+
+    def check_alike(self, rows: tuple[Sequence, ...], left: list[Sequence]) -> None:
+        """Nobody who was left is nearer to the leader in length than one who was taken."""
+        longest = self.sizes.chunk_steps
+
+        def distance(other: Sequence) -> int:
+            return abs(min(other.remaining, longest) - min(rows[0].remaining, longest))
+
+        farthest = max(map(distance, rows))
+        assert all(distance(other) >= farthest for other in left)
+
+    def check_length(self, chunk: Chunk) -> None:
+        steps = max(chunk.steps)
+        remaining = [s.remaining for s in chunk.sequences]
+        # Every row goes as far as the chunk does, or ends in it.
+        assert chunk.steps == tuple(min(steps, left) for left in remaining)
+        # A chunk stops where a row ends or where a limit stops it, nowhere else.
+        a_step = self.cost.time_step_s + len(remaining) * self.cost.row_step_s
+        limit = min(self.sizes.chunk_steps, max(remaining))
+        if steps not in remaining and steps != limit:
+            assert (steps + 1) * a_step > QUANTUM_S
+            assert steps >= MIN_STEPS
+        assert steps <= MIN_STEPS or steps * a_step <= QUANTUM_S * (1 + 1e-9)
+        if len(remaining) == 1 and limit * a_step <= QUANTUM_S:
+            assert steps == limit, "a lone sequence is cut for nobody"
 
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data())
     def advance(self, data: st.DataObject) -> None:
-        lane = data.draw(st.sampled_from(sorted(self.in_flight)), label="lane")
-        chunk = self.in_flight.pop(lane)
+        index = data.draw(st.integers(0, len(self.in_flight) - 1), label="chunk")
+        chunk = self.in_flight.pop(index)
         failed = data.draw(st.sets(st.sampled_from(chunk.sequences), max_size=1), label="failed")
         for sequence in failed:
             sequence.error = sequence.error or RunFailed("the kernel failed")
@@ -112,24 +166,30 @@ class Calls(RuleBasedStateMachine):
     def everything_is_in_its_place(self) -> None:
         self.ended.update(self.scheduler.take_ended())
         assert set(self.ended.values()) <= {1}, "a sequence ended twice"
-        assert all(sequence.ended and sequence.slot is None for sequence in self.ended)
-        waiting = list(self.scheduler.waiting)
-        running = [s for lane in self.scheduler.running for s in lane.values()]
-        assert len(self.scheduler) == len(waiting) + len(running)
-        assert Counter([*waiting, *running, *self.ended]) == Counter(self.added), "one got lost"
-        for lane in self.scheduler.running:
-            for slot, sequence in lane.items():
-                assert sequence.slot == slot
-                assert 0 <= slot < self.slots
-        flying = {s for chunk in self.in_flight.values() for s in chunk.sequences}
-        assert flying <= set(running), "a slot was freed while its lane still computes"
+        assert all(sequence.ended for sequence in self.ended)
+        assert self.scheduler.in_flight == set(self.in_flight)
+        places = {
+            "waiting": list(self.scheduler.waiting),
+            "ready": list(self.scheduler.ready),
+            "in flight": [s for chunk in self.in_flight for s in chunk.sequences],
+            "ended": list(self.ended),
+        }
+        for place, held in places.items():
+            assert {s.place for s in held} <= {place}
+        found = Counter(s for held in places.values() for s in held)
+        assert found == Counter(self.added), "one got lost, or is in two places"
+        running = len(places["ready"]) + len(places["in flight"])
+        assert self.scheduler.running == running <= self.sizes.slots
+        assert len(self.scheduler) == len(places["waiting"]) + running
+        room = self.scheduler.waiting and running < self.sizes.slots
+        assert self.scheduler.has_work == bool(places["ready"] or room)
 
     @invariant()
     def nobody_overtakes_in_the_line(self) -> None:
         order = {sequence: place for place, sequence in enumerate(self.added)}
         waiting = [order[sequence] for sequence in self.scheduler.waiting]
         assert waiting == sorted(waiting)
-        self.admitted |= {s for lane in self.scheduler.running for s in lane.values()}
+        self.admitted |= {s for s in self.added if s.place in ("ready", "in flight")}
         last = max((order[sequence] for sequence in self.admitted), default=-1)
         assert all(place > last for place in waiting)
 
@@ -138,12 +198,16 @@ class Calls(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         for _ in range(2 + len(self.added) * MAX_LENGTH):
-            for lane in range(self.lanes):
-                if lane in self.in_flight:
-                    self.scheduler.advance(self.in_flight.pop(lane))
-                self.next_chunk(lane)
+            for _ in range(self.sizes.lanes):
+                if len(self.in_flight) == self.sizes.lanes:
+                    self.scheduler.advance(self.in_flight.pop(0))
+                self.next_chunk()
             self.everything_is_in_its_place()
             self.nobody_overtakes_in_the_line()
+            if not self.scheduler.has_work:
+                while self.in_flight:
+                    self.scheduler.advance(self.in_flight.pop())
+                self.everything_is_in_its_place()
             if not len(self.scheduler):
                 break
         assert len(self.scheduler) == 0
