@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.places import ROOT
@@ -87,10 +88,8 @@ class Process:
         self.resume()
         if not self.ended:
             self._popen.terminate()
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                pass
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while self.pids() and time.monotonic() < deadline:
             self._signal(signal.SIGKILL)

@@ -33,8 +33,8 @@ def expected(model: BenchModel) -> Answers:
     """The answers, computed if they are not there yet.
 
     Returns:
-        `<workload>/<request>/<sequence>/outputs` float32 `[T, 1]`, and `.../states` `[6 H]`, h and c
-        of each layer in order.
+        `<workload>/<request>/<sequence>/outputs` float32 `[T, 1]`, and `.../states` `[6 H]`: h and
+        c of each layer in order.
     """
     digest = hashlib.sha256()
     for name in WORKLOADS:

@@ -1,4 +1,4 @@
-"""Measures servers in interleaved rounds: A B C A B C, so that the machine's drift hits all alike."""
+"""Measures servers in interleaved rounds, A B C A B C: the machine's drift hits all alike."""
 
 import statistics
 import sys

@@ -70,6 +70,10 @@ KINDS = {
             "benchmarks.peers.fastapi_onnxruntime",
             "one process, padded dynamic batching",
         ),
+        ServerKind("fastapi_keras", "benchmarks.peers.fastapi_keras", "no batching"),
+        ServerKind("bentoml", "benchmarks.peers.bentoml_server", "adaptive batching"),
+        ServerKind("litserve", "benchmarks.peers.litserve_server", "batches of 64"),
+        ServerKind("ray_serve", "benchmarks.peers.ray_serve", "@serve.batch"),
     )
 }
 

@@ -2,25 +2,15 @@
 
 import argparse
 import json
-import subprocess
 import sys
 
-from benchmarks.places import BUILD, BenchModel, bench_model
+from benchmarks.places import BUILD
+from benchmarks.prepare import ensure_model
 from benchmarks.processes import ServerFailed
-from benchmarks.rounds import Cell, measure, ratios, running, say
+from benchmarks.rounds import Cell, measure, ratios, running
 from benchmarks.servers import KINDS, STRONGEST, UNROLL
 from benchmarks.workloads import WORKLOADS, make
 from benchmarks.wrk import WrkFailed
-
-
-def ensure_model(units: int) -> BenchModel:
-    """The model; TensorFlow, which makes it, stays out of this process."""
-    model = bench_model(units)
-    if not model.home.is_dir():
-        say(f"making the model of {units} units")
-        command = [sys.executable, "-m", "benchmarks.models", str(units)]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    return model
 
 
 def parse_arguments() -> argparse.Namespace:

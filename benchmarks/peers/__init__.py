@@ -1,1 +1,1 @@
-"""The servers Unroll is measured against, one file each. They import nothing of `app` or `model`."""
+"""The servers Unroll is measured against, one file each; they import neither `app` nor `model`."""

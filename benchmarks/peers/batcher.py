@@ -1,12 +1,15 @@
-"""Padded dynamic batching on an event loop: what waits while a batch is computed is the next one."""
+"""Padded dynamic batching on an event loop: what comes while a batch is computed is the next."""
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from benchmarks.peers.common import Item, Kernel, Result
+
+Waiting = tuple[Item, "asyncio.Future[Result]"]
 
 
 @dataclass(frozen=True)
@@ -17,14 +20,16 @@ class BatchSettings:
         max_batch: most sequences of a batch.
         wait_s: seconds that an incomplete batch waits for more; 0 computes at once what is there.
         workers: batches computed at the same time.
-        group: a batch is sorted by length and computed in groups of so many rows, each padded to
-            its own longest; 0 for one group.
+        bucket: a batch is sorted by length and cut into groups, each padded to its own longest: a
+            group ends before a sequence shorter than this part of its longest; 0 for no groups.
+        min_rows: a group has at least so many sequences.
     """
 
-    max_batch: int = 64
+    max_batch: int = 32
     wait_s: float = 0.0
-    workers: int = 1
-    group: int = 0
+    workers: int = 2
+    bucket: float = 0.0
+    min_rows: int = 8
 
 
 class Batcher:
@@ -39,7 +44,7 @@ class Batcher:
         self._kernel = kernel
         self._settings = settings
         self._executor = ThreadPoolExecutor(settings.workers)
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._tasks = [asyncio.create_task(self._work()) for _ in range(settings.workers)]
@@ -57,51 +62,52 @@ class Batcher:
         return await asyncio.gather(*futures)
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             batch = await self._next_batch()
-            try:
-                results = await loop.run_in_executor(
-                    self._executor, self._compute, [item for item, _ in batch]
-                )
-            except Exception as error:
-                _settle(batch, error)
-            else:
-                for (_, future), result in zip(batch, results, strict=True):
-                    if not future.done():
-                        future.set_result(result)
+            for group in group_by_length(batch, self._settings):
+                await self._compute(group)
 
-    async def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
+    async def _compute(self, group: list[Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        items = [item for item, _ in group]
+        try:
+            results = await loop.run_in_executor(self._executor, self._kernel.run, items)
+        except Exception as error:
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(group, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+    async def _next_batch(self) -> list[Waiting]:
         settings = self._settings
-        while not self._waiting:
-            self._arrived.clear()
-            await self._arrived.wait()
-        if settings.wait_s and len(self._waiting) < settings.max_batch:
-            self._full.clear()
-            try:
-                await asyncio.wait_for(self._full.wait(), settings.wait_s)
-            except TimeoutError:
-                pass
-            if not self._waiting:
-                # Another worker took them meanwhile.
-                return await self._next_batch()
-        count = min(len(self._waiting), settings.max_batch)
-        return [self._waiting.popleft() for _ in range(count)]
-
-    def _compute(self, items: list[Item]) -> list[Result]:
-        size = self._settings.group
-        if not size or len(items) <= size:
-            return self._kernel.run(items)
-        order = sorted(range(len(items)), key=lambda i: len(items[i].inputs))
-        results: dict[int, Result] = {}
-        for start in range(0, len(order), size):
-            group = order[start : start + size]
-            computed = self._kernel.run([items[i] for i in group])
-            results.update(zip(group, computed, strict=True))
-        return [results[i] for i in range(len(items))]
+        while True:
+            while not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+            if settings.wait_s and len(self._waiting) < settings.max_batch:
+                self._full.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._full.wait(), settings.wait_s)
+            count = min(len(self._waiting), settings.max_batch)
+            # Another worker may have taken all of them during the wait.
+            if count:
+                return [self._waiting.popleft() for _ in range(count)]
 
 
-def _settle(batch: list[tuple[Item, asyncio.Future[Result]]], error: Exception) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)
+def group_by_length(batch: list[Waiting], settings: BatchSettings) -> list[list[Waiting]]:
+    """Cuts a batch into groups of similar lengths; the shortest come first, to answer early."""
+    if not settings.bucket or len(batch) <= settings.min_rows:
+        return [batch]
+    ordered = sorted(batch, key=lambda waiting: len(waiting[0].inputs), reverse=True)
+    groups: list[list[Waiting]] = [[]]
+    for waiting in ordered:
+        group = groups[-1]
+        if len(group) >= settings.min_rows:
+            longest = len(group[0][0].inputs)
+            if len(waiting[0].inputs) < settings.bucket * longest:
+                groups.append(group := [])
+        group.append(waiting)
+    return groups[::-1]

@@ -105,6 +105,18 @@ def answer(results: Sequence[Result], model: BenchModel) -> dict[str, Any]:
     }
 
 
+def to_lists(document: dict[str, Any]) -> dict[str, Any]:
+    """An answer with lists of numbers instead of arrays, for who does not print NumPy."""
+    return {
+        **document,
+        "outputs": [outputs.tolist() for outputs in document["outputs"]],
+        "states": [
+            [{part: value.tolist() for part, value in layer.items()} for layer in state]
+            for state in document["states"]
+        ],
+    }
+
+
 def print_answer(results: Sequence[Result], model: BenchModel) -> bytes:
     """The body of an answer."""
     return orjson.dumps(answer(results, model), option=orjson.OPT_SERIALIZE_NUMPY)

@@ -24,7 +24,8 @@ def from_environment() -> BatchSettings:
         max_batch=int(given("BENCH_MAX_BATCH", best.max_batch)),
         wait_s=float(given("BENCH_WAIT_S", best.wait_s)),
         workers=int(given("BENCH_WORKERS", best.workers)),
-        group=int(given("BENCH_GROUP", best.group)),
+        bucket=float(given("BENCH_BUCKET", best.bucket)),
+        min_rows=int(given("BENCH_MIN_ROWS", best.min_rows)),
     )
 
 

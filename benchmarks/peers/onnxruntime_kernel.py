@@ -1,5 +1,6 @@
 """ONNX Runtime's LSTM operators on a padded batch."""
 
+import os
 from collections.abc import Sequence
 
 import onnxruntime
@@ -22,6 +23,8 @@ class OnnxRuntimeKernel:
         self._units = model.units
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        if os.environ.get("BENCH_SPIN") == "0":
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             str(model.onnx), options, providers=["CPUExecutionProvider"]
         )

@@ -1,0 +1,72 @@
+"""BentoML: adaptive batching in a service of its own behind a service that takes the requests.
+
+A batchable API takes one list; its documentation wraps it in a second service for anything else.
+The dispatcher learns batch size and wait by itself, within `max_batch_size` and `max_latency_ms`.
+"""
+
+import os
+import sys
+from typing import Any
+
+import bentoml
+import orjson
+from starlette.responses import Response
+
+from benchmarks.peers.common import (
+    BadRequest,
+    Item,
+    Result,
+    make_kernel,
+    parse_document,
+    print_answer,
+    served_model,
+)
+
+MAX_BATCH = int(os.environ.get("BENCH_MAX_BATCH", "64"))
+MAX_LATENCY_MS = int(os.environ.get("BENCH_MAX_LATENCY_MS", "1000"))
+
+
+@bentoml.service(name="kernel", workers=int(os.environ.get("BENCH_WORKERS", "1")))
+class KernelService:
+    """Computes batches."""
+
+    def __init__(self) -> None:
+        self.kernel = make_kernel(served_model())
+
+    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=MAX_LATENCY_MS)
+    def compute(self, items: list[Any]) -> list[Any]:
+        """One result an item."""
+        return list(self.kernel.run(items))
+
+
+@bentoml.service(name="predict", workers=1)
+class PredictService:
+    """Takes the native JSON."""
+
+    kernel = bentoml.depends(KernelService)
+
+    def __init__(self) -> None:
+        self.served = served_model()
+
+    @bentoml.api(route="/predict")
+    async def predict(
+        self, sequences: list[list[list[float]]], initial_states: list[Any] | None = None
+    ) -> Response:
+        """Prints NumPy itself: quicker than BentoML's encoder."""
+        document = {"sequences": sequences, "initial_states": initial_states}
+        try:
+            items: list[Item] = parse_document(document, self.served.units)
+        except BadRequest as error:
+            return Response(orjson.dumps({"detail": str(error)}), status_code=422)
+        results: list[Result] = await self.kernel.to_async.compute(items)
+        return Response(print_answer(results, self.served), media_type="application/json")
+
+
+def main() -> None:
+    """Becomes `bentoml serve` on `BENCH_PORT`."""
+    command = [sys.executable, "-m", "bentoml", "serve", f"{__spec__.name}:PredictService"]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", os.environ["BENCH_PORT"]])
+
+
+if __name__ == "__main__":
+    main()
