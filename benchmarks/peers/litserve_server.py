@@ -1,15 +1,14 @@
 """LitServe: batches in a worker process behind FastAPI, as its documentation configures it.
 
-`max_batch_size` and `batch_timeout` on the API, ZeroMQ between the processes (`fast_queue`, for high
-throughput), answers printed in the worker, so that no slower encoder walks through the numbers.
+`max_batch_size` and `batch_timeout` on the API, ZeroMQ between the processes (`fast_queue`), as it
+recommends for throughput; answers are printed in the worker, where no slower encoder follows.
 """
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import litserve
-from fastapi import HTTPException, Response
+from fastapi import HTTPException, Request, Response
 
 from benchmarks.peers.common import (
     BadRequest,
@@ -30,8 +29,8 @@ class LstmAPI(litserve.LitAPI):
         self.served = served_model()
         self.kernel = make_kernel(self.served)
 
-    def decode_request(self, request: Any) -> list[Item]:
-        """Reads the parsed JSON, in the worker."""
+    def decode_request(self, request: Request) -> list[Item]:
+        """Reads the parsed JSON, which is what LitServe passes to the worker for a `Request`."""
         try:
             return parse_document(request, self.served.units)
         except BadRequest as error:
