@@ -53,6 +53,9 @@ class PredictService:
 
     def __init__(self) -> None:
         self.served = served_model()
+        # Its client starts a new session each 100 requests and breaks those under way: answers of
+        # 500 under load (BentoML issue 4971 and others).
+        self.kernel.to_async._session_manager.max_requests = sys.maxsize
 
     @bentoml.api(route="/predict")
     async def predict(
