@@ -5,6 +5,7 @@ where that finds something wrong is it gone through number by number, to say whe
 """
 
 import itertools
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NUMBERS = frozenset({float, int})
 _NUMBERS_OR_NULL = frozenset({float, int, type(None)})
 
-State = tuple[np.ndarray, ...]
+# float32 `[sum of H]`: layers in order, h before c.
+State = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ class Codec:
         self, nullable: tuple[bool, ...], layers: tuple[LayerLayout, ...], limits: Limits
     ) -> None:
         self._nullable = np.array(nullable)
-        self._types = _NUMBERS_OR_NULL if any(nullable) else _NUMBERS
+        self._may_be_null = any(nullable)
         self._layers = layers
+        self._spans = _spans(layers)
         self._limits = limits
 
     def parse_sequences(self, value: object) -> list[np.ndarray]:
@@ -138,12 +141,7 @@ class Codec:
 
     def layered(self, state: State) -> list[dict[str, np.ndarray]]:
         """A final state as answers have it: an object a layer."""
-        parts = iter(state)
-        return [{name: next(parts) for name in layer.parts} for layer in self._layers]
-
-    def concatenated(self, state: State) -> np.ndarray:
-        """A final state as one row, float32 `[sum of H]`: layers in order, h before c."""
-        return np.concatenate(state)
+        return [{name: state[start:end] for name, start, end in layer} for layer in self._spans]
 
     def _quick_sequence(self, rows: object) -> np.ndarray | None:
         """The array, or None if anything at all is wrong."""
@@ -152,16 +150,20 @@ class Codec:
             return None
         if set(map(type, rows)) != {list} or set(map(len, rows)) != {width}:
             return None
-        types = set(map(type, itertools.chain.from_iterable(rows)))
-        if not types <= self._types:
+        numbers = list(itertools.chain.from_iterable(rows))
+        array = quick_numbers(numbers)
+        if array is not None:
+            return array.reshape(len(rows), width)
+        return self._with_nulls(numbers) if self._may_be_null else None
+
+    def _with_nulls(self, numbers: list[object]) -> np.ndarray | None:
+        if not set(map(type, numbers)) <= _NUMBERS_OR_NULL:
             return None
         # Beyond float32 a number becomes infinite, which is what the check below is for.
         with np.errstate(over="ignore"):
-            array = np.array(rows, np.float32)
-        finite = np.isfinite(array)
-        if type(None) in types:
-            finite |= np.isnan(array) & self._nullable
-        return array if finite.all() else None
+            array = np.array(numbers, np.float32).reshape(-1, len(self._nullable))
+        fine = np.isfinite(array) | (np.isnan(array) & self._nullable)
+        return array if fine.all() else None
 
     def _sequence_faults(self, rows: object, pointer: str) -> Iterator[Fault]:
         width, limit = len(self._nullable), self._limits.max_sequence_steps
@@ -204,14 +206,15 @@ class Codec:
                     _vector(state[name], layer.units, f"{place}/{name}", faults)
                     for name in layer.parts
                 ]
-        return _whole(arrays, sum(len(layer.parts) for layer in layers))
+        found = [array for array in arrays if array is not None]
+        whole = len(found) == sum(len(layer.parts) for layer in layers)
+        return np.concatenate(found) if whole else None
 
     def _concatenated_state(
         self, entry: list[object], pointer: str, faults: "_Faults"
     ) -> State | None:
-        sizes = [layer.units for layer in self._layers for _ in layer.parts]
-        row = _vector(entry, sum(sizes), pointer, faults)
-        return None if row is None else tuple(np.split(row, np.cumsum(sizes)[:-1]))
+        size = sum(layer.units * len(layer.parts) for layer in self._layers)
+        return _vector(entry, size, pointer, faults)
 
 
 def print_json(value: object) -> bytes:
@@ -242,6 +245,19 @@ class _Faults:
             raise InvalidRequest(*self._found)
 
 
+def quick_numbers(numbers: list[object]) -> np.ndarray | None:
+    """float32 `[N]`, or None if anything is not a number within the range of float32.
+
+    `struct` is twice as fast as NumPy from a list, and refuses what rounds to infinity.
+    """
+    if not set(map(type, numbers)) <= _NUMBERS:
+        return None
+    try:
+        return np.frombuffer(struct.pack(f"{len(numbers)}f", *numbers), np.float32)
+    except OverflowError:
+        return None
+
+
 def _invalid(pointer: str, message: str) -> InvalidRequest:
     return InvalidRequest(Fault(pointer, message))
 
@@ -251,18 +267,23 @@ def _vector(value: object, size: int, pointer: str, faults: _Faults) -> np.ndarr
     if not isinstance(value, list) or len(value) != size:
         faults.add(pointer, f"must be an array of {size} numbers, got {echo(value)}")
         return None
-    if set(map(type, value)) <= _NUMBERS:
-        with np.errstate(over="ignore"):
-            array = np.array(value, np.float32)
-        if np.isfinite(array).all():
-            return array
+    array = quick_numbers(value)
+    if array is not None:
+        return array
     faults.extend(_number_faults(value, pointer, np.zeros(size, bool)))
     return None
 
 
-def _whole(arrays: list[np.ndarray | None], count: int) -> State | None:
-    found = tuple(array for array in arrays if array is not None)
-    return found if len(found) == count else None
+def _spans(layers: tuple[LayerLayout, ...]) -> list[list[tuple[str, int, int]]]:
+    """For each layer: the names of its parts, and from where to where they stand in a state."""
+    spans, end = [], 0
+    for layer in layers:
+        found = []
+        for name in layer.parts:
+            start, end = end, end + layer.units
+            found.append((name, start, end))
+        spans.append(found)
+    return spans
 
 
 def _number_faults(row: list[object], pointer: str, nullable: np.ndarray) -> Iterator[Fault]:

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from app import metrics, openapi, problems
 from app.engine.runner import ModelRunner, RunnerLoader
+from app.hot import HotRoutes
 from app.manifest import Manifest
 from app.registry import Registry
 from app.routes import docs, health, predict
@@ -45,7 +46,7 @@ def create_app(settings: Settings, load_runner: RunnerLoader | None = None) -> F
         yield
         await asyncio.to_thread(registry.drain)
 
-    app = FastAPI(
+    app = HotRoutes(
         title="Unroll",
         version="0.1.0",
         description=DESCRIPTION,
@@ -56,9 +57,10 @@ def create_app(settings: Settings, load_runner: RunnerLoader | None = None) -> F
         redirect_slashes=False,
     )
     app.state.registry = registry
+    app.hot = {}
     problems.install(app)
     openapi.install(app, registry)
-    app.include_router(predict.make_router(settings, registry))
+    predict.install(app, settings, registry)
     app.include_router(health.make_router(registry))
     metrics.install(app, registry)
     docs.install(app)

@@ -30,6 +30,7 @@ class EngineCollector(Collector):
             ("time_steps", "Time steps computed", counters.time_steps),
             ("sequences_completed", "Sequences that reached their end", counters.completed),
             ("sequences_failed", "Sequences that ended before", counters.failed),
+            ("compilations", "Call shapes compiled since the start", engine.runner.compilations),
         ):
             yield CounterMetricFamily(f"unroll_{name}", text, value)
         yield GaugeMetricFamily("unroll_sequences_waiting", "Sequences in line", load.waiting)

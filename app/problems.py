@@ -73,6 +73,11 @@ def problem_of(error: UnrollError) -> Response:
     return problem(status, title, str(error), faults, headers)
 
 
+def unexpected(error: Exception) -> Response:
+    """The answer to what should not happen: no more than the error's kind."""
+    return problem(500, "The service failed", type(error).__name__)
+
+
 def faults_of(found: Iterable[Mapping[str, Any]]) -> list[Fault]:
     """Pydantic's errors as faults, without the values that pydantic would repeat in full."""
     faults = []
@@ -106,6 +111,6 @@ def install(app: FastAPI) -> None:
         return problem_of(InvalidRequest(*faults_of(error.errors())))
 
     @app.exception_handler(Exception)
-    async def unexpected(_: Request, error: Exception) -> Response:
+    async def of_a_bug(_: Request, error: Exception) -> Response:
         # Starlette logs the trace when it raises the error again behind this answer.
-        return problem(500, "The service failed", type(error).__name__)
+        return unexpected(error)

@@ -15,6 +15,7 @@ from typing import Literal
 from app.codec import Codec, LayerLayout, Limits
 from app.engine.engine import Engine
 from app.engine.runner import RunnerLoader
+from app.engine.scheduler import Sizes
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest, verified_manifest
 from app.settings import Settings
@@ -158,14 +159,18 @@ class Registry:
         settings = self._settings
         model.manifest = verified_manifest(model.folder)
         runner = self._load_runner(model.folder, model.manifest)
-        runner.warm_up(settings.slots_per_lane, settings.max_chunk_steps)
+        cost = runner.warm_up(settings.slots_per_lane, settings.max_chunk_steps)
         model.engine = Engine(
             runner,
-            num_lanes=settings.num_lanes,
-            slots_per_lane=settings.slots_per_lane,
-            max_waiting=settings.max_waiting_sequences,
-            max_waiting_steps=settings.max_waiting_steps,
-            max_chunk_steps=settings.max_chunk_steps,
+            cost,
+            Sizes(
+                lanes=settings.num_lanes,
+                slots=settings.num_lanes * settings.slots_per_lane,
+                chunk_rows=settings.slots_per_lane,
+                chunk_steps=settings.max_chunk_steps,
+                waiting=settings.max_waiting_sequences,
+                waiting_steps=settings.max_waiting_steps,
+            ),
         )
         model.engine.start(loop)
         model.state = "ready"

@@ -1,7 +1,7 @@
 """`Engine`: the lanes that join scheduler and runner.
 
-1. A route calls `submit` on the event loop: the sequences wait, the lanes wake.
-2. A lane, a thread, asks the scheduler for its next chunk, computes it and hands it back.
+1. A route calls `submit` on the event loop: the sequences wait, a lane wakes.
+2. A lane, a thread, hands its last chunk back, asks the scheduler for the next and computes it.
 3. What ended goes to the event loop, with one call a chunk, and resolves its request's future.
 
 One lock guards the scheduler; it is never held while a chunk is computed. Futures and tickets are
@@ -12,14 +12,15 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.engine.cost import Cost
 from app.engine.lane import Lane
 from app.engine.runner import ModelRunner
-from app.engine.scheduler import Chunk, Scheduler
+from app.engine.scheduler import Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
-from app.errors import RunFailed, ShuttingDown
+from app.errors import RunFailed, ShuttingDown, UnrollError
 
 logger = logging.getLogger(__name__)
 
@@ -57,60 +58,52 @@ class Engine:
 
     Args:
         runner: warm.
-        num_lanes: threads.
-        slots_per_lane: sequences that run in a lane at once.
-        max_waiting: most sequences waiting and running.
-        max_waiting_steps: most time steps of them.
-        max_chunk_steps: most time steps of a chunk.
+        cost: of its chunks.
+        sizes: how much is taken at once.
         clock: of deadlines, in seconds.
     """
 
     def __init__(
         self,
         runner: ModelRunner,
-        num_lanes: int,
-        slots_per_lane: int,
-        max_waiting: int,
-        max_waiting_steps: int,
-        max_chunk_steps: int,
+        cost: Cost,
+        sizes: Sizes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
+        self.runner = runner
         self.counters = Counters()
-        self._scheduler = Scheduler(
-            num_lanes, slots_per_lane, max_waiting, max_waiting_steps, max_chunk_steps, clock
-        )
-        self._changed = threading.Condition()
+        self._scheduler = Scheduler(sizes, cost, clock)
+        self._lane = Lane(runner)
+        lock = threading.Lock()
+        self._work = threading.Condition(lock)  # a free lane waits for something to do
+        self._empty = threading.Condition(lock)  # `drain` waits until nothing is left
+        self._lanes = 0  # that have started and not ended
         self._stopping = False
         self._draining = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tickets: dict[Sequence, _Ticket] = {}
         self._threads = [
-            threading.Thread(
-                target=self._run_lane,
-                args=(index, Lane(runner, slots_per_lane)),
-                name=f"lane-{index}",
-                daemon=True,
-            )
-            for index in range(num_lanes)
+            threading.Thread(target=self._run_lane, name=f"lane-{index}", daemon=True)
+            for index in range(sizes.lanes)
         ]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Starts the lanes; results are delivered on `loop`."""
         self._loop = loop
+        self._lanes = len(self._threads)
         for thread in self._threads:
             thread.start()
 
     @property
     def alive(self) -> bool:
         """Whether every lane runs."""
-        return all(thread.is_alive() for thread in self._threads)
+        return self._lanes == len(self._threads)
 
     def load(self) -> Load:
         """Sequences waiting and running now."""
-        with self._changed:
-            waiting = len(self._scheduler.waiting)
-            return Load(waiting=waiting, running=len(self._scheduler) - waiting)
+        with self._work:
+            return Load(waiting=len(self._scheduler.waiting), running=self._scheduler.running)
 
     def check_room(self) -> None:
         """Whether one more sequence would be taken.
@@ -118,7 +111,7 @@ class Engine:
         Raises:
             Overloaded, ShuttingDown: as `submit` would.
         """
-        with self._changed:
+        with self._work:
             self._check_open()
             self._scheduler.check_room(1, 1)
 
@@ -140,22 +133,30 @@ class Engine:
             UnrollError: the error of the first sequence that failed; the others are cancelled.
         """
         ticket = _Ticket(asyncio.get_running_loop().create_future(), sequences, len(sequences))
-        with self._changed:
+        with self._work:
             self._check_open()
             self._scheduler.add(sequences)
             self._tickets.update(dict.fromkeys(sequences, ticket))
-            self._changed.notify_all()
+            # One is enough: who wakes and leaves something wakes the next.
+            self._work.notify()
         try:
             await ticket.future
         finally:
             if ticket.left:
+                # Its caller has gone, or has the error of one of them.
                 self.cancel(sequences)
 
-    def cancel(self, sequences: Iterable[Sequence]) -> None:
-        """Ends sequences that nobody waits for, and frees their slots."""
-        with self._changed:
-            self._scheduler.cancel(sequences)
+    def cancel(self, sequences: list[Sequence], error: UnrollError | None = None) -> None:
+        """Ends a request's sequences and frees their slots, at the latest after their chunk.
+
+        Who still waits for them gets the error at once, even if a kernel hangs.
+        """
+        with self._work:
+            self._scheduler.cancel(sequences, error)
             ended = self._take_ended()
+        ticket = next((self._tickets[s] for s in sequences if s in self._tickets), None)
+        if error is not None and ticket is not None and not ticket.future.done():
+            ticket.future.set_exception(error)
         self._resolve(ended)
 
     def drain(self, timeout_s: float) -> None:
@@ -164,45 +165,51 @@ class Engine:
         Args:
             timeout_s: after so many seconds what is left ends with `ShuttingDown`.
         """
-        with self._changed:
+        with self._work:
             self._draining = True
-            self._changed.wait_for(lambda: len(self._scheduler) == 0, timeout_s)
+            self._empty.wait_for(lambda: len(self._scheduler) == 0, timeout_s)
             self._scheduler.cancel_all(ShuttingDown("the service stopped before the end"))
             ended = self._take_ended()
             self._stopping = True
-            self._changed.notify_all()
+            self._work.notify_all()
         self._deliver(ended)
         for thread in self._threads:
             thread.join(timeout_s)
 
-    def _run_lane(self, index: int, lane: Lane) -> None:
-        while (chunk := self._wait_for_chunk(index)) is not None:
-            self._compute(lane, chunk)
-            with self._changed:
-                self._count(chunk)
-                self._scheduler.advance(chunk)
-                ended = self._take_ended()
-            self._deliver(ended)
-
-    def _compute(self, lane: Lane, chunk: Chunk) -> None:
+    def _run_lane(self) -> None:
+        chunk: Chunk | None = None
         try:
-            lane.compute(chunk)
+            while (chunk := self._next_chunk(chunk)) is not None:
+                self._compute(chunk)
+        finally:
+            with self._work:
+                self._lanes -= 1
+
+    def _compute(self, chunk: Chunk) -> None:
+        try:
+            self._lane.compute(chunk)
         except Exception:
             # A lane that ended would leave its callers waiting for ever.
             logger.exception("this is a bug: a lane failed outside of its kernel")
             for sequence in chunk.sequences:
                 sequence.error = sequence.error or RunFailed("the lane failed")
 
-    def _wait_for_chunk(self, index: int) -> Chunk | None:
-        """Blocks until the lane has a chunk; None when the engine stops."""
+    def _next_chunk(self, done: Chunk | None) -> Chunk | None:
+        """Hands a computed chunk back and blocks until there is another; None at the end."""
         while True:
-            with self._changed:
-                chunk = self._scheduler.next_chunk(index)
+            with self._work:
+                if done is not None:
+                    self._count(done)
+                    self._scheduler.advance(done)
+                    done = None
+                chunk = self._scheduler.next_chunk()
                 ended = self._take_ended()
+                if chunk is not None and self._scheduler.has_work:
+                    self._work.notify()
                 if chunk is None and not ended:
                     if self._stopping:
                         return None
-                    self._changed.wait()
+                    self._work.wait()
             self._deliver(ended)
             if chunk is not None:
                 return chunk
@@ -210,8 +217,8 @@ class Engine:
     def _take_ended(self) -> list[Sequence]:
         """Under the lock: what ended; tells `drain` when nothing is left."""
         ended = self._scheduler.take_ended()
-        if ended and len(self._scheduler) == 0:
-            self._changed.notify_all()
+        if self._draining and ended and len(self._scheduler) == 0:
+            self._empty.notify_all()
         return ended
 
     def _count(self, chunk: Chunk) -> None:

@@ -1,4 +1,4 @@
-"""`Lane`: computes the chunks of one thread and keeps the states of its slots."""
+"""`Lane`: computes chunks into their sequences."""
 
 import logging
 from collections.abc import Sequence as Rows
@@ -14,27 +14,18 @@ logger = logging.getLogger(__name__)
 
 
 class Lane:
-    """The slots of one lane.
+    """What a lane's thread does with a chunk. It keeps nothing between chunks.
 
     Args:
         runner: computes.
-        num_slots: slots `0..num_slots-1`.
     """
 
-    def __init__(self, runner: ModelRunner, num_slots: int) -> None:
+    def __init__(self, runner: ModelRunner) -> None:
         self._runner = runner
-        self._states = tuple(np.zeros((num_slots, size), np.float32) for size in runner.state_sizes)
 
     def compute(self, chunk: Chunk) -> None:
         """Computes a chunk into its sequences; a failure is its sequence's error, never raised."""
         self._compute_rows(chunk.sequences, chunk.steps)
-
-    def _start(self, sequence: Sequence) -> None:
-        """Puts the initial state into the slot, whatever was there before."""
-        sequence.outputs = np.empty((len(sequence.inputs), self._runner.num_outputs), np.float32)
-        for index, rows in enumerate(self._states):
-            initial = sequence.initial_state
-            rows[_slot(sequence)] = 0.0 if initial is None else initial[index]
 
     def _compute_rows(self, sequences: Rows[Sequence], steps: Rows[int]) -> None:
         """Computes rows together; where that fails, halves them until only the cause fails."""
@@ -50,41 +41,49 @@ class Lane:
             self._compute_rows(sequences[half:], steps[half:])
 
     def _run(self, sequences: Rows[Sequence], steps: Rows[int]) -> None:
-        for sequence in sequences:
-            if sequence.cursor == 0:
-                self._start(sequence)
-        slots = [_slot(sequence) for sequence in sequences]
-        inputs = np.zeros(
-            (len(sequences), max(steps), sequences[0].inputs.shape[1]), dtype=np.float32
-        )
+        rows = len(sequences)
+        inputs = np.zeros((rows, max(steps), sequences[0].inputs.shape[1]), np.float32)
+        state = np.zeros((rows, self._runner.state_size), np.float32)
         for row, (sequence, length) in enumerate(zip(sequences, steps, strict=True)):
             inputs[row, :length] = sequence.inputs[sequence.cursor : sequence.cursor + length]
-        outputs, state = self._runner.run(
-            inputs, np.array(steps, np.int32), tuple(rows[slots] for rows in self._states)
-        )
-        finite = np.isfinite(outputs).all(axis=(1, 2))
-        for rows, next_rows in zip(self._states, state, strict=True):
-            rows[slots] = next_rows
-            finite &= np.isfinite(next_rows).all(axis=1)
+            if sequence.state is not None:
+                state[row] = sequence.state
+        outputs, next_state = self._runner.run(inputs, np.array(steps, np.int32), state)
+        finite = finite_rows(outputs, next_state)
         for row, (sequence, length) in enumerate(zip(sequences, steps, strict=True)):
-            self._take(sequence, length, outputs[row], bool(finite[row]))
-
-    def _take(self, sequence: Sequence, length: int, outputs: np.ndarray, finite: bool) -> None:
-        start, end = sequence.cursor, sequence.cursor + length
-        if not finite:
-            sequence.error = NotFinite(
-                Fault(
-                    sequence.pointer,
-                    f"the model overflows between time steps {start} and {end - 1}: "
-                    "the values are too large for it",
-                )
-            )
-            return
-        sequence.outputs[start:end] = outputs[:length]
-        if end == len(sequence.inputs):
-            sequence.final_state = tuple(rows[_slot(sequence)].copy() for rows in self._states)
+            if finite is not None and not finite[row]:
+                sequence.error = _overflow(sequence, length)
+                continue
+            if sequence.cursor == 0:
+                shape = (len(sequence.inputs), self._runner.num_outputs)
+                sequence.outputs = np.empty(shape, np.float32)
+            sequence.outputs[sequence.cursor : sequence.cursor + length] = outputs[row, :length]
+            sequence.state = next_state[row]
 
 
-def _slot(sequence: Sequence) -> int:
-    assert sequence.slot is not None, "this is a bug: a sequence in a chunk holds no slot"
-    return sequence.slot
+def finite_rows(outputs: np.ndarray, state: np.ndarray) -> np.ndarray | None:
+    """Which rows hold only finite numbers, bool `[S]`; None if all do, which is the usual.
+
+    Args:
+        outputs: float32 `[S, C, O]`.
+        state: float32 `[S, sum of H]`.
+    """
+    # One number that is not finite makes the sum so; a sum may overflow of itself, which the
+    # second look forgives.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = outputs.sum() + state.sum()
+    if np.isfinite(total):
+        return None
+    finite: np.ndarray = np.isfinite(outputs).all(axis=(1, 2)) & np.isfinite(state).all(axis=1)
+    return finite
+
+
+def _overflow(sequence: Sequence, length: int) -> NotFinite:
+    first, last = sequence.cursor, sequence.cursor + length - 1
+    return NotFinite(
+        Fault(
+            sequence.pointer,
+            f"the model overflows between time steps {first} and {last}: "
+            "the values are too large for it",
+        )
+    )

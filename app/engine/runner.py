@@ -5,18 +5,31 @@ from typing import Protocol
 
 import numpy as np
 
-from app.engine.sequence import State
+from app.engine.cost import Cost
 from app.manifest import Manifest
 
 
 class ModelRunner(Protocol):
-    """A loaded model that computes chunks. Lanes call `run` at the same time."""
+    """A loaded model that computes chunks. Lanes call `run` at the same time.
+
+    Attributes:
+        num_outputs: O.
+        state_size: the sum of H over all state tensors.
+    """
 
     num_outputs: int
-    state_sizes: tuple[int, ...]
+    state_size: int
 
-    def warm_up(self, max_rows: int, max_steps: int) -> None:
+    @property
+    def compilations(self) -> int:
+        """Call shapes compiled since the start; none is after warm-up."""
+        ...
+
+    def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """Compiles every call shape that `run` can need, and checks the model on its example.
+
+        Returns:
+            What chunks cost, measured.
 
         Raises:
             ModelRefused: the model does not compute what its manifest says.
@@ -24,14 +37,14 @@ class ModelRunner(Protocol):
         ...
 
     def run(
-        self, inputs: np.ndarray, lengths: np.ndarray, state: State
-    ) -> tuple[np.ndarray, State]:
+        self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Computes one chunk.
 
         Args:
             inputs: float32 `[S, C, F]`, raw; NaN where a feature is missing.
             lengths: int32 `[S]`, valid time steps of each row.
-            state: float32 `[S, H]` for each state tensor.
+            state: float32 `[S, sum of H]`, the state tensors side by side.
 
         Returns:
             Outputs, float32 `[S, C, O]`, and the next state, shaped as `state`.

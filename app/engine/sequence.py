@@ -1,39 +1,42 @@
 """`Sequence`: one row of a request inside the engine. Routes make it, the scheduler moves it."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from app.errors import UnrollError
 
-# One array for each state tensor of the model, in the manifest's order: h (and c) of each layer.
-State = tuple[np.ndarray, ...]
+# float32 `[sum of H]`: every state tensor of the model in one row, in the manifest's order: h (and
+# c) of each layer. One row a sequence is one copy in and one out of a chunk.
+State = np.ndarray
+
+Place = Literal["new", "waiting", "ready", "in flight", "ended"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Sequence:
     """One row of a request: inputs, cursor, state and results.
 
     Attributes:
         inputs: float32 `[T, F]`, T at least 1.
         pointer: JSON pointer to it in its request, for errors.
-        initial_state: float32 `[H]` for each state tensor; None for zeros.
+        state: float32 `[sum of H]` at the cursor: first the initial state, at the end the final
+            one; None for zeros.
         deadline: on the engine's clock in seconds; after it the sequence is dropped.
         cursor: time steps computed so far.
-        slot: the slot it holds while running, else None.
+        place: where the scheduler has it; `ready` and `in flight` hold a slot.
         outputs: float32 `[T, O]`, filled up to the cursor.
-        final_state: like `initial_state`, once the cursor is at T.
         error: why it ended before T.
     """
 
     inputs: np.ndarray
     pointer: str = "/sequences/0"
-    initial_state: State | None = None
+    state: State | None = None
     deadline: float = float("inf")
     cursor: int = 0
-    slot: int | None = None
+    place: Place = "new"
     outputs: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    final_state: State = ()
     error: UnrollError | None = None
 
     @property

@@ -1,25 +1,46 @@
 """`POST /predict`: the native API."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
+from starlette.types import Receive, Scope
 
 from app.body import read_body
 from app.codec import echo, parse_json, print_json
 from app.engine.sequence import Sequence
-from app.errors import Cancelled, Expired, Fault, InvalidRequest
+from app.errors import Fault, InvalidRequest
+from app.hot import HotRoutes
 from app.openapi import PROBLEMS, reads_body
 from app.problems import faults_of
 from app.registry import Ready, Registry
 from app.schemas import PredictRequest, PredictResponse
 from app.settings import Settings
+from app.watch import Watch, Watcher
+
+NUMBERS = {"sequences", "initial_states"}
+NO_OPTIONS = PredictRequest(sequences=[])
 
 
-def make_router(settings: Settings, registry: Registry) -> APIRouter:
-    """The route, bound to a registry."""
+def install(app: HotRoutes, settings: Settings, registry: Registry) -> None:
+    """Adds the route, bound to a registry."""
+
+    watcher = Watcher(settings.body_timeout_s, settings.request_timeout_s)
+
+    async def answer(scope: Scope, receive: Receive) -> bytes:
+        # Who cannot be answered is told before the body is read.
+        registry.current().engine.check_room()
+        with Watch(watcher, receive) as watch:
+            body = await read_body(scope["headers"], receive, watch, settings.max_body_bytes)
+            asked = _parse(body, registry, settings)
+            # Not kept while it waits: the arrays are a fraction of it.
+            del body
+            engine, sequences = asked.ready.engine, asked.sequences
+            watch.body_is_read(lambda reason: engine.cancel(sequences, reason))
+            await engine.submit(sequences)
+        return print_json(_answer(asked))
+
     router = APIRouter()
 
     @router.post(
@@ -31,13 +52,10 @@ def make_router(settings: Settings, registry: Registry) -> APIRouter:
         openapi_extra=reads_body(PredictRequest),
     )
     async def predict(request: Request) -> Response:
-        # Who cannot be answered is told before the body is read.
-        registry.current().engine.check_room()
-        asked = _parse(await read_body(request, settings), registry, settings)
-        await _submit(request, asked, settings)
-        return Response(print_json(_answer(asked)), media_type="application/json")
+        return Response(await answer(request.scope, request.receive), media_type="application/json")
 
-    return router
+    app.include_router(router)
+    app.hot["POST", "/predict"] = answer
 
 
 @dataclass(frozen=True)
@@ -54,14 +72,11 @@ def _parse(body: bytes, registry: Registry, settings: Settings) -> _Asked:
     document = parse_json(body)
     if not isinstance(document, dict):
         raise InvalidRequest(Fault("", f"the body must be an object, got {echo(document)}"))
-    try:
-        given = PredictRequest.model_validate(document)
-    except ValidationError as error:
-        raise InvalidRequest(*faults_of(error.errors(include_url=False))) from None
+    given = _envelope(document)
     wanted = given.model
     ready = registry.current(wanted.name, wanted.version) if wanted else registry.current()
-    arrays = ready.codec.parse_sequences(given.sequences)
-    states = ready.codec.parse_states(given.initial_states, len(arrays))
+    arrays = ready.codec.parse_sequences(document["sequences"])
+    states = ready.codec.parse_states(document.get("initial_states"), len(arrays))
     deadline = ready.engine.clock() + settings.request_timeout_s
     sequences = [
         Sequence(array, f"/sequences/{index}", state, deadline)
@@ -70,37 +85,28 @@ def _parse(body: bytes, registry: Registry, settings: Settings) -> _Asked:
     return _Asked(ready, given.outputs, given.states, sequences)
 
 
-async def _submit(request: Request, asked: _Asked, settings: Settings) -> None:
-    """Computes the sequences, or gives up as soon as the caller hangs up or the time is over."""
-    work = asyncio.ensure_future(asked.ready.engine.submit(asked.sequences))
-    # The body is read: the next message can only be that the caller has gone.
-    gone = asyncio.ensure_future(request.receive())
+def _envelope(document: dict[str, Any]) -> PredictRequest:
+    """The options of a request; its numbers stay in the document."""
+    if document.keys() <= NUMBERS and "sequences" in document:
+        # Most requests have no options, and there is nothing to check.
+        return NO_OPTIONS
     try:
-        await asyncio.wait(
-            (work, gone),
-            timeout=settings.request_timeout_s,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if work.done():
-            work.result()
-        elif gone.done():
-            raise Cancelled("the caller has gone")
-        else:
-            raise Expired("its time ran out before its last time step")
-    finally:
-        work.cancel()
-        gone.cancel()
+        return PredictRequest.model_validate(document)
+    except ValidationError as error:
+        raise InvalidRequest(*faults_of(error.errors(include_url=False))) from None
 
 
 def _answer(asked: _Asked) -> dict[str, Any]:
     manifest, codec, sequences = asked.ready.manifest, asked.ready.codec, asked.sequences
+    # None is the state of zeros that a sequence begins with; these have been computed.
+    final = [s.state for s in sequences if s.state is not None]
     answer: dict[str, Any] = {"model": {"name": manifest.name, "version": manifest.version}}
     if asked.outputs == "all":
         answer["outputs"] = [s.outputs for s in sequences]
     elif asked.outputs == "last":
         answer["outputs"] = [s.outputs[-1] for s in sequences]
     if asked.states == "per_layer":
-        answer["states"] = [codec.layered(s.final_state) for s in sequences]
+        answer["states"] = [codec.layered(state) for state in final]
     elif asked.states == "concatenated":
-        answer["states"] = [codec.concatenated(s.final_state) for s in sequences]
+        answer["states"] = final
     return answer

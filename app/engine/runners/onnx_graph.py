@@ -25,28 +25,28 @@ OPERATORS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}
 
 
 def build_graph(folder: Path, manifest: Manifest) -> onnx.ModelProto:
-    """The graph: `sequences [S,C,F]`, `lengths [S]`, states -> `outputs [S,C,O]`, `next_` states.
+    """The graph: `sequences [S,C,F]`, `lengths [S]`, `state [S, sum of H]` -> `outputs [S,C,O]`,
+    `next_state`.
 
     Raises:
         ModelRefused: a weight is absent.
     """
     builder = _Builder(folder)
-    columns = builder.add("Split", ["sequences"], len(manifest.features), axis=2)
-    encoded = [
-        made
-        for feature, column in zip(manifest.features, columns, strict=True)
-        for made in builder.encode(feature, column)
-    ]
-    top = builder.one("Concat", encoded, axis=2)
+    top, order = builder.encode(manifest.features)
     # The recurrent operators have time first.
     top = builder.one("Transpose", [top], perm=[1, 0, 2])
+    states = builder.split_state(manifest.layers)
+    final: list[str] = []
     for index, layer in enumerate(manifest.layers):
-        top = builder.layer(index, layer, top)
+        initial = [states.pop(0) for _ in layer.states]
+        # The first layer's weights follow the order in which `encode` makes its inputs.
+        top, made = builder.layer(index, layer, top, initial, order if index == 0 else None)
+        final += made
+    builder.join_state(final)
     top = builder.one("Transpose", [top], perm=[1, 0, 2])
     total = builder.one("MatMul", [top, builder.constant(builder.weight("head/kernel"))])
     total = builder.one("Add", [total, builder.constant(builder.weight("head/bias"))])
-    names = [feature.name for feature in manifest.features]
-    builder.decode(total, columns, names, manifest.outputs)
+    builder.decode(total, [feature.name for feature in manifest.features], manifest.outputs)
     return builder.finish(manifest)
 
 
@@ -78,34 +78,74 @@ class _Builder:
     def one(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         return self.add(operator, inputs, **attributes)[0]
 
-    def encode(self, feature: Feature, column: str) -> list[str]:
-        transform = feature.transform
-        if transform["kind"] == "cyclic":
-            scale = self.constant(2 * math.pi / transform["period"])
-            angle = self.one("Mul", [column, scale])
-            made = [self.one("Sin", [angle]), self.one("Cos", [angle])]
-        elif transform["kind"] == "standardize":
-            centred = self.one("Sub", [column, self.constant(transform["mean"])])
-            made = [self.one("Div", [centred, self.constant(transform["std"])])]
-        else:
-            raise ModelRefused(f"feature {feature.name!r}: unknown transform {transform['kind']!r}")
-        if feature.missing:
-            absent = self.one("IsNaN", [column])
-            made = [self.one("Where", [absent, self.constant(0.0), value]) for value in made]
-            made.append(self.one("Cast", [absent], to=TensorProto.FLOAT))
-        return made
+    def columns(self, indices: list[int]) -> str:
+        return self.one("Gather", ["sequences", self.constant(indices, np.int64)], axis=2)
 
-    def layer(self, index: int, layer: Layer, inputs: str) -> str:
+    def encode(self, features: tuple[Feature, ...]) -> tuple[str, list[int]]:
+        """All features, each kind of transform at once: an operator a feature would cost more.
+
+        Returns:
+            float32 `[S,C,I]`, and for each of its columns its place among the network's inputs.
+        """
+        made, order = [], []
+        first, places = 0, {}
+        for index, feature in enumerate(features):
+            width = (2 if feature.transform["kind"] == "cyclic" else 1) + feature.missing
+            places[index] = list(range(first, first + width))
+            first += width
+        by_kind: dict[str, list[int]] = {"standardize": [], "cyclic": []}
+        for index, feature in enumerate(features):
+            kind = feature.transform["kind"]
+            if kind not in by_kind:
+                raise ModelRefused(f"feature {feature.name!r}: unknown transform {kind!r}")
+            by_kind[kind].append(index)
+        if plain := by_kind["standardize"]:
+            mean, std = (
+                self.constant([features[i].transform[name] for i in plain])
+                for name in ("mean", "std")
+            )
+            made.append(self.one("Div", [self.one("Sub", [self.columns(plain), mean]), std]))
+            order += [places[i][0] for i in plain]
+        if cyclic := by_kind["cyclic"]:
+            scale = self.constant([2 * math.pi / features[i].transform["period"] for i in cyclic])
+            angle = self.one("Mul", [self.columns(cyclic), scale])
+            made += [self.one("Sin", [angle]), self.one("Cos", [angle])]
+            order += [places[i][0] for i in cyclic] + [places[i][1] for i in cyclic]
+        values = made[0] if len(made) == 1 else self.one("Concat", made, axis=2)
+        if missing := [i for i, feature in enumerate(features) if feature.missing]:
+            absent = self.one("IsNaN", [self.columns(missing)])
+            flags = self.one("Cast", [absent], to=TensorProto.FLOAT)
+            known = self.one("Where", [self.one("IsNaN", [values]), self.constant(0.0), values])
+            values = self.one("Concat", [known, flags], axis=2)
+            order += [places[i][-1] for i in missing]
+        return values, order
+
+    def split_state(self, layers: tuple[Layer, ...]) -> list[str]:
+        """`state` as the operators take it, a `[1,S,H]` each."""
+        axis = self.constant([0], np.int64)
+        whole = self.one("Unsqueeze", ["state", axis])
+        sizes = [layer.units for layer in layers for _ in layer.states]
+        if len(sizes) == 1:
+            return [whole]
+        cuts = self.constant(sizes, np.int64)
+        return self.add("Split", [whole, cuts], len(sizes), axis=2)
+
+    def join_state(self, states: list[str]) -> None:
+        whole = states[0] if len(states) == 1 else self.one("Concat", states, axis=2)
+        axis = self.constant([0], np.int64)
+        self._nodes.append(helper.make_node("Squeeze", [whole, axis], ["next_state"]))
+
+    def layer(
+        self, index: int, layer: Layer, inputs: str, initial: list[str], order: list[int] | None
+    ) -> tuple[str, list[str]]:
+        """A layer's outputs `[C,S,H]` and final states."""
         gates = GATES[layer.cell]
         kernel, recurrent, bias = (
             self.weight(f"layer_{index}/{part}") for part in ("kernel", "recurrent_kernel", "bias")
         )
+        if order is not None:
+            kernel = kernel[order]
         both = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
-
-        initial = [
-            self.one("Unsqueeze", [part.tensor, self.constant([0], np.int64)])
-            for part in layer.states
-        ]
         attributes: dict[str, Any] = {"hidden_size": layer.units}
         if layer.cell == "gru":
             attributes["linear_before_reset"] = 1
@@ -125,24 +165,26 @@ class _Builder:
             1 + len(layer.states),
             **attributes,
         )
-        for part, made in zip(layer.states, final, strict=True):
-            axis = self.constant([0], np.int64)
-            self._nodes.append(helper.make_node("Squeeze", [made, axis], [f"next_{part.tensor}"]))
-        return self.one("Squeeze", [outputs, self.constant([1], np.int64)])
+        return self.one("Squeeze", [outputs, self.constant([1], np.int64)]), final
 
-    def decode(
-        self, total: str, columns: list[str], names: list[str], outputs: tuple[Output, ...]
-    ) -> None:
+    def decode(self, total: str, names: list[str], outputs: tuple[Output, ...]) -> None:
+        """The head's outputs in real units, zero beyond each row's length."""
         transforms = [output.transform for output in outputs]
         std = self.constant([transform["std"] for transform in transforms])
         mean = self.constant([transform["mean"] for transform in transforms])
         total = self.one("Add", [self.one("Mul", [total, std]), mean])
-        zero = self.one("Mul", [columns[0], self.constant(0.0)])
-        present = [
-            columns[names.index(transform["feature"])] if transform["kind"] == "change" else zero
-            for transform in transforms
-        ]
-        total = self.one("Add", [total, self.one("Concat", present, axis=2)])
+        changes = [transform["kind"] == "change" for transform in transforms]
+        if any(changes):
+            columns = [
+                names.index(transform["feature"]) if change else 0
+                for transform, change in zip(transforms, changes, strict=True)
+            ]
+            # Not a product with 0: another column may be missing, which is NaN.
+            present = self.one(
+                "Where",
+                [self.constant(changes, np.bool_), self.columns(columns), self.constant(0.0)],
+            )
+            total = self.one("Add", [total, present])
         self._nodes.append(
             helper.make_node("Where", [self._valid(), total, self.constant(0.0)], ["outputs"])
         )
@@ -161,18 +203,18 @@ class _Builder:
         def tensor(name: str, kind: int, shape: list[Any]) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, kind, shape)
 
-        states = [(p.tensor, layer.units) for layer in manifest.layers for p in layer.states]
+        size = sum(layer.units for layer in manifest.layers for _ in layer.states)
         graph = helper.make_graph(
             self._nodes,
             "chunk",
             [
                 tensor("sequences", TensorProto.FLOAT, ["S", "C", len(manifest.features)]),
                 tensor("lengths", TensorProto.INT32, ["S"]),
-                *(tensor(name, TensorProto.FLOAT, ["S", units]) for name, units in states),
+                tensor("state", TensorProto.FLOAT, ["S", size]),
             ],
             [
                 tensor("outputs", TensorProto.FLOAT, ["S", "C", len(manifest.outputs)]),
-                *(tensor(f"next_{n}", TensorProto.FLOAT, ["S", units]) for n, units in states),
+                tensor("next_state", TensorProto.FLOAT, ["S", size]),
             ],
             self._constants,
         )

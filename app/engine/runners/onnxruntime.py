@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from app.engine.cost import Cost
+from app.engine.runners.measure import measure_cost
 from app.engine.runners.onnx_graph import build_graph
-from app.engine.sequence import State
 from app.manifest import Manifest
 
 logger = logging.getLogger(__name__)
+
+RESULTS = ["outputs", "next_state"]
 
 
 class OnnxRuntimeRunner:
@@ -30,38 +33,34 @@ class OnnxRuntimeRunner:
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
-        tensors = [part.tensor for layer in manifest.layers for part in layer.states]
-        self.state_sizes = tuple(layer.units for layer in manifest.layers for _ in layer.states)
+        self.state_size = sum(layer.units for layer in manifest.layers for _ in layer.states)
         self.num_outputs = len(manifest.outputs)
-        self._manifest = manifest
-        self._inputs = tensors
-        self._results = ["outputs", *(f"next_{name}" for name in tensors)]
+        # One graph serves all shapes.
+        self.compilations = 0
+        self._features = len(manifest.features)
         options = onnxruntime.SessionOptions()
         # A lane is a thread already: more of them would wait for each other.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # It would keep a plan of memory for each shape it meets, and ours are of all kinds.
+        options.enable_mem_pattern = False
         self._session = onnxruntime.InferenceSession(
             build_graph(folder, manifest).SerializeToString(),
             options,
             providers=["CPUExecutionProvider"],
         )
 
-    def warm_up(self, max_rows: int, max_steps: int) -> None:
+    def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """See `ModelRunner.warm_up`."""
         started = time.monotonic()
-        features = len(self._manifest.features)
-        for rows in {1, max_rows}:
-            self.run(
-                np.zeros((rows, max_steps, features), np.float32),
-                np.full(rows, max_steps, np.int32),
-                tuple(np.zeros((rows, size), np.float32) for size in self.state_sizes),
-            )
+        cost = measure_cost(self, self._features, max_rows, max_steps)
         logger.info("warmed up in %.1f s", time.monotonic() - started)
+        return cost
 
     def run(
-        self, inputs: np.ndarray, lengths: np.ndarray, state: State
-    ) -> tuple[np.ndarray, State]:
+        self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """See `ModelRunner.run`."""
-        fed = {"sequences": inputs, "lengths": lengths}
-        fed.update(zip(self._inputs, state, strict=True))
-        outputs, *next_state = self._session.run(self._results, fed)
-        return outputs, tuple(next_state)
+        outputs, next_state = self._session.run(
+            RESULTS, {"sequences": inputs, "lengths": lengths, "state": state}
+        )
+        return outputs, next_state

@@ -16,7 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
-from app.engine.sequence import State
+from app.engine.cost import Cost
+from app.engine.runners.measure import measure_cost
 from app.errors import ModelRefused
 from app.manifest import Manifest
 
@@ -39,10 +40,12 @@ class TensorFlowRunner:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._tensors = tuple(part.tensor for layer in manifest.layers for part in layer.states)
-        self.state_sizes = tuple(layer.units for layer in manifest.layers for _ in layer.states)
+        self._sizes = [layer.units for layer in manifest.layers for _ in layer.states]
+        self.state_size = sum(self._sizes)
         self.num_outputs = len(manifest.outputs)
         self._manifest = manifest
         self._max_rows = self._max_steps = 1
+        self._shapes: set[tuple[int, int]] = set()
         # Lanes run side by side: threads that split one small product mostly wait for each other.
         _one_thread_a_lane()
         try:
@@ -65,50 +68,50 @@ class TensorFlowRunner:
         """Whether TensorFlow sees a device other than the CPU."""
         return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
 
+    @property
+    def compilations(self) -> int:
+        """Call shapes met so far: XLA compiles each once."""
+        return len(self._shapes)
+
     def set_limits(self, max_rows: int, max_steps: int) -> None:
         """Allows `run` up to these sizes; a call shape that is not warm compiles when it is met."""
         self._max_rows, self._max_steps = _power_of_two(max_rows), max_steps
 
-    def warm_up(self, max_rows: int, max_steps: int) -> None:
+    def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """See `ModelRunner.warm_up`."""
         started = time.monotonic()
         self.set_limits(max_rows, max_steps)
-        rows = [1 << i for i in range(self._max_rows.bit_length())]
-        for count in rows:
-            self._run_zeros(count)
+        features = len(self._manifest.features)
+        for count in (1 << i for i in range(self._max_rows.bit_length())):
+            zeros = np.zeros((count, self.state_size), np.float32)
+            self.run(np.zeros((count, 1, features), np.float32), np.ones(count, np.int32), zeros)
         self._probe()
-        logger.info("compiled %d call shapes in %.1f s", len(rows), time.monotonic() - started)
+        logger.info(
+            "compiled %d call shapes in %.1f s", self.compilations, time.monotonic() - started
+        )
+        return measure_cost(self, features, max_rows, max_steps)
 
     def run(
-        self, inputs: np.ndarray, lengths: np.ndarray, state: State
-    ) -> tuple[np.ndarray, State]:
+        self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """See `ModelRunner.run`."""
         rows, steps, features = inputs.shape
         shape = (_power_of_two(rows), self._max_steps)
         assert rows <= self._max_rows, "this is a bug: more rows than warmed up for"
         assert steps <= self._max_steps, "this is a bug: more time steps than warmed up for"
+        self._shapes.add(shape)
         if (rows, steps) != shape:
             padded = np.zeros((*shape, features), np.float32)
             padded[:rows, :steps] = inputs
-            inputs, lengths = padded, _pad_rows(lengths, shape[0])
-            state = tuple(_pad_rows(part, shape[0]) for part in state)
+            inputs, lengths, state = padded, _pad(lengths, shape[0]), _pad(state, shape[0])
+        parts = np.split(state, np.cumsum(self._sizes)[:-1], axis=1)
         named = self._chunk(
             sequences=tf.constant(inputs),
             lengths=tf.constant(lengths),
-            **{name: tf.constant(part) for name, part in zip(self._tensors, state, strict=True)},
+            **{name: tf.constant(part) for name, part in zip(self._tensors, parts, strict=True)},
         )
-        return (
-            named["outputs"].numpy()[:rows, :steps],
-            tuple(named[name].numpy()[:rows] for name in self._tensors),
-        )
-
-    def _run_zeros(self, rows: int) -> None:
-        features = len(self._manifest.features)
-        self.run(
-            np.zeros((rows, self._max_steps, features), np.float32),
-            np.ones(rows, np.int32),
-            tuple(np.zeros((rows, size), np.float32) for size in self.state_sizes),
-        )
+        next_state = np.concatenate([named[name].numpy() for name in self._tensors], axis=1)
+        return named["outputs"].numpy()[:rows, :steps], next_state[:rows]
 
     def _probe(self) -> None:
         """The compiled form must agree with the plain one on the manifest's example."""
@@ -116,17 +119,16 @@ class TensorFlowRunner:
             return
         example = np.array(self._manifest.example, np.float32)[np.newaxis, : self._max_steps]
         lengths = np.full(1, example.shape[1], np.int32)
-        zeros = tuple(np.zeros((1, size), np.float32) for size in self.state_sizes)
-        outputs, state = self.run(example, lengths, zeros)
+        outputs, state = self.run(example, lengths, np.zeros((1, self.state_size), np.float32))
         plain = self._whole(sequences=tf.constant(example), lengths=tf.constant(lengths))
-        expected = [plain["outputs"], *(plain[name] for name in self._tensors)]
-        for ours, theirs in zip([outputs, *state], expected, strict=True):
-            if not np.allclose(ours, theirs.numpy(), PROBE_TOLERANCE, PROBE_TOLERANCE):
+        plain_state = np.concatenate([plain[name].numpy() for name in self._tensors], axis=1)
+        for ours, theirs in ((outputs, plain["outputs"].numpy()), (state, plain_state)):
+            if not np.allclose(ours, theirs, PROBE_TOLERANCE, PROBE_TOLERANCE):
                 raise ModelRefused("its two signatures disagree on the manifest's example")
 
     def _check_signature(self, folder: Path) -> None:
         features = len(self._manifest.features)
-        states = zip(self._tensors, self.state_sizes, strict=True)
+        states = zip(self._tensors, self._sizes, strict=True)
         shapes = {name: (None, size) for name, size in states}
         expected = {
             "sequences": ((None, None, features), tf.float32),
@@ -155,7 +157,7 @@ def _power_of_two(rows: int) -> int:
     return 1 << (rows - 1).bit_length()
 
 
-def _pad_rows(array: np.ndarray, rows: int) -> np.ndarray:
+def _pad(array: np.ndarray, rows: int) -> np.ndarray:
     padded = np.zeros((rows, *array.shape[1:]), array.dtype)
     padded[: len(array)] = array
     return padded

@@ -1,0 +1,94 @@
+"""`Cost`: how long a chunk takes, as measured at warm-up. The scheduler cuts chunks by it."""
+
+from collections.abc import Sequence as Row
+from dataclasses import dataclass
+
+# A lane's work around a call, in seconds: packing, unpacking, and waiting for Python's lock. It is
+# about the same for every model, so it is not measured.
+LANE_S = 0.2e-3
+# Rows are enough when a chunk of so many time steps reaches this part of what more would reach.
+TYPICAL_STEPS = 16
+ENOUGH = 0.8
+# A chunk ends after so many seconds, for newcomers wait for it; but a call must be worth its price.
+QUANTUM_S = 10e-3
+MIN_STEPS = 8
+# Of two lengths of a chunk nearly as good as each other, the shorter lets callers go sooner.
+NEARLY = 0.9
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a chunk: `call + steps * (time_step + rows * row_step)`.
+
+    Attributes:
+        call_s: of a call, whatever its shape.
+        time_step_s: of a time step, however many rows.
+        row_step_s: of a time step of one row.
+    """
+
+    call_s: float
+    time_step_s: float
+    row_step_s: float
+
+    @classmethod
+    def fit(cls, rows: int, steps: int, one_s: float, long_s: float, full_s: float) -> "Cost":
+        """From three measured calls; what noise makes negative counts as nothing.
+
+        Args:
+            rows: of the full call.
+            steps: of the long and the full call.
+            one_s: seconds of 1 row, 1 time step.
+            long_s: seconds of 1 row, `steps` time steps.
+            full_s: seconds of `rows` rows, `steps` time steps.
+        """
+        lone = max(0.0, long_s - one_s) / max(1, steps - 1)
+        row = lone if rows == 1 else max(0.0, full_s - long_s) / ((rows - 1) * steps)
+        return cls(one_s + LANE_S, max(0.0, lone - row), row)
+
+    def chunk_s(self, rows: int, steps: int) -> float:
+        """Seconds of a chunk."""
+        return self.call_s + steps * (self.time_step_s + rows * self.row_step_s)
+
+    def enough_rows(self, most: int) -> int:
+        """The fewest rows, a power of two up to `most`, that use the kernel well.
+
+        More would hold their callers for longer and gain little.
+        """
+        rows = 1
+        while rows < most:
+            useful = TYPICAL_STEPS * rows * self.row_step_s
+            if useful >= ENOUGH * self.chunk_s(rows, TYPICAL_STEPS):
+                break
+            rows *= 2
+        return min(rows, most)
+
+    def best_steps(self, remaining: Row[int], most: int) -> int:
+        """How long a chunk should be: the most useful time steps a second, or nearly, but sooner.
+
+        A row that ends within a chunk is computed to the chunk's end in vain; one that goes on pays
+        for another call.
+
+        Args:
+            remaining: time steps left of each row, ascending, at least one row.
+            most: the limit.
+        """
+        rows, most = len(remaining), self._bounded(len(remaining), most)
+        ended = 0
+        rates: list[tuple[float, int]] = []
+        # The rate can be best only where a row ends, or at the limit.
+        for row, left in enumerate(remaining):
+            steps = min(left, most)
+            useful = ended + (rows - row) * steps
+            rates.append((useful / self.chunk_s(rows, steps), steps))
+            if steps == most:
+                break
+            ended += steps
+        best = max(rate for rate, _ in rates)
+        return next(steps for rate, steps in rates if rate >= NEARLY * best)
+
+    def _bounded(self, rows: int, most: int) -> int:
+        """The limit, or less where so many time steps would take longer than `QUANTUM_S`."""
+        a_step = self.time_step_s + rows * self.row_step_s
+        if a_step * most <= QUANTUM_S:
+            return most
+        return min(most, max(MIN_STEPS, int(QUANTUM_S / a_step)))

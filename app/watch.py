@@ -1,0 +1,127 @@
+"""`Watcher`: ends requests that nobody waits for any more, or that take too long.
+
+A timer and a task for each request would cost as much as the rest of its way through the service.
+So one timer looks at all open requests now and then, and only those that are old by then get a task
+that waits for their caller to hang up.
+"""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from starlette.types import Receive
+
+from app.errors import Cancelled, Expired, UnrollError
+
+# Seconds between two looks.
+TICK_S = 0.1
+
+
+class Watcher:
+    """The open requests of an application.
+
+    Args:
+        body_timeout_s: seconds for a body to arrive.
+        request_timeout_s: seconds for a request to be computed.
+    """
+
+    def __init__(self, body_timeout_s: float, request_timeout_s: float) -> None:
+        self.body_timeout_s = body_timeout_s
+        self.request_timeout_s = request_timeout_s
+        self._open: dict[Watch, None] = {}
+        self._ticking = False
+
+    def add(self, watch: "Watch") -> None:
+        """Looks at it from now on."""
+        self._open[watch] = None
+        if not self._ticking:
+            self._ticking = True
+            asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def remove(self, watch: "Watch") -> None:
+        """Forgets it."""
+        del self._open[watch]
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for watch in list(self._open):
+            watch.look(now)
+        self._ticking = bool(self._open)
+        if self._ticking:
+            loop.call_later(TICK_S, self._tick)
+
+
+class Watch:
+    """One request, while it is a context: first its body is read, then its caller waits.
+
+    Args:
+        watcher: of the application.
+        receive: gives the messages of the request (ASGI).
+    """
+
+    def __init__(self, watcher: Watcher, receive: Receive) -> None:
+        self._watcher = watcher
+        self._receive = receive
+        self._since = asyncio.get_running_loop().time()
+        self._reader: asyncio.Task[Any] | None = asyncio.current_task()
+        self._late = False
+        self._give_up: Callable[[UnrollError], None] | None = None
+        self._hang_up: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._watcher.add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._watcher.remove(self)
+        if self._hang_up is not None:
+            self._hang_up.cancel()
+
+    def interrupted(self) -> bool:
+        """Whether the reader's `CancelledError` means that the body's time is over."""
+        if self._late and self._reader is not None:
+            self._reader.uncancel()
+        return self._late
+
+    def body_is_read(self, give_up: Callable[[UnrollError], None]) -> None:
+        """From now on the caller waits.
+
+        Args:
+            give_up: is called once, with the reason, when the caller hangs up or time is over.
+        """
+        self._reader = None
+        self._give_up = give_up
+
+    def look(self, now: float) -> None:
+        """Acts if it is time. Called by the watcher.
+
+        Args:
+            now: on the event loop's clock.
+        """
+        age = now - self._since
+        if self._reader is not None:
+            if age >= self._watcher.body_timeout_s and not self._late:
+                self._late = True
+                self._reader.cancel()
+        elif self._give_up is not None:
+            if age >= self._watcher.request_timeout_s:
+                self._end(Expired("its time ran out before its last time step"))
+            elif self._hang_up is None:
+                self._hang_up = asyncio.get_running_loop().create_task(self._wait_for_hang_up())
+
+    async def _wait_for_hang_up(self) -> None:
+        # The body is read: the next message can only be that the caller has gone.
+        await self._receive()
+        self._end(Cancelled("the caller has gone"))
+
+    def _end(self, reason: UnrollError) -> None:
+        if self._give_up is not None:
+            give_up, self._give_up = self._give_up, None
+            give_up(reason)
