@@ -1,5 +1,6 @@
 """Every server of the benchmark: how it is started, and how it is configured, in a line."""
 
+import os
 import sys
 import time
 import urllib.error
@@ -54,10 +55,30 @@ class ServerKind:
         return {**given, **self.environment}
 
 
+BUCKETS = {"BENCH_MAX_BATCH": "64", "BENCH_BUCKET": "0.7"}
+ONE_THREAD = {"BENCH_THREADS": "1"}
+# Where batches are computed by Keras, whose calls are slow, a longer wait fills them better.
+LITSERVE = {**ONE_THREAD, "BENCH_WORKERS": "2", "BENCH_WAIT_S": "0.01"}
+RAY = {
+    **ONE_THREAD,
+    "BENCH_WORKERS": "2",
+    "BENCH_WAIT_S": "0.001",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+}
+BENTOML = {**ONE_THREAD, "BENCH_WORKERS": "2"}
+ONNXRUNTIME = {"BENCH_KERNEL": "onnxruntime"}
+BARE = ServerKind("http_json_alone", "benchmarks.bare", "Unroll without a kernel", peer=False)
+
+
+def _peer(name: str, module: str, about: str, environment: Mapping[str, str]) -> ServerKind:
+    return ServerKind(name, f"benchmarks.peers.{module}", about, environment=environment)
+
+
 KINDS = {
     kind.name: kind
     for kind in (
-        ServerKind("unroll", "app", "all defaults", peer=False),
+        ServerKind(UNROLL, "app", "all defaults", peer=False),
         ServerKind(
             "unroll_tensorflow",
             "app",
@@ -65,17 +86,76 @@ KINDS = {
             peer=False,
             environment={"UNROLL_RUNNER": "tensorflow"},
         ),
-        ServerKind(
+        _peer(
+            STRONGEST,
             "fastapi_onnxruntime",
-            "benchmarks.peers.fastapi_onnxruntime",
-            "one process, padded dynamic batching",
+            "FastAPI route from Request to bytes, orjson, uvloop, httptools, one process; ONNX "
+            "Runtime's LSTM on batches padded to the longest: 32 sequences at most, computed at "
+            "once when a worker is free, two workers of one thread (the best of the sweep)",
+            {},
         ),
-        ServerKind("fastapi_keras", "benchmarks.peers.fastapi_keras", "no batching"),
-        ServerKind("bentoml", "benchmarks.peers.bentoml_server", "adaptive batching"),
-        ServerKind("litserve", "benchmarks.peers.litserve_server", "batches of 64"),
-        ServerKind("ray_serve", "benchmarks.peers.ray_serve", "@serve.batch"),
+        _peer(
+            "fastapi_onnxruntime_buckets",
+            "fastapi_onnxruntime",
+            "the same, but a batch of up to 64 is sorted by length and cut into groups, each padded "
+            "to its own longest, which is at most 1/0.7 of the next shorter",
+            BUCKETS,
+        ),
+        _peer(
+            "fastapi_keras",
+            "fastapi_keras",
+            "FastAPI, pydantic models, plain def route in its pool of threads; SavedModel of "
+            "keras.layers.LSTM, no batching, TensorFlow with one thread a call (faster than its "
+            "default of all cores)",
+            ONE_THREAD,
+        ),
+        _peer(
+            "bentoml",
+            "bentoml_server",
+            "adaptive batching (batchable API, 64 at most) in a service of 2 workers behind one of "
+            "1 worker, as its documentation does for requests of several fields; no access log, no "
+            "metrics; Keras SavedModel, one thread a call",
+            BENTOML,
+        ),
+        _peer(
+            "litserve",
+            "litserve_server",
+            "max_batch_size 64, batch_timeout 10 ms, 2 workers, fast_queue (ZeroMQ); Keras "
+            "SavedModel, one thread a call",
+            LITSERVE,
+        ),
+        _peer(
+            "ray_serve",
+            "ray_serve",
+            "@serve.batch of 64, wait 1 ms, 2 batches at a time in threads of 1 replica, HAProxy "
+            "and RAY_SERVE_THROUGHPUT_OPTIMIZED; Keras SavedModel, one thread a call",
+            RAY,
+        ),
+        _peer(
+            "bentoml_onnxruntime",
+            "bentoml_server",
+            "as bentoml, with ONNX Runtime as the kernel",
+            {**BENTOML, **ONNXRUNTIME},
+        ),
+        _peer(
+            "litserve_onnxruntime",
+            "litserve_server",
+            "as litserve, with ONNX Runtime as the kernel, 1 worker and 1 ms",
+            {**ONE_THREAD, **ONNXRUNTIME},
+        ),
+        _peer(
+            "ray_serve_onnxruntime",
+            "ray_serve",
+            "as ray_serve, with ONNX Runtime as the kernel",
+            {**RAY, **ONNXRUNTIME},
+        ),
     )
 }
+
+
+def available_cores() -> int:
+    """Cores that the servers may use."""
+    return len(os.sched_getaffinity(0))
 
 
 class Server:
