@@ -1,7 +1,7 @@
 """`python -m benchmarks.bound`: how many requests a second these cores could answer at all.
 
-bound = cores / (core-seconds of HTTP and JSON alone + core-seconds of the kernel at its best batch),
-for `fixed`. Both are measured: the first on Unroll's own app without a kernel, the second on its
+For `fixed` it is cores / (core-seconds of HTTP and JSON alone + core-seconds of the kernel at its
+best batch). Both are measured: the first on Unroll's own app without a kernel, the second on its
 kernels, one thread. The load generator's share of the cores is not taken off.
 """
 

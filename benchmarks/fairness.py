@@ -1,4 +1,4 @@
-"""`python -m benchmarks.fairness`: what one client with long sequences does to 63 with short ones."""
+"""`python -m benchmarks.fairness`: what a client with long sequences does to 63 with short ones."""
 
 import argparse
 import sys
@@ -38,11 +38,11 @@ def short_load(server: Server, with_long: bool, seconds: float) -> wrk.Load:
     """What the short ones see, alone or beside one client that sends long ones all the time."""
     short, long = workload("short", SHORT_STEPS), workload("long", LONG_STEPS)
     if not with_long:
-        return wrk.drive(server.url, short, SHORT_CLIENTS, seconds)
+        return server.load(short, SHORT_CLIENTS, seconds)
     with ThreadPoolExecutor(1) as other:
         # A second longer, so that the short ones are never alone.
-        beside = other.submit(wrk.drive, server.url, long, 1, seconds + 1)
-        load = wrk.drive(server.url, short, SHORT_CLIENTS, seconds)
+        beside = other.submit(server.load, long, 1, seconds + 1)
+        load = server.load(short, SHORT_CLIENTS, seconds)
         beside.result()
     return load
 

@@ -56,7 +56,7 @@ class KerasForm(tf.Module):  # type: ignore[misc]  # tensorflow has no type info
     def _unroll(
         self, x: tf.Tensor, mask: tf.Tensor | None, states: dict[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
-        found = {}
+        found: dict[str, tf.Tensor] = {}
         for i, layer in enumerate(self.layers):
             x, h, c = layer(x, mask=mask, initial_state=[states[f"h_{i}"], states[f"c_{i}"]])
             found |= {f"next_h_{i}": h, f"next_c_{i}": c}

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import tables
 from benchmarks.arrays import ROWS, median_seconds, operations
 from benchmarks.kernel_forms import (
     ANCHOR,
@@ -97,23 +98,6 @@ def measure(model: BenchModel, rows: Sequence[int], rounds: int) -> dict[str, An
     return {"units": model.units, "peak_gflops": median(peaks), "rows": found}
 
 
-def table(results: dict[str, Any]) -> str:
-    """Markdown: a row a form and batch size."""
-    anchor = {row["rows"]: row["ms"] for row in results["rows"] if row["form"] == ANCHOR}
-    lines = [
-        f"| 3 x LSTM {results['units']} | B | ms | GFLOP/s | {ANCHOR} / it | of sgemm peak |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for row in sorted(results["rows"], key=lambda row: (row["rows"], row["ms"])):
-        ratio = anchor[row["rows"]] / row["ms"]
-        part = row["gflops"] / results["peak_gflops"]
-        lines.append(
-            f"| {row['form']} | {row['rows']} | {row['ms']:.2f} | {row['gflops']:.1f} "
-            f"| {ratio:.2f} | {part:.0%} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernel", description=__doc__)
@@ -123,7 +107,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     results = measure(ensure_model(options.model), options.rows, options.rounds)
-    print(json.dumps(results) if options.json else table(results))
+    print(json.dumps(results) if options.json else tables.kernel(results))
     if not options.json:
         print(f"\nsgemm peak: {results['peak_gflops']:.0f} GFLOP/s on one thread")
     return 0

@@ -120,8 +120,9 @@ def onnx_form(model: BenchModel) -> CallForm:
     names = ["outputs", *(f"next_{name}" for name in PARTS)]
 
     def prepare(inputs: np.ndarray) -> Callable[[], np.ndarray]:
-        fed = {name: np.zeros((len(inputs), model.units), np.float32) for name in PARTS}
-        fed["sequences"] = inputs
+        fed: dict[str, np.ndarray] = {"sequences": inputs}
+        for name in PARTS:
+            fed[name] = np.zeros((len(inputs), model.units), np.float32)
         fed["lengths"] = np.full(len(inputs), STEPS, np.int32)
         return lambda: np.asarray(session.run(names, fed)[0])
 

@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from typing import Any
 
-from benchmarks import wrk
+from benchmarks import tables
 from benchmarks.prepare import ensure_model
 from benchmarks.rounds import awake, running, say
 from benchmarks.servers import KINDS, UNROLL, Server
@@ -27,10 +27,10 @@ def compilations(server: Server) -> dict[str, float]:
     found = {}
     for line in lines:
         name, _, value = line.partition(" ")
-        if name.startswith("unroll_") and ("compilation" in name or "trace" in name):
-            # Prometheus' clients add the moment at which a counter was made.
-            if not name.endswith("_created"):
-                found[name] = float(value)
+        # Prometheus' clients add the moment at which a counter was made, `_created`.
+        counts = name.endswith("_total") and ("compilation" in name or "trace" in name)
+        if name.startswith("unroll_") and counts:
+            found[name] = float(value)
     return found
 
 
@@ -47,7 +47,7 @@ def measure(units: int, requests: int, name: str = UNROLL) -> list[dict[str, Any
     rows: list[dict[str, Any]] = []
     with running([KINDS[name]], ensure_model(units), [workload]) as (server,), awake(server):
         sent, errors = 0, 0
-        rate = wrk.drive(server.url, workload, CLIENTS, 2).per_second
+        rate = server.load(workload, CLIENTS, 2).per_second
         while True:
             memory = server.process.memory_bytes()
             rows.append({"requests": sent, "memory_bytes": memory, "errors": errors})
@@ -55,14 +55,9 @@ def measure(units: int, requests: int, name: str = UNROLL) -> list[dict[str, Any
             say(f"memory {sent:7} requests  {memory / 1e6:7.1f} MB")
             if sent >= requests:
                 return rows
-            load = wrk.drive(server.url, workload, CLIENTS, part / rate)
+            load = server.load(workload, CLIENTS, part / rate)
             sent, errors = sent + load.requests, errors + load.errors
             rate = load.per_second
-
-
-def growth(rows: list[dict[str, Any]]) -> float:
-    """How much larger it is at the end than after the first part: 0.03 is 3%."""
-    return float(rows[-1]["memory_bytes"] / rows[1]["memory_bytes"] - 1)
 
 
 def main() -> int:
@@ -75,7 +70,7 @@ def main() -> int:
     rows = measure(options.model, options.requests, options.server)
     for row in rows:
         print(row)
-    print(f"growth after the first {rows[1]['requests']} requests: {growth(rows):+.1%}")
+    print(f"growth after the first {rows[1]['requests']} requests: {tables.growth(rows):+.1%}")
     return 0
 
 

@@ -40,7 +40,7 @@ def ensure(units: int) -> BenchModel:
     network = _network(units)
     export_model(network, hidden.models_dir, hidden.name, {"example": _example()}, _card)
     weights = _weights(network)
-    np.savez(hidden.weights, **weights)
+    np.savez(hidden.weights, allow_pickle=False, **weights)
     keras_form.save(hidden.keras, units, weights)
     hidden.onnx.write_bytes(onnx_form.build_graph(units, weights).SerializeToString())
     _check_forms(hidden)

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import ctypes
 import os
+import subprocess
 import sys
 import time
 from collections import deque
@@ -20,7 +21,7 @@ import uvloop
 
 from benchmarks.places import ROOT
 from benchmarks.responses import ResponseReader
-from benchmarks.workloads import Workload, make
+from benchmarks.workloads import NO_WRAP, Workload, Wrap, make
 
 SEED = 20131225
 # After the last arrival, answers that take longer count as errors.
@@ -209,17 +210,24 @@ class _Timer:
         os.read(self.descriptor, 8)
 
 
-def http_requests(workload: Workload, port: int) -> list[bytes]:
+def http_requests(workload: Workload, port: int, wrap: Wrap) -> list[bytes]:
     """The bytes of each request."""
+    bodies = [wrap.around(body) for body in workload.bodies]
     head = (
         f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
         "Content-Length: "
     )
-    return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in workload.bodies]
+    return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
 
 
 def drive(
-    port: int, workload: Workload, rate: float, seconds: float, warm_up_s: float, seed: int = SEED
+    port: int,
+    workload: Workload,
+    rate: float,
+    seconds: float,
+    warm_up_s: float,
+    wrap: Wrap = NO_WRAP,
+    seed: int = SEED,
 ) -> OpenLoad:
     """Runs the generator in this process.
 
@@ -229,6 +237,7 @@ def drive(
         rate: requests/s.
         seconds: of arrivals, after the warm-up.
         warm_up_s: of arrivals that do not count.
+        wrap: what the server wants around a body.
         seed: of the arrivals.
 
     Raises:
@@ -237,23 +246,24 @@ def drive(
     if workload.streams:
         raise ValueError("a stream cannot be sent in an open loop: it needs its answers")
     arrivals = poisson_arrivals(rate, warm_up_s + seconds, seed)
-    generator = _Generator(port, http_requests(workload, port), arrivals)
+    generator = _Generator(port, http_requests(workload, port, wrap), arrivals)
     uvloop.run(generator.run())
     return summarize(rate, warm_up_s, arrivals, generator.latencies)
 
 
-async def drive_elsewhere(
-    port: int, workload: str, rate: float, seconds: float, warm_up_s: float
+def drive_elsewhere(
+    port: int, workload: str, rate: float, seconds: float, warm_up_s: float, wrap: Wrap = NO_WRAP
 ) -> OpenLoad:
-    """Runs the generator as a process of its own."""
+    """Runs the generator as a process of its own; see `drive`."""
     numbers = [str(value) for value in (port, rate, seconds, warm_up_s)]
-    process = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-m", "benchmarks.openloop", workload, *numbers],
-        stdout=asyncio.subprocess.PIPE,
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.openloop", workload, *numbers]
+        + [wrap.before.decode(), wrap.after.decode()],
+        stdout=subprocess.PIPE,
+        check=True,
         cwd=ROOT,
     )
-    output, _ = await process.communicate()
-    return OpenLoad(**orjson.loads(output))
+    return OpenLoad(**orjson.loads(done.stdout))
 
 
 def main() -> int:
@@ -264,8 +274,12 @@ def main() -> int:
     parser.add_argument("rate", type=float, help="requests/s")
     parser.add_argument("seconds", type=float)
     parser.add_argument("warm_up_s", type=float)
+    parser.add_argument("before", nargs="?", default="", help="what goes before each body")
+    parser.add_argument("after", nargs="?", default="", help="what goes after it")
     given = parser.parse_args()
-    load = drive(given.port, make(given.workload), given.rate, given.seconds, given.warm_up_s)
+    wrap = Wrap(given.before.encode(), given.after.encode())
+    workload = make(given.workload)
+    load = drive(given.port, workload, given.rate, given.seconds, given.warm_up_s, wrap)
     print(orjson.dumps(asdict(load)).decode())
     return 0
 

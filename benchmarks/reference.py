@@ -64,7 +64,7 @@ def _write(model: BenchModel, path: Path) -> None:
                 found[f"{key}/outputs"] = made["outputs"].numpy()[0]
                 found[f"{key}/states"] = np.concatenate([made[name].numpy()[0] for name in names])
     hidden = path.with_name(f".{path.name}")
-    np.savez(hidden, **found)
+    np.savez(hidden, allow_pickle=False, **found)
     hidden.rename(path)
 
 

@@ -2,7 +2,7 @@
 
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -85,9 +85,9 @@ def measure(
     for _ in range(rounds):
         for server in servers:
             with awake(server):
-                wrk.drive(server.url, workload, clients, WARM_UP_S)
+                server.load(workload, clients, WARM_UP_S)
                 before = server.process.cpu_seconds()
-                load = wrk.drive(server.url, workload, clients, seconds)
+                load = server.load(workload, clients, seconds)
                 used = server.process.cpu_seconds() - before
             loads[server.kind.name].append((load, used / max(1, load.requests)))
     return [median_cell(name, workload.name, clients, found) for name, found in loads.items()]
@@ -114,21 +114,6 @@ def median_cell(
         f"  {1e6 * cell.core_s:7.0f} core-us" + (f"  {cell.errors} ERRORS" if cell.errors else "")
     )
     return cell
-
-
-def ratios(cells: Sequence[Cell], server: str, field: str) -> Mapping[tuple[str, str, int], float]:
-    """A server's number over that of each other: by the other's name, workload and clients."""
-    mine = {
-        (cell.workload, cell.clients): getattr(cell, field)
-        for cell in cells
-        if cell.server == server
-    }
-    return {
-        (cell.server, cell.workload, cell.clients): mine[cell.workload, cell.clients]
-        / getattr(cell, field)
-        for cell in cells
-        if cell.server != server and (cell.workload, cell.clients) in mine and getattr(cell, field)
-    }
 
 
 def say(text: str) -> None:

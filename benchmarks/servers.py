@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from benchmarks.environment import peers_python
 from benchmarks.places import BUILD, BenchModel
 from benchmarks.processes import Process, ServerFailed, free_port
+from benchmarks.workloads import NO_WRAP, Workload, Wrap
+from benchmarks.wrk import Load, drive
 
 START_TIMEOUT_S = 120.0
 PROBE = b'{"sequences":[[[0,0,0,0,0,0,0,0]]]}'
@@ -29,6 +31,7 @@ class ServerKind:
         about: how it is configured.
         peer: whether it runs in the peers' environment.
         environment: its settings.
+        wrap: what goes around the native JSON.
     """
 
     name: str
@@ -36,6 +39,7 @@ class ServerKind:
     about: str
     peer: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
+    wrap: Wrap = NO_WRAP
 
     def command(self) -> list[str]:
         """Program and arguments."""
@@ -55,24 +59,27 @@ class ServerKind:
         return {**given, **self.environment}
 
 
-BUCKETS = {"BENCH_MAX_BATCH": "64", "BENCH_BUCKET": "0.7"}
+BUCKETS = {"BENCH_BUCKET": "0.7"}
 ONE_THREAD = {"BENCH_THREADS": "1"}
 # Where batches are computed by Keras, whose calls are slow, a longer wait fills them better.
 LITSERVE = {**ONE_THREAD, "BENCH_WORKERS": "2", "BENCH_WAIT_S": "0.01"}
 RAY = {
     **ONE_THREAD,
     "BENCH_WORKERS": "2",
-    "BENCH_WAIT_S": "0.001",
+    "BENCH_WAIT_S": "0.01",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
 }
 BENTOML = {**ONE_THREAD, "BENCH_WORKERS": "2"}
+BATCH_OF_ONE = Wrap(b'{"requests":[', b"]}")
 ONNXRUNTIME = {"BENCH_KERNEL": "onnxruntime"}
 BARE = ServerKind("http_json_alone", "benchmarks.bare", "Unroll without a kernel", peer=False)
 
 
-def _peer(name: str, module: str, about: str, environment: Mapping[str, str]) -> ServerKind:
-    return ServerKind(name, f"benchmarks.peers.{module}", about, environment=environment)
+def _peer(
+    name: str, module: str, about: str, environment: Mapping[str, str], wrap: Wrap = NO_WRAP
+) -> ServerKind:
+    return ServerKind(name, f"benchmarks.peers.{module}", about, True, environment, wrap)
 
 
 KINDS = {
@@ -97,8 +104,8 @@ KINDS = {
         _peer(
             "fastapi_onnxruntime_buckets",
             "fastapi_onnxruntime",
-            "the same, but a batch of up to 64 is sorted by length and cut into groups, each padded "
-            "to its own longest, which is at most 1/0.7 of the next shorter",
+            "the same, but each batch is sorted by length and cut into groups of at least 8, "
+            "whose shortest has at least 0.7 of the longest; each is padded to its own longest",
             BUCKETS,
         ),
         _peer(
@@ -112,10 +119,10 @@ KINDS = {
         _peer(
             "bentoml",
             "bentoml_server",
-            "adaptive batching (batchable API, 64 at most) in a service of 2 workers behind one of "
-            "1 worker, as its documentation does for requests of several fields; no access log, no "
-            "metrics; Keras SavedModel, one thread a call",
+            "adaptive batching (batchable API, 64 at most) in 2 workers; no access log or metrics; "
+            "Keras SavedModel, one thread a call; requests are sent as batches of one",
             BENTOML,
+            BATCH_OF_ONE,
         ),
         _peer(
             "litserve",
@@ -127,7 +134,7 @@ KINDS = {
         _peer(
             "ray_serve",
             "ray_serve",
-            "@serve.batch of 64, wait 1 ms, 2 batches at a time in threads of 1 replica, HAProxy "
+            "@serve.batch of 64, wait 10 ms, 2 batches at a time in threads of 1 replica, HAProxy "
             "and RAY_SERVE_THROUGHPUT_OPTIMIZED; Keras SavedModel, one thread a call",
             RAY,
         ),
@@ -136,6 +143,7 @@ KINDS = {
             "bentoml_server",
             "as bentoml, with ONNX Runtime as the kernel",
             {**BENTOML, **ONNXRUNTIME},
+            BATCH_OF_ONE,
         ),
         _peer(
             "litserve_onnxruntime",
@@ -177,14 +185,18 @@ class Server:
         """Where requests go."""
         return f"http://127.0.0.1:{self.port}/predict"
 
+    def load(self, workload: Workload, clients: int, seconds: float) -> Load:
+        """Drives it with `wrk`; see `wrk.drive`."""
+        return drive(self.url, workload, clients, seconds, self.kind.wrap)
+
     def answer(self, body: bytes, timeout_s: float = 60.0) -> bytes:
-        """The answer to one request.
+        """The answer to one request in native JSON, in whatever its wrap makes of it.
 
         Raises:
             OSError: no answer, or not a good one.
         """
         request = urllib.request.Request(
-            self.url, body, headers={"Content-Type": "application/json"}
+            self.url, self.kind.wrap.around(body), headers={"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=timeout_s) as response:
             answer: bytes = response.read()

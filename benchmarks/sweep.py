@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from benchmarks import tables
 from benchmarks.prepare import ensure_model
 from benchmarks.rounds import Cell, measure, running
 from benchmarks.servers import KINDS, STRONGEST
@@ -84,18 +85,6 @@ def sweep(
         ]
 
 
-def table(cells: Sequence[Cell]) -> str:
-    """Markdown: a row a setting, requests/s for each load, and the latency of a lone client."""
-    loads = list(dict.fromkeys((cell.workload, cell.clients) for cell in cells))
-    head = " | ".join(f"{workload}, {clients}" for workload, clients in loads)
-    lines = [f"| requests/s | {head} |", "|---|" + "---:|" * len(loads)]
-    for name in dict.fromkeys(cell.server for cell in cells):
-        found = {(c.workload, c.clients): c.per_second for c in cells if c.server == name}
-        numbers = " | ".join(f"{found[load]:,.0f}" for load in loads)
-        lines.append(f"| {name} | {numbers} |")
-    return "\n".join(lines)
-
-
 def main() -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
@@ -104,7 +93,8 @@ def main() -> int:
     parser.add_argument("--model", type=int, default=100, help="units of each layer")
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     options = parser.parse_args()
-    print(table(sweep(options.model, options.rounds, options.seconds, options.settings)))
+    cells = sweep(options.model, options.rounds, options.seconds, options.settings)
+    print(tables.sweep([cell.document() for cell in cells]))
     return 0
 
 

@@ -28,6 +28,25 @@ WORKLOADS = tuple(BODIES)
 
 
 @dataclass(frozen=True)
+class Wrap:
+    """What a server wants around the native JSON.
+
+    Attributes:
+        before, after: bytes.
+    """
+
+    before: bytes = b""
+    after: bytes = b""
+
+    def around(self, body: bytes) -> bytes:
+        """The body that is sent."""
+        return self.before + body + self.after
+
+
+NO_WRAP = Wrap()
+
+
+@dataclass(frozen=True)
 class Workload:
     """Requests of one kind.
 

@@ -1,6 +1,6 @@
 -- Rotates over the bodies of a file, one a line. With `stream`, sends the states of an answer back
 -- with the next request; each `pieces`-th request starts a new sequence instead.
--- Arguments after `--`: file, `stream` or `plain`, pieces.
+-- Arguments after `--`: file, `stream` or `plain`, pieces, what goes before and after each body.
 local threads = 0
 
 function setup(thread)
@@ -10,15 +10,16 @@ end
 
 local requests, bodies, states = {}, {}, {}
 local count, at, sent, oldest, newest, streaming, pieces = 0, 0, 0, 1, 0, false, 1
+local before, after = "", ""
 
 function init(args)
    wrk.method = "POST"
    wrk.headers["Content-Type"] = "application/json"
-   streaming, pieces = args[2] == "stream", tonumber(args[3])
+   streaming, pieces, before, after = args[2] == "stream", tonumber(args[3]), args[4], args[5]
    for line in io.lines(args[1]) do
       count = count + 1
       bodies[count] = line
-      requests[count] = wrk.format(nil, nil, nil, line)
+      requests[count] = wrk.format(nil, nil, nil, before .. line .. after)
    end
    -- Threads begin at different places.
    at = number * 37 % count
@@ -43,7 +44,8 @@ function request()
       return requests[at]
    end
    -- The body ends with a brace: the states go before it.
-   return wrk.format(nil, nil, nil, bodies[at]:sub(1, -2) .. ',"initial_states":' .. state .. "}")
+   local body = bodies[at]:sub(1, -2) .. ',"initial_states":' .. state .. "}"
+   return wrk.format(nil, nil, nil, before .. body .. after)
 end
 
 function take_states(status, headers, body)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.places import BUILD
-from benchmarks.workloads import STREAM_PIECES, Workload
+from benchmarks.workloads import NO_WRAP, STREAM_PIECES, Workload, Wrap
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 TIMEOUT_S = 30
@@ -68,7 +68,7 @@ def bodies_file(workload: Workload) -> Path:
     return path
 
 
-def drive(url: str, workload: Workload, clients: int, seconds: float) -> Load:
+def drive(url: str, workload: Workload, clients: int, seconds: float, wrap: Wrap = NO_WRAP) -> Load:
     """Runs `wrk` with one thread, to spare the cores for the server.
 
     Args:
@@ -76,6 +76,7 @@ def drive(url: str, workload: Workload, clients: int, seconds: float) -> Load:
         workload: what to send.
         clients: connections, each waiting for its answer before it sends again.
         seconds: how long, in whole seconds, at least 1.
+        wrap: what the server wants around a body.
 
     Raises:
         WrkFailed: it is not installed or failed.
@@ -85,7 +86,8 @@ def drive(url: str, workload: Workload, clients: int, seconds: float) -> Load:
     mode = "stream" if workload.streams else "plain"
     run = subprocess.run(
         ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", f"--timeout={TIMEOUT_S}s"]
-        + ["-s", str(SCRIPT), url, "--", str(bodies_file(workload)), mode, str(STREAM_PIECES)],
+        + ["-s", str(SCRIPT), url, "--", str(bodies_file(workload)), mode, str(STREAM_PIECES)]
+        + [wrap.before.decode(), wrap.after.decode()],
         capture_output=True,
         text=True,
         check=False,
