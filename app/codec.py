@@ -253,7 +253,8 @@ def quick_numbers(numbers: list[object]) -> np.ndarray | None:
     if not set(map(type, numbers)) <= _NUMBERS:
         return None
     try:
-        return np.frombuffer(struct.pack(f"{len(numbers)}f", *numbers), np.float32)
+        # Only the form with a byte order refuses what does not fit.
+        return np.frombuffer(struct.pack(f"<{len(numbers)}f", *numbers), "<f4")
     except OverflowError:
         return None
 

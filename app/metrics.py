@@ -28,6 +28,7 @@ class EngineCollector(Collector):
             ("chunks", "Chunks computed", counters.chunks),
             ("chunk_rows", "Sequences in all chunks; over chunks: the mean batch", counters.rows),
             ("time_steps", "Time steps computed", counters.time_steps),
+            ("padding_steps", "Time steps computed in vain beside longer rows", counters.padding),
             ("sequences_completed", "Sequences that reached their end", counters.completed),
             ("sequences_failed", "Sequences that ended before", counters.failed),
             ("compilations", "Call shapes compiled since the start", engine.runner.compilations),

@@ -97,6 +97,7 @@ class Watch:
             give_up: is called once, with the reason, when the caller hangs up or time is over.
         """
         self._reader = None
+        self._since = asyncio.get_running_loop().time()
         self._give_up = give_up
 
     def look(self, now: float) -> None:

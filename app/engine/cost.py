@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 # A lane's work around a call, in seconds: packing, unpacking, and waiting for Python's lock. It is
 # about the same for every model, so it is not measured.
-LANE_S = 0.2e-3
+LANE_S = 0.3e-3
 # Rows are enough when a chunk of so many time steps reaches this part of what more would reach.
 TYPICAL_STEPS = 16
 ENOUGH = 0.8
@@ -21,7 +21,7 @@ class Cost:
     """Seconds of a chunk: `call + steps * (time_step + rows * row_step)`.
 
     Attributes:
-        call_s: of a call, whatever its shape.
+        call_s: of a call, whatever its shape; above 0.
         time_step_s: of a time step, however many rows.
         row_step_s: of a time step of one row.
     """

@@ -32,6 +32,7 @@ class Counters:
     chunks: int = 0
     rows: int = 0
     time_steps: int = 0
+    padding: int = 0
     completed: int = 0
     failed: int = 0
 
@@ -137,8 +138,9 @@ class Engine:
             self._check_open()
             self._scheduler.add(sequences)
             self._tickets.update(dict.fromkeys(sequences, ticket))
-            # One is enough: who wakes and leaves something wakes the next.
-            self._work.notify()
+            if self._scheduler.has_work:
+                # One is enough: who wakes and leaves something wakes the next.
+                self._work.notify()
         try:
             await ticket.future
         finally:
@@ -224,7 +226,9 @@ class Engine:
     def _count(self, chunk: Chunk) -> None:
         self.counters.chunks += 1
         self.counters.rows += len(chunk.sequences)
-        self.counters.time_steps += sum(chunk.steps)
+        steps = sum(chunk.steps)
+        self.counters.time_steps += steps
+        self.counters.padding += len(chunk.steps) * max(chunk.steps) - steps
 
     def _deliver(self, ended: list[Sequence]) -> None:
         """Hands ended sequences from a lane to the event loop."""

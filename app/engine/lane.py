@@ -45,6 +45,10 @@ class Lane:
         inputs = np.zeros((rows, max(steps), sequences[0].inputs.shape[1]), np.float32)
         state = np.zeros((rows, self._runner.state_size), np.float32)
         for row, (sequence, length) in enumerate(zip(sequences, steps, strict=True)):
+            if sequence.cursor == 0:
+                # Before the call: nothing after it may fail, or a row would be computed twice.
+                shape = (len(sequence.inputs), self._runner.num_outputs)
+                sequence.outputs = np.empty(shape, np.float32)
             inputs[row, :length] = sequence.inputs[sequence.cursor : sequence.cursor + length]
             if sequence.state is not None:
                 state[row] = sequence.state
@@ -54,9 +58,6 @@ class Lane:
             if finite is not None and not finite[row]:
                 sequence.error = _overflow(sequence, length)
                 continue
-            if sequence.cursor == 0:
-                shape = (len(sequence.inputs), self._runner.num_outputs)
-                sequence.outputs = np.empty(shape, np.float32)
             sequence.outputs[sequence.cursor : sequence.cursor + length] = outputs[row, :length]
             sequence.state = next_state[row]
 

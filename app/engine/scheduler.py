@@ -78,8 +78,15 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether another lane would find something to do."""
-        return bool(self.ready or (self.waiting and self.running < self._sizes.slots))
+        """Whether a free lane should start a chunk now.
+
+        While others compute, it waits for as many rows as the smallest of their chunks has: a few
+        rows cost nearly as much as many. So lone callers are computed at once, side by side, and
+        under load chunks grow until they are large enough.
+        """
+        ready = len(self.ready) + min(len(self.waiting), self._sizes.slots - self.running)
+        smallest = min((len(chunk.sequences) for chunk in self.in_flight), default=1)
+        return len(self.in_flight) < self._sizes.lanes and ready >= min(smallest, self._rows)
 
     def add(self, sequences: list[Sequence]) -> None:
         """Takes all of a request's sequences into the waiting line, or none.
@@ -108,12 +115,12 @@ class Scheduler:
                 raise Overloaded(f"{held} {what} are waiting or running, the limit is {limit}")
 
     def next_chunk(self) -> Chunk | None:
-        """The next chunk for a lane that is free; None when there is nothing to do."""
+        """The next chunk for a lane that is free; None when it should wait."""
         assert len(self.in_flight) < self._sizes.lanes, "this is a bug: no lane is free"
         self._drop_expired()
-        self._fill()
-        if not self.ready:
+        if not self.has_work:
             return None
+        self._fill()
         sequences = self._pick()
         limit = self._cost.best_steps(
             sorted(sequence.remaining for sequence in sequences), self._sizes.chunk_steps
