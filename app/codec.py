@@ -102,15 +102,15 @@ class Codec:
             raise _invalid("/sequences", "must hold at least one sequence")
         if len(value) > limit:
             raise _invalid("/sequences", f"holds {len(value)} sequences, the limit is {limit}")
-        arrays, faults = [], _Faults()
-        for index, rows in enumerate(value):
-            array = self._quick_sequence(rows)
-            if array is None:
-                faults.extend(self._sequence_faults(rows, f"/sequences/{index}"))
-            else:
-                arrays.append(array)
-        faults.raise_any()
-        return arrays
+        arrays = [self._quick_sequence(rows) for rows in value]
+        good = [array for array in arrays if array is not None]
+        if len(good) < len(arrays):
+            faults = _Faults()
+            for index, (array, rows) in enumerate(zip(arrays, value, strict=True)):
+                if array is None:
+                    faults.extend(self._sequence_faults(rows, f"/sequences/{index}"))
+            faults.raise_any()
+        return good
 
     def parse_states(self, value: object, count: int) -> list[State | None]:
         """Reads `initial_states`: None, or one entry a sequence, per layer or concatenated.

@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         0, description="threads that run chunks; 0 for one a core"
     )
     slots_per_lane: Annotated[int, Field(ge=1, le=4096)] = Field(
-        64, description="most rows of a chunk: more fill the kernel better, fewer answer sooner"
+        64, description="sequences that run at once for each lane, and most rows of a chunk"
     )
     max_chunk_steps: Annotated[int, Field(ge=1, le=4096)] = Field(
         64, description="most time steps of a chunk: newcomers wait no longer than that"

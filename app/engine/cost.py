@@ -6,19 +6,20 @@ from dataclasses import dataclass
 # A lane's work around a call, in seconds: packing, unpacking, and waiting for Python's lock. It is
 # about the same for every model, so it is not measured.
 LANE_S = 0.3e-3
+ROW_S = 40e-6
 # Rows are enough when a chunk of so many time steps reaches this part of what more would reach.
 TYPICAL_STEPS = 16
-ENOUGH = 0.8
+ENOUGH = 0.7
 # A chunk ends after so many seconds, for newcomers wait for it; but a call must be worth its price.
-QUANTUM_S = 10e-3
+QUANTUM_S = 16e-3
 MIN_STEPS = 8
 # Of two lengths of a chunk nearly as good as each other, the shorter lets callers go sooner.
-NEARLY = 0.9
+NEARLY = 0.95
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a chunk: `call + steps * (time_step + rows * row_step)`.
+    """Seconds of a chunk: `call + rows * ROW_S + steps * (time_step + rows * row_step)`.
 
     Attributes:
         call_s: of a call, whatever its shape; above 0.
@@ -47,7 +48,8 @@ class Cost:
 
     def chunk_s(self, rows: int, steps: int) -> float:
         """Seconds of a chunk."""
-        return self.call_s + steps * (self.time_step_s + rows * self.row_step_s)
+        a_step = self.time_step_s + rows * self.row_step_s
+        return self.call_s + rows * ROW_S + steps * a_step
 
     def enough_rows(self, most: int) -> int:
         """The fewest rows, a power of two up to `most`, that use the kernel well.

@@ -11,6 +11,8 @@ from app.errors import UnrollError
 # c) of each layer. One row a sequence is one copy in and one out of a chunk.
 State = np.ndarray
 
+NO_OUTPUTS = np.empty((0, 0), np.float32)
+
 Place = Literal["new", "waiting", "ready", "in flight", "ended"]
 
 
@@ -36,7 +38,7 @@ class Sequence:
     deadline: float = float("inf")
     cursor: int = 0
     place: Place = "new"
-    outputs: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    outputs: np.ndarray = field(default_factory=lambda: NO_OUTPUTS)
     error: UnrollError | None = None
 
     @property

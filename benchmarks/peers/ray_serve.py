@@ -1,0 +1,74 @@
+"""Ray Serve: `@serve.batch` in one replica, with its documented throughput options.
+
+Uvicorn's proxy is replaced by HAProxy and the replica runs user code on its own loop
+(`RAY_SERVE_THROUGHPUT_OPTIMIZED`); batches are computed in a thread.
+"""
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import ray
+from ray import serve
+from starlette.requests import Request
+from starlette.responses import Response
+
+from benchmarks.peers.common import (
+    BadRequest,
+    Item,
+    Result,
+    make_kernel,
+    parse,
+    print_answer,
+    served_model,
+)
+
+MAX_BATCH = int(os.environ.get("BENCH_MAX_BATCH", "64"))
+WAIT_S = float(os.environ.get("BENCH_WAIT_S", "0.001"))
+WORKERS = int(os.environ.get("BENCH_WORKERS", "1"))
+
+
+@serve.deployment(max_ongoing_requests=512, num_replicas=1, ray_actor_options={"num_cpus": 1})
+class Lstm:
+    """The only deployment."""
+
+    def __init__(self) -> None:
+        self.served = served_model()
+        self.kernel = make_kernel(self.served)
+
+    @serve.batch(
+        max_batch_size=MAX_BATCH, batch_wait_timeout_s=WAIT_S, max_concurrent_batches=WORKERS
+    )
+    async def compute(self, requests: list[list[Item]]) -> list[list[Result]]:
+        """Computes all sequences of the batched requests together."""
+        items = [item for request in requests for item in request]
+        flat = iter(await asyncio.to_thread(self.kernel.run, items))
+        return [[next(flat) for _ in request] for request in requests]
+
+    async def __call__(self, request: Request) -> Response:
+        """Takes the native JSON."""
+        try:
+            items = parse(await request.body(), self.served.units)
+        except BadRequest as error:
+            return Response(str(error), status_code=422)
+        results: Any = await self.compute(items)
+        return Response(print_answer(results, self.served), media_type="application/json")
+
+
+def main() -> None:
+    """Serves on `BENCH_PORT` until SIGTERM."""
+    # Its default lowers the replica's priority below the load generator's.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["BENCH_PORT"])})
+    deployment: Any = Lstm
+    serve.run(deployment.bind(), route_prefix="/predict")
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    serve.shutdown()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

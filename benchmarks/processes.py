@@ -1,0 +1,129 @@
+"""Starts a server's process and everything it starts, measures and ends all of it. Linux only.
+
+Every process of a server is found by a token in its environment: frameworks detach their workers,
+so neither process groups nor parents would tell.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from benchmarks.places import ROOT
+
+TOKEN = "BENCH_SERVER"
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+STOP_TIMEOUT_S = 15.0
+
+
+class ServerFailed(Exception):
+    """A server did not start, ended, or answered wrong; the text names it."""
+
+
+class Process:
+    """A command and all of its descendants.
+
+    Args:
+        command: program and arguments.
+        environment: variables besides this process's own.
+        log: file that takes its output.
+    """
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        self._token = uuid.uuid4().hex
+        mark = f"{TOKEN}={self._token}".encode()
+        self._mark = mark
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as output:
+            self._popen = subprocess.Popen(
+                command,
+                env={**os.environ, **environment, TOKEN: self._token},
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=ROOT,
+            )
+
+    @property
+    def ended(self) -> bool:
+        """Whether the command itself has ended."""
+        return self._popen.poll() is not None
+
+    def pids(self) -> list[int]:
+        """Every live process of the server."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                try:
+                    if self._mark in (entry / "environ").read_bytes().split(b"\0"):
+                        found.append(int(entry.name))
+                except OSError:
+                    continue
+        return found
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all live processes, in core-seconds."""
+        return sum(map(_cpu_seconds, self.pids()))
+
+    def memory_bytes(self) -> int:
+        """Memory of all live processes, what they share counted once (PSS)."""
+        return sum(map(_pss_bytes, self.pids()))
+
+    def pause(self) -> None:
+        """Stops every process, so that an idle server takes no CPU from a measured one."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets them go on."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Ends every process: politely, then not."""
+        self.resume()
+        if not self.ended:
+            self._popen.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._popen.wait(STOP_TIMEOUT_S)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while self.pids() and time.monotonic() < deadline:
+            self._signal(signal.SIGKILL)
+            time.sleep(0.05)
+        self._popen.wait()
+
+    def _signal(self, number: int) -> None:
+        for pid in self.pids():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        # The name, in parentheses, may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    user, system = int(fields[11]), int(fields[12])
+    return (user + system) / TICKS_PER_S
+
+
+def _pss_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:")), 0)

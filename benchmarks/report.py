@@ -1,0 +1,217 @@
+"""`docs/benchmarks.md` from the results: tables, pictures, and what was not measured."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import plots, tables
+from benchmarks.servers import KINDS
+from benchmarks.workloads import MAX_STEPS, MEDIAN_STEPS, SIGMA, STREAM_PIECES, STREAM_STEPS
+
+Results = dict[str, Any]
+
+WORKLOADS = {
+    "fixed": "one sequence of 50 time steps a request",
+    "mixed": f"one sequence; lengths are log-normal with median {MEDIAN_STEPS}, sigma {SIGMA} and "
+    f"at most {MAX_STEPS}",
+    "many": "16 sequences a request, lengths as in `mixed`",
+    "stream": f"one sequence of {STREAM_STEPS} time steps with the states of an earlier answer; "
+    f"each {STREAM_PIECES}th request starts anew",
+}
+
+NOT_COVERED = """## Not covered
+- One machine, and the load generator on it: `wrk` (one thread) takes its share of the same cores,
+  as it does from every server. No network, no TLS, no proxy.
+- One set of random weights in each of two sizes. No GRU, no simple RNN, no missing values.
+- No accelerators; and no more cores than the machine has. Peers may scale over many cores with more
+  workers; Unroll is one process with a lane a core.
+- Other servers (Triton, TensorFlow Serving, TorchServe) and other kernels (OpenVINO) are not here.
+- The frameworks do not promise to be fast with bodies of numbers in JSON; some take binary bodies.
+- Each peer is configured as well as its documentation and a few tries allowed. Whoever knows
+  better: `benchmarks/peers/` has one file each.
+"""
+
+
+def render(results: Results, folder: Path) -> str:
+    """The page; writes its pictures beside it.
+
+    Args:
+        results: as `serving.py` collects them; sections that are not there are left out.
+        folder: of the page.
+    """
+    parts = [_head(results)]
+    sections: dict[str, Callable[[Any, Results, Path], str]] = {
+        "closed": _closed,
+        "open": _open,
+        "bound": _bound,
+        "kernels": _kernels,
+        "large": _large,
+        "kernel": _kernel,
+        "fairness": _fairness,
+        "memory": _memory,
+        "sweep": _sweep,
+    }
+    for name, write in sections.items():
+        if name in results:
+            parts.append(write(results[name], results, folder))
+    parts += [_servers(results), NOT_COVERED]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _head(results: Results) -> str:
+    machine, versions = results["machine"], results["versions"]
+    has = [name for name, present in machine["flags"].items() if present]
+    lacks = [name for name, present in machine["flags"].items() if not present]
+
+    def listed(found: dict[str, str]) -> str:
+        return ", ".join(f"{name} {version}" for name, version in found.items())
+
+    cores = f"{machine['cores']} cores{' of a virtual machine' * machine['virtual']}"
+    return f"""# Benchmarks
+
+Written by `{results["command"]}` (about {results["minutes"]:.0f} minutes) from commit
+`{versions["commit"]}`; the raw results are in `build/bench/`. Three LSTM layers of 100, 8
+features, 1 output, the same weights in every server, the same JSON both ways. Servers are measured
+in turn, in {results["rounds"]} rounds (A B C A B C), each after a warm-up; numbers are medians of the
+rounds. Before that each server's answers are checked against the model's own to 1e-4.
+
+| | |
+|---|---|
+| processor | {machine["cpu"]}, {cores} |
+| has | {", ".join(has) or "-"} |
+| lacks | {", ".join(lacks) or "-"} |
+| memory | {machine["memory_gb"]} GB |
+| system | {machine["system"]}, Python {versions["python"]} |
+| Unroll's side | {listed(versions["unroll"])} |
+| peers' side | {listed(versions["peers"])} |
+| load | {versions["wrk"]}; an open-loop generator of our own |"""
+
+
+def _closed(cells: Sequence[tables.Row], results: Results, folder: Path) -> str:
+    names = list(dict.fromkeys(cell["workload"] for cell in cells))
+    parts = [
+        "## Closed loop",
+        "So many clients, each with one request at a time. `x` is how many times as many requests "
+        "Unroll answers.",
+    ]
+    for name in names:
+        found = [cell for cell in cells if cell["workload"] == name]
+        parts += [
+            f"### `{name}`: {WORKLOADS[name]}",
+            tables.throughput(found),
+            "Latency in ms, half of the requests / 99 of 100:",
+            tables.latency(found),
+        ]
+    parts.append(plots.throughput(cells, folder))
+    parts.append(plots.latency(cells, folder))
+    return "\n\n".join(parts)
+
+
+def _open(found: Results, results: Results, folder: Path) -> str:
+    return f"""## Open loop
+
+`mixed` requests at random moments (Poisson), {found["rate"]:.0f} a second: half of the most that
+the strongest peer, {found["strongest"]}, answers. Latency counts from the moment a request was due.
+Who cannot keep up has latencies as long as the measurement.
+
+{tables.open_loop(found["rows"])}
+
+{plots.open_loop(found["rows"], folder)}"""
+
+
+def _bound(found: Results, results: Results, folder: Path) -> str:
+    total_us = 1e6 * (found["http_core_s"] + found["kernel_core_s"])
+    lines = f"""## The bound
+
+How many `fixed` requests these cores could answer if they did nothing but what is needed: HTTP and
+JSON alone take {1e6 * found["http_core_s"]:.0f} core-us a request (Unroll's app with an engine that
+answers at once), the kernel {1e6 * found["kernel_core_s"]:.0f} core-us a sequence at its best
+batch ({found["kernel"]}, {found["rows"]} rows, one thread).
+
+    bound = {found["cores"]} cores / {total_us:.0f} us = {found["per_second"]:,.0f} requests/s
+
+The load generator's share of the cores is not taken off."""
+    own = [
+        cell
+        for cell in results.get("closed", [])
+        if cell["workload"] == "fixed" and cell["server"].startswith("unroll")
+    ]
+    if own:
+        best = max(own, key=lambda cell: cell["per_second"])
+        part = best["per_second"] / found["per_second"]
+        lines += (
+            f"\n\nUnroll reaches {best['per_second']:,.0f} requests/s ({best['server']}, "
+            f"{best['clients']} clients): {part:.0%} of it."
+        )
+    return lines
+
+
+def _kernels(cells: Sequence[tables.Row], results: Results, folder: Path) -> str:
+    return f"""## The frameworks with ONNX Runtime as their kernel
+
+The same servers as above but for the kernel; 64 clients.
+
+{tables.by_workload(cells)}"""
+
+
+def _large(cells: Sequence[tables.Row], results: Results, folder: Path) -> str:
+    return f"""## Three LSTM layers of 512
+
+`mixed`.
+
+{tables.throughput(cells)}
+
+Latency in ms, half of the requests / 99 of 100:
+
+{tables.latency(cells)}"""
+
+
+def _kernel(found: Sequence[Results], results: Results, folder: Path) -> str:
+    parts = [
+        "## The kernels alone",
+        "`python -m benchmarks.kernel`: calls with B sequences of 50 time steps, one thread each. "
+        "The peak is that of a float32 product of two matrices of 1024 x 1024 in the same run: "
+        + ", ".join(f"{r['peak_gflops']:.0f} GFLOP/s ({r['units']} units)" for r in found)
+        + ".",
+    ]
+    parts += [tables.kernel(each) for each in found]
+    parts.append(plots.kernel(found, folder))
+    return "\n\n".join(parts)
+
+
+def _fairness(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
+    return f"""## A long sequence among short ones
+
+63 clients send sequences of 10 time steps, alone and beside one client that sends 500 time steps
+all the time. Latency of the short ones in ms.
+
+{tables.fairness(rows)}"""
+
+
+def _memory(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
+    return f"""## Memory
+
+`mixed` requests from 64 clients to one Unroll. After the first part its memory changes by
+{tables.growth(rows):+.1%}.
+
+{tables.memory(rows)}
+
+{plots.memory(rows, folder)}"""
+
+
+def _sweep(cells: Sequence[tables.Row], results: Results, folder: Path) -> str:
+    return f"""## The settings of the strongest peer
+
+`python -m benchmarks.sweep`: each row changes the plainest (1 worker, 1 thread, batches of 64, no
+wait). `fastapi_onnxruntime` keeps "2 workers, batch 32", `fastapi_onnxruntime_buckets` "2 workers,
+batch 32, buckets of 0.7 and 8 rows".
+
+{tables.sweep(cells)}"""
+
+
+def _servers(results: Results) -> str:
+    cells = [*results.get("closed", []), *results.get("kernels", [])]
+    names = dict.fromkeys(cell["server"] for cell in cells)
+    lines = ["## How each server is configured", "| server | |", "|---|---|"]
+    lines += [f"| {name} | {KINDS[name].about} |" for name in names if name in KINDS]
+    return "\n".join([lines[0], "", *lines[1:]])

@@ -1,0 +1,141 @@
+"""The sections of a run: each measures one thing and gives what goes into `results.json`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from benchmarks import bound, fairness, memory, openloop, sweep
+from benchmarks.plan import Plan
+from benchmarks.prepare import ensure_model
+from benchmarks.rounds import Cell, awake, measure, running, say
+from benchmarks.servers import KINDS, Server
+from benchmarks.workloads import make
+
+OPEN_WARM_UP_S = 1.0
+
+Results = dict[str, Any]
+
+
+def closed_loop(
+    plan: Plan,
+    servers: Sequence[str],
+    clients: Mapping[str, Sequence[int]],
+    units: int,
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """Cells of every server, workload and number of clients."""
+    workloads = {name: make(name) for name in clients}
+    kinds = [KINDS[name] for name in servers]
+    cells: list[Cell] = []
+    with running(kinds, ensure_model(units), list(workloads.values())) as started:
+        for name, numbers in clients.items():
+            for number in numbers:
+                cells += measure(started, workloads[name], number, plan.rounds, seconds)
+    return [cell.document() for cell in cells]
+
+
+def closed(plan: Plan, _: Results) -> list[dict[str, Any]]:
+    """The closed loop."""
+    return closed_loop(plan, plan.servers, plan.clients, plan.units, plan.seconds)
+
+
+def kernels(plan: Plan, _: Results) -> list[dict[str, Any]]:
+    """The frameworks with ONNX Runtime as their kernel."""
+    clients = {"fixed": (64,), "mixed": (64,)}
+    return closed_loop(plan, plan.other_kernels, clients, plan.units, plan.seconds)
+
+
+def large(plan: Plan, _: Results) -> list[dict[str, Any]]:
+    """The model of 512 units."""
+    clients = {"mixed": plan.large_clients}
+    return closed_loop(plan, plan.large_servers, clients, 512, plan.large_seconds)
+
+
+def peak_of_peers(cells: Sequence[dict[str, Any]], workload: str) -> tuple[str, float]:
+    """The peer that answers most, and its requests/s.
+
+    Raises:
+        ValueError: no peer was measured.
+    """
+    peers = [
+        (cell["per_second"], cell["server"])
+        for cell in cells
+        if cell["workload"] == workload and not cell["server"].startswith("unroll")
+    ]
+    if not peers:
+        raise ValueError(f"no peer was measured with {workload!r} yet: run the section 'closed'")
+    per_second, name = max(peers)
+    return name, per_second
+
+
+def open_loop(plan: Plan, results: Results) -> dict[str, Any]:
+    """Every server at half of the strongest peer's peak rate."""
+    strongest, peak = peak_of_peers(results["closed"], "mixed")
+    rate = peak / 2
+    loads: dict[str, list[openloop.OpenLoad]] = {name: [] for name in plan.servers}
+    kinds = [KINDS[name] for name in plan.servers]
+    with running(kinds, ensure_model(plan.units), [make("mixed")]) as servers:
+        for _ in range(plan.rounds):
+            for server in servers:
+                loads[server.kind.name].append(_open_round(server, rate, plan.open_seconds))
+    rows = []
+    for name, found in loads.items():
+        row: dict[str, Any] = {"server": name, "errors": sum(load.errors for load in found)}
+        for part in ("achieved", "p50_ms", "p99_ms", "max_ms"):
+            row[part] = median(getattr(load, part) for load in found)
+        rows.append(row)
+        say(f"open loop {row}")
+    return {"rate": rate, "strongest": strongest, "rows": rows}
+
+
+def _open_round(server: Server, rate: float, seconds: float) -> openloop.OpenLoad:
+    with awake(server):
+        return openloop.drive_elsewhere(
+            server.port, "mixed", rate, seconds, OPEN_WARM_UP_S, server.kind.wrap
+        )
+
+
+def find_bound(plan: Plan, _: Results) -> dict[str, Any]:
+    """The bound of `fixed`."""
+    found = bound.measure_kernels(plan.units, bound.ROWS, plan.rounds)
+    model = ensure_model(plan.units)
+    return asdict(bound.find_bound(model, plan.rounds, plan.seconds, found))
+
+
+def kernel(plan: Plan, _: Results) -> list[dict[str, Any]]:
+    """The kernels alone."""
+    rows = (1, 8, 32, 128)
+    for units in plan.kernel_units:
+        ensure_model(units)
+    return [bound.measure_kernels(units, rows, plan.rounds) for units in plan.kernel_units]
+
+
+def fair(plan: Plan, _: Results) -> list[dict[str, Any]]:
+    """One long sequence among short ones."""
+    names = [name for name in plan.large_servers if name in plan.servers]
+    return fairness.measure(names, plan.units, plan.rounds, plan.seconds)
+
+
+def grow(plan: Plan, _: Results) -> list[dict[str, Any]]:
+    """Memory over many requests."""
+    return memory.measure(plan.units, plan.requests)
+
+
+def settings(plan: Plan, _: Results) -> list[dict[str, Any]]:
+    """The sweep of the strongest peer."""
+    cells = sweep.sweep(plan.units, 2, 2.0, plan.settings)
+    return [cell.document() for cell in cells]
+
+
+RUN: dict[str, Callable[[Plan, Results], Any]] = {
+    "closed": closed,
+    "kernels": kernels,
+    "large": large,
+    "open": open_loop,
+    "bound": find_bound,
+    "kernel": kernel,
+    "fairness": fair,
+    "memory": grow,
+    "sweep": settings,
+}

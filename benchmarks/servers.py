@@ -1,0 +1,241 @@
+"""Every server of the benchmark: how it is started, and how it is configured, in a line."""
+
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from benchmarks.environment import peers_python
+from benchmarks.places import BUILD, BenchModel
+from benchmarks.processes import Process, ServerFailed, free_port
+from benchmarks.workloads import NO_WRAP, Workload, Wrap
+from benchmarks.wrk import Load, drive
+
+START_TIMEOUT_S = 120.0
+PROBE = b'{"sequences":[[[0,0,0,0,0,0,0,0]]]}'
+UNROLL = "unroll"
+STRONGEST = "fastapi_onnxruntime"
+
+
+@dataclass(frozen=True)
+class ServerKind:
+    """A server that can be started.
+
+    Attributes:
+        name: of its row in the tables.
+        module: run with `python -m`.
+        about: how it is configured.
+        peer: whether it runs in the peers' environment.
+        environment: its settings.
+        wrap: what goes around the native JSON.
+    """
+
+    name: str
+    module: str
+    about: str
+    peer: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    wrap: Wrap = NO_WRAP
+
+    def command(self) -> list[str]:
+        """Program and arguments."""
+        python = str(peers_python()) if self.peer else sys.executable
+        return [python, "-m", self.module]
+
+    def settings(self, model: BenchModel, port: int) -> dict[str, str]:
+        """Its environment."""
+        if self.peer:
+            given = {"BENCH_UNITS": str(model.units), "BENCH_PORT": str(port)}
+        else:
+            given = {
+                "UNROLL_MODELS_DIR": str(model.models_dir),
+                "UNROLL_MODEL": model.name,
+                "UNROLL_PORT": str(port),
+            }
+        return {**given, **self.environment}
+
+
+BUCKETS = {"BENCH_BUCKET": "0.7"}
+ONE_THREAD = {"BENCH_THREADS": "1"}
+# Where batches are computed by Keras, whose calls are slow, a longer wait fills them better.
+LITSERVE = {**ONE_THREAD, "BENCH_WORKERS": "2", "BENCH_WAIT_S": "0.01"}
+RAY = {
+    **ONE_THREAD,
+    "BENCH_WORKERS": "2",
+    "BENCH_WAIT_S": "0.01",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+}
+BENTOML = {**ONE_THREAD, "BENCH_WORKERS": "2"}
+BATCH_OF_ONE = Wrap(b'{"requests":[', b"]}")
+ONNXRUNTIME = {"BENCH_KERNEL": "onnxruntime"}
+BARE = ServerKind("http_json_alone", "benchmarks.bare", "Unroll without a kernel", peer=False)
+
+
+def _peer(
+    name: str, module: str, about: str, environment: Mapping[str, str], wrap: Wrap = NO_WRAP
+) -> ServerKind:
+    return ServerKind(name, f"benchmarks.peers.{module}", about, True, environment, wrap)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        ServerKind(UNROLL, "app", "all defaults", peer=False),
+        ServerKind(
+            "unroll_tensorflow",
+            "app",
+            "UNROLL_RUNNER=tensorflow, else all defaults",
+            peer=False,
+            environment={"UNROLL_RUNNER": "tensorflow"},
+        ),
+        _peer(
+            STRONGEST,
+            "fastapi_onnxruntime",
+            "FastAPI route from Request to bytes, orjson, uvloop, httptools, one process; ONNX "
+            "Runtime's LSTM on batches padded to the longest: 32 sequences at most, computed at "
+            "once when a worker is free, two workers of one thread (the best of the sweep)",
+            {},
+        ),
+        _peer(
+            "fastapi_onnxruntime_buckets",
+            "fastapi_onnxruntime",
+            "the same, but each batch is sorted by length and cut into groups of at least 8, "
+            "whose shortest has at least 0.7 of the longest; each is padded to its own longest",
+            BUCKETS,
+        ),
+        _peer(
+            "fastapi_keras",
+            "fastapi_keras",
+            "FastAPI, pydantic models, plain def route in its pool of threads; SavedModel of "
+            "keras.layers.LSTM, no batching, TensorFlow with one thread a call (faster than its "
+            "default of all cores)",
+            ONE_THREAD,
+        ),
+        _peer(
+            "bentoml",
+            "bentoml_server",
+            "adaptive batching (batchable API, 64 at most) in 2 workers; no access log or metrics; "
+            "Keras SavedModel, one thread a call; requests are sent as batches of one",
+            BENTOML,
+            BATCH_OF_ONE,
+        ),
+        _peer(
+            "litserve",
+            "litserve_server",
+            "max_batch_size 64, batch_timeout 10 ms, 2 workers, fast_queue (ZeroMQ); Keras "
+            "SavedModel, one thread a call",
+            LITSERVE,
+        ),
+        _peer(
+            "ray_serve",
+            "ray_serve",
+            "@serve.batch of 64, wait 10 ms, 2 batches at a time in threads of 1 replica, HAProxy "
+            "and RAY_SERVE_THROUGHPUT_OPTIMIZED; Keras SavedModel, one thread a call",
+            RAY,
+        ),
+        _peer(
+            "bentoml_onnxruntime",
+            "bentoml_server",
+            "as bentoml, with ONNX Runtime as the kernel",
+            {**BENTOML, **ONNXRUNTIME},
+            BATCH_OF_ONE,
+        ),
+        _peer(
+            "litserve_onnxruntime",
+            "litserve_server",
+            "as litserve, with ONNX Runtime as the kernel, 1 worker and 1 ms",
+            {**ONE_THREAD, **ONNXRUNTIME},
+        ),
+        _peer(
+            "ray_serve_onnxruntime",
+            "ray_serve",
+            "as ray_serve, with ONNX Runtime as the kernel",
+            {**RAY, **ONNXRUNTIME},
+        ),
+    )
+}
+
+
+def available_cores() -> int:
+    """Cores that the servers may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Server:
+    """A running server.
+
+    Attributes:
+        kind: what it is.
+        process: all of its processes.
+        port: of 127.0.0.1.
+    """
+
+    def __init__(self, kind: ServerKind, process: Process, port: int) -> None:
+        self.kind = kind
+        self.process = process
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        """Where requests go."""
+        return f"http://127.0.0.1:{self.port}/predict"
+
+    def load(self, workload: Workload, clients: int, seconds: float) -> Load:
+        """Drives it with `wrk`; see `wrk.drive`."""
+        return drive(self.url, workload, clients, seconds, self.kind.wrap)
+
+    def answer(self, body: bytes, timeout_s: float = 60.0) -> bytes:
+        """The answer to one request in native JSON, in whatever its wrap makes of it.
+
+        Raises:
+            OSError: no answer, or not a good one.
+        """
+        request = urllib.request.Request(
+            self.url, self.kind.wrap.around(body), headers={"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            answer: bytes = response.read()
+            return answer
+
+    def wait(self) -> None:
+        """Until it answers.
+
+        Raises:
+            ServerFailed: it ended, or takes too long.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self.process.ended:
+                raise ServerFailed(f"{self.kind.name} ended at once: see {self.process.log}")
+            try:
+                self.answer(PROBE, timeout_s=10.0)
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise ServerFailed(f"{self.kind.name} is not ready: see {self.process.log}")
+
+
+@contextmanager
+def serve(
+    kind: ServerKind, model: BenchModel, extra: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Starts a server, waits until it answers, and ends it with all of its processes.
+
+    Raises:
+        ServerFailed: it does not start.
+    """
+    port = free_port()
+    log = BUILD / "logs" / f"{kind.name}-{model.units}.log"
+    settings = {**kind.settings(model, port), **(extra or {})}
+    process = Process(kind.command(), settings, log)
+    try:
+        server = Server(kind, process, port)
+        server.wait()
+        yield server
+    finally:
+        process.stop()

@@ -1,0 +1,137 @@
+"""`python -m benchmarks.serving`: measures Unroll beside its peers.
+
+With no options it measures everything (about 40 minutes) and writes docs/benchmarks.md. With
+`--quick` it measures the most telling part in under 3 minutes. With servers, workloads or clients
+it measures only those, in a closed loop. All but the first write to build/bench/ only.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report, tables
+from benchmarks.environment import EnvironmentFailed
+from benchmarks.machine import command, machine, versions
+from benchmarks.places import BUILD, ROOT
+from benchmarks.plan import FULL, QUICK, SECTIONS, Plan
+from benchmarks.processes import ServerFailed
+from benchmarks.rounds import say
+from benchmarks.sections import RUN
+from benchmarks.servers import KINDS, STRONGEST, UNROLL
+from benchmarks.workloads import WORKLOADS
+from benchmarks.wrk import WrkFailed
+
+Results = dict[str, Any]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command's options."""
+
+    def some(known: tuple[str, ...]) -> Any:
+        def names(text: str) -> tuple[str, ...]:
+            given = tuple(text.split(","))
+            for name in given:
+                if name not in known:
+                    raise argparse.ArgumentTypeError(f"no {name!r}; there are {', '.join(known)}")
+            return given
+
+        return names
+
+    def numbers(text: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in text.split(","))
+
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serving",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="under 3 minutes")
+    add(
+        "--only",
+        type=some(SECTIONS),
+        help=f"measure these sections anew and keep the others' results: {','.join(SECTIONS)}",
+    )
+    add("--servers", type=some(tuple(KINDS)), help=",".join(KINDS))
+    add("--workloads", type=some(WORKLOADS), help=",".join(WORKLOADS))
+    add("--clients", type=numbers, help="such as 1,16,64,128")
+    add("--rounds", type=int)
+    add("--seconds", type=float, help="of each round")
+    add("--model", type=int, choices=(100, 512), help="units of each layer")
+    return parser.parse_args()
+
+
+def plan_of(options: argparse.Namespace) -> tuple[Plan, Path, Path]:
+    """The plan, the folder of its page, and the file of its results."""
+    plan = QUICK if options.quick else FULL
+    folder, file = (BUILD, "quick") if options.quick else (ROOT / "docs", "results")
+    if options.servers or options.workloads or options.clients or options.model:
+        clients = options.clients or (64,)
+        plan = replace(
+            plan,
+            sections=("closed",),
+            servers=options.servers or (UNROLL, STRONGEST),
+            clients=dict.fromkeys(options.workloads or ("fixed", "mixed"), clients),
+            units=options.model or 100,
+        )
+        folder, file = BUILD, "part"
+    if options.only:
+        plan = replace(plan, sections=options.only)
+    if options.rounds:
+        plan = replace(plan, rounds=options.rounds)
+    if options.seconds:
+        plan = replace(plan, seconds=options.seconds)
+    return plan, folder, BUILD / f"{file}.json"
+
+
+def run(plan: Plan, results: Results, file: Path) -> None:
+    """Measures each section; what is measured is on disk even if a later section fails."""
+    for name in plan.sections:
+        say(f"== {name}")
+        started = time.monotonic()
+        results[name] = RUN[name](plan, results)
+        took = results.setdefault("took_minutes", {})
+        took[name] = (time.monotonic() - started) / 60
+        results["minutes"] = sum(took.values())
+        file.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def main() -> int:
+    """The command; returns the exit status."""
+    options = parse_arguments()
+    plan, folder, file = plan_of(options)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    try:
+        results: Results = {"command": command(), "rounds": plan.rounds}
+        if options.only and file.is_file():
+            kept = json.loads(file.read_text())
+            results = {**kept, "rounds": plan.rounds}
+        results |= {"machine": machine(), "versions": versions()}
+        run(plan, results, file)
+    except (ServerFailed, WrkFailed, EnvironmentFailed, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if plan.sections == ("closed",):
+        print(closed_tables(results["closed"]))
+    if file.stem != "part":
+        page = folder / "benchmarks.md"
+        page.write_text(report.render(results, folder))
+        print(f"written: {page.relative_to(ROOT)}")
+    return 0
+
+
+def closed_tables(cells: list[Results]) -> str:
+    """Throughput and latency of each workload."""
+    parts = []
+    for name in dict.fromkeys(cell["workload"] for cell in cells):
+        found = [cell for cell in cells if cell["workload"] == name]
+        parts += [name, tables.throughput(found), tables.latency(found)]
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

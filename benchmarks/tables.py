@@ -1,0 +1,155 @@
+"""The report's tables, as Markdown. Rows are dictionaries as in `results.json`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+UNROLL = "unroll"
+ANCHOR = "ONNX Runtime"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [" | ".join(head), " | ".join(["---"] + ["---:"] * (len(head) - 1))]
+    lines += [" | ".join(row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _servers(cells: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(cell["server"] for cell in cells))
+
+
+def _cell(cells: Sequence[Row], server: str, key: str, value: Any) -> Row | None:
+    return next((c for c in cells if c["server"] == server and c[key] == value), None)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _grid(cells: Sequence[Row], key: str, unit: str, text: Callable[[Row, Row | None], str]) -> str:
+    """A row a server, a column a value of `key`; `text` gets a cell and Unroll's beside it."""
+    values = list(dict.fromkeys(cell[key] for cell in cells))
+    rows = []
+    for server in _servers(cells):
+        row = [server]
+        for value in values:
+            cell = _cell(cells, server, key, value)
+            row.append(text(cell, _cell(cells, UNROLL, key, value)) if cell else "")
+        rows.append(row)
+    return _table([unit, *(f"{value}" for value in values)], rows)
+
+
+def ratio(cell: Row, ours: Row | None) -> str:
+    """Unroll's requests/s over a cell's: `2.41x`; nothing for Unroll itself."""
+    if ours is None or cell["server"] == UNROLL or not cell["per_second"]:
+        return ""
+    return f" ({ours['per_second'] / cell['per_second']:.2f}x)"
+
+
+def _errors(cell: Row) -> str:
+    return f" **{cell['errors']} errors**" if cell["errors"] else ""
+
+
+def _per_second(cell: Row, ours: Row | None) -> str:
+    return f"{_number(cell['per_second'])}{ratio(cell, ours)}{_errors(cell)}"
+
+
+def throughput(cells: Sequence[Row]) -> str:
+    """Requests/s of one workload, a column a number of clients."""
+    return _grid(cells, "clients", "requests/s; clients:", _per_second)
+
+
+def by_workload(cells: Sequence[Row]) -> str:
+    """Requests/s, a column a workload."""
+    return _grid(cells, "workload", "requests/s", _per_second)
+
+
+def latency(cells: Sequence[Row]) -> str:
+    """p50 / p99 in ms of one workload, a column a number of clients."""
+
+    def text(cell: Row, _: Row | None) -> str:
+        return f"{_number(cell['p50_ms'])} / {_number(cell['p99_ms'])}"
+
+    return _grid(cells, "clients", "ms; clients:", text)
+
+
+def open_loop(rows: Sequence[Row]) -> str:
+    """What each server did at the same rate."""
+    return _table(
+        ["server", "answered/s", "p50 ms", "p99 ms", "longest ms", "errors"],
+        [
+            [
+                row["server"],
+                *(_number(row[name]) for name in ("achieved", "p50_ms", "p99_ms", "max_ms")),
+                str(row["errors"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def kernel(results: Row) -> str:
+    """A row a form and batch size, the fastest first."""
+    anchor = {row["rows"]: row["ms"] for row in results["rows"] if row["form"] == ANCHOR}
+    rows = [
+        [
+            row["form"],
+            str(row["rows"]),
+            f"{row['ms']:.2f}",
+            f"{row['gflops']:.1f}",
+            f"{anchor[row['rows']] / row['ms']:.2f}",
+            f"{row['gflops'] / results['peak_gflops']:.0%}",
+        ]
+        for row in sorted(results["rows"], key=lambda row: (row["rows"], row["ms"]))
+    ]
+    head = [f"3 x LSTM {results['units']}", "B", "ms", "GFLOP/s", f"{ANCHOR} / it", "of the peak"]
+    return _table(head, rows)
+
+
+def fairness(rows: Sequence[Row]) -> str:
+    """Latency of the short ones, without and with the long one."""
+    return _table(
+        ["server", "p50 alone", "p50 beside", "ratio", "p99 alone", "p99 beside", "ratio"],
+        [
+            [row["server"]]
+            + [
+                text
+                for part in ("p50_ms", "p99_ms")
+                for text in (
+                    _number(row[part]),
+                    _number(row[f"{part}_beside"]),
+                    f"{row[f'{part}_ratio']:.2f}",
+                )
+            ]
+            for row in rows
+        ],
+    )
+
+
+def growth(rows: Sequence[Row]) -> float:
+    """How much larger it is at the end than after the first part: 0.03 is 3%."""
+    return float(rows[-1]["memory_bytes"] / rows[1]["memory_bytes"] - 1)
+
+
+def memory(rows: Sequence[Row]) -> str:
+    """Memory and counters over requests."""
+    counters = [name for name in rows[0] if name.startswith("unroll_")]
+    return _table(
+        ["requests", "memory MB", "errors", *counters],
+        [
+            [
+                f"{row['requests']:,}",
+                f"{row['memory_bytes'] / 1e6:.1f}",
+                str(row["errors"]),
+                *(f"{row[name]:.0f}" for name in counters),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def sweep(cells: Sequence[Row]) -> str:
+    """Requests/s of each setting, a column a load."""
+    named = [{**cell, "load": f"`{cell['workload']}`, {cell['clients']}"} for cell in cells]
+    return _grid(named, "load", "requests/s", lambda cell, _: _number(cell["per_second"]))
