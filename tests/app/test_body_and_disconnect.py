@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from app.body import DISCARD_FACTOR
+from tests.app.caller import Caller
 from tests.app.engine.running import until
 from tests.app.service import Loader, Service, make_service
 
 LIMIT = 5000
 ROW = [1.0, None, None, 0.0]
 GOOD = json.dumps({"sequences": [[ROW]]}).encode()
-DISCONNECT = {"type": "http.disconnect"}
 
 
 @pytest.fixture
@@ -29,57 +29,9 @@ def service(tiny_dir: Path, loader: Loader) -> Iterator[Service]:
         yield service.wait_until_ready()
 
 
-class Caller:
-    """One request: its messages are put into a queue, its answer is collected.
-
-    Attributes:
-        read: how many messages the application has asked for and got.
-    """
-
-    def __init__(self, service: Service, headers: dict[str, str] | None = None) -> None:
-        self._app = service.app
-        self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._sent: list[dict[str, Any]] = []
-        self.read = 0
-        self._scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": "/predict",
-            "raw_path": b"/predict",
-            "root_path": "",
-            "query_string": b"",
-            "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
-        }
-
-    def send(self, part: bytes, more: bool = True) -> None:
-        self._messages.put_nowait({"type": "http.request", "body": part, "more_body": more})
-
-    def hang_up(self) -> None:
-        self._messages.put_nowait(DISCONNECT)
-
-    async def answer(self) -> tuple[int, dict[str, str], Any]:
-        """Status, headers and body of the answer."""
-        await self._app(self._scope, self._receive, self._send)
-        start, *parts = self._sent
-        assert start["type"] == "http.response.start"
-        headers = {k.decode().lower(): v.decode() for k, v in start["headers"]}
-        return start["status"], headers, json.loads(b"".join(part["body"] for part in parts))
-
-    async def _receive(self) -> dict[str, Any]:
-        message = await self._messages.get()
-        self.read += 1
-        return message
-
-    async def _send(self, message: dict[str, Any]) -> None:
-        self._sent.append(message)
-
-
 def answer(service: Service, *parts: bytes, **headers: str) -> tuple[int, dict[str, str], Any]:
     async def run() -> tuple[int, dict[str, str], Any]:
-        caller = Caller(service, {name.replace("_", "-"): v for name, v in headers.items()})
+        caller = Caller(service.app, {name.replace("_", "-"): v for name, v in headers.items()})
         for part in parts:
             caller.send(part)
         caller.send(b"", more=False)
@@ -119,7 +71,7 @@ def test_a_body_that_is_too_large_is_refused_and_the_connection_closed(
 
 def test_a_body_without_end_is_not_read_to_its_end(service: Service) -> None:
     async def run() -> None:
-        caller = Caller(service)
+        caller = Caller(service.app)
         for _ in range(10 * DISCARD_FACTOR):
             caller.send(b" " * LIMIT)
         status, headers, _ = await caller.answer()
@@ -132,7 +84,7 @@ def test_a_body_without_end_is_not_read_to_its_end(service: Service) -> None:
 def test_who_asks_before_sending_too_much_is_refused_at_once(service: Service) -> None:
     async def run() -> None:
         headers = {"content-length": str(LIMIT + 1), "expect": "100-continue"}
-        caller = Caller(service, headers)
+        caller = Caller(service.app, headers)
         status, answered, _ = await caller.answer()
         assert (status, answered["connection"]) == (413, "close")
         assert caller.read == 0
@@ -146,7 +98,7 @@ def test_who_cannot_be_answered_now_is_told_before_the_body_is_read(tiny_dir: Pa
     with make_service(tiny_dir, loader, max_sequences=1, max_waiting_sequences=1) as service:
 
         async def title() -> str:
-            caller = Caller(service)
+            caller = Caller(service.app)
             status, headers, body = await caller.answer()
             assert (status, headers["retry-after"], caller.read) == (503, "1", 0)
             return str(body["title"])
@@ -157,7 +109,7 @@ def test_who_cannot_be_answered_now_is_told_before_the_body_is_read(tiny_dir: Pa
         loader.runner.gate.clear()
 
         async def beside_another() -> str:
-            other = Caller(service)
+            other = Caller(service.app)
             other.send(GOOD, more=False)
             task = asyncio.create_task(other.answer())
             await until(loader.runner.entered.is_set)
@@ -172,7 +124,7 @@ def test_who_cannot_be_answered_now_is_told_before_the_body_is_read(tiny_dir: Pa
 @pytest.mark.parametrize("sent", [b"", GOOD[:5]])
 def test_a_body_that_does_not_end_in_time_is_refused(service: Service, sent: bytes) -> None:
     async def run() -> None:
-        caller = Caller(service)
+        caller = Caller(service.app)
         caller.send(sent)
         status, headers, body = await caller.answer()
         assert (status, headers["connection"]) == (408, "close")
@@ -189,7 +141,7 @@ def test_a_body_that_trickles_has_no_more_time_than_one_that_stops(service: Serv
             await asyncio.sleep(0.01)
 
     async def run() -> None:
-        caller = Caller(service)
+        caller = Caller(service.app)
         sending = asyncio.create_task(trickle(caller))
         status, _, _ = await caller.answer()
         sending.cancel()
@@ -201,7 +153,7 @@ def test_a_body_that_trickles_has_no_more_time_than_one_that_stops(service: Serv
 
 def test_a_caller_who_goes_while_sending_is_let_go(service: Service) -> None:
     async def run() -> None:
-        caller = Caller(service)
+        caller = Caller(service.app)
         caller.send(GOOD[:5])
         caller.hang_up()
         status, _, body = await caller.answer()
@@ -217,7 +169,7 @@ def test_a_caller_who_goes_cancels_its_sequences(service: Service, loader: Loade
         runner = loader.runner
         runner.gate.clear()
         engine = service.app.state.registry.engine
-        caller = Caller(service)
+        caller = Caller(service.app)
         caller.send(body, more=False)
         task = asyncio.create_task(caller.answer())
         await until(runner.entered.is_set)
@@ -245,7 +197,7 @@ def test_a_caller_who_stays_gets_an_answer_though_another_goes(
     async def run() -> None:
         runner = loader.runner
         runner.gate.clear()
-        going, staying = Caller(service), Caller(service)
+        going, staying = Caller(service.app), Caller(service.app)
         tasks = []
         for caller in (going, staying):
             caller.send(GOOD, more=False)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.engine import lane as lane_module
 from app.engine.cost import Cost
 from app.engine.sequence import Sequence
 from app.errors import Expired, NotFinite, Overloaded, RunFailed
@@ -222,6 +223,131 @@ def test_a_request_with_a_bad_sequence_fails_and_its_others_leave() -> None:
             assert engine.counters.failed == 3
             # The chunk with the bad one, and at most the one that was in flight behind it.
             assert engine.counters.chunks <= 2
+
+    asyncio.run(run())
+
+
+def test_a_row_is_not_computed_twice_when_its_chunk_fails_after_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No memory for another row's outputs: the halves begin where the whole began."""
+
+    async def run() -> None:
+        runner = FakeRunner()
+        async with engine_of(runner, lanes=1, chunk_rows=4) as engine:
+            line = [sequence(30, 1), sequence(31, 2), sequence(40, 3)]
+            empty = np.empty
+
+            def fails(shape: object, *arguments: object) -> np.ndarray:
+                if shape == (31, 1):
+                    raise MemoryError
+                return empty(shape, *arguments)  # type: ignore[call-overload]
+
+            with monkeypatch.context() as patched:
+                patched.setattr(lane_module.np, "empty", fails)
+                found = await asyncio.gather(
+                    *(engine.submit([single]) for single in line), return_exceptions=True
+                )
+            assert [type(result) for result in found] == [type(None), RunFailed, type(None)]
+            assert_summed(line[0])
+            assert_summed(line[2])
+
+    asyncio.run(run())
+
+
+def test_a_lone_caller_beside_a_kernel_that_computes_one_is_computed_too() -> None:
+    """Nobody waits for rows that will not come."""
+
+    async def run() -> None:
+        runner = FakeRunner()
+        runner.gate.clear()
+        async with engine_of(runner, lanes=2) as engine:
+            tasks = [asyncio.create_task(engine.submit([sequence(5, 1)]))]
+            await until(runner.entered.is_set)
+            runner.entered.clear()
+            tasks.append(asyncio.create_task(engine.submit([sequence(5, 2)])))
+            await until(runner.entered.is_set)
+            runner.gate.set()
+            await asyncio.gather(*tasks)
+            assert runner.calls == [1, 1]
+
+    asyncio.run(run())
+
+
+def test_who_waits_beside_a_larger_chunk_is_computed_when_that_is_back() -> None:
+    async def run() -> None:
+        runner = FakeRunner()
+        runner.gate.clear()
+        async with engine_of(runner, lanes=2, chunk_rows=3) as engine:
+            first = asyncio.create_task(engine.submit([sequence(5, seed) for seed in range(6)]))
+            await until(lambda: len(engine._scheduler.in_flight) == 2)
+            late = sequence(5, 7)
+            second = asyncio.create_task(engine.submit([late]))
+            await asyncio.sleep(0.01)
+            assert engine.load().waiting == 1
+            runner.gate.set()
+            await asyncio.gather(first, second)
+            assert_summed(late)
+            assert sorted(runner.calls) == [1, 3, 3]
+
+    asyncio.run(run())
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=5, max_size=60),
+    st.integers(1, 4),
+    st.integers(1, 8),
+    costs,
+)
+def test_no_wake_up_is_lost(
+    callers: list[tuple[int, bool]], lanes: int, rows: int, cost: Cost
+) -> None:
+    """Callers who come and go one by one, each while lanes fall asleep: all are answered."""
+
+    async def run() -> None:
+        async with (
+            engine_of(FakeRunner(), cost, lanes=lanes, chunk_rows=rows) as engine,
+            asyncio.timeout(20),
+        ):
+            made, tasks = [], []
+            for seed, (length, leaves) in enumerate(callers):
+                made.append(sequence(length, seed))
+                tasks.append(asyncio.create_task(engine.submit([made[-1]])))
+                await asyncio.sleep(0)
+                if leaves:
+                    tasks[-1].cancel()
+                elif seed % 7 == 0:
+                    await tasks[-1]
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for single, (_, leaves) in zip(made, callers, strict=True):
+                if not leaves:
+                    assert_summed(single)
+            await until(lambda: is_idle(engine))
+
+    asyncio.run(run())
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20), costs)
+def test_padding_is_counted(lengths: list[int], cost: Cost) -> None:
+    """Rows times time steps of all calls: what is useful, and what is not."""
+    computed = 0
+
+    class Counts(FakeRunner):
+        def run(
+            self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
+        ) -> tuple[np.ndarray, np.ndarray]:
+            nonlocal computed
+            computed += inputs.shape[0] * inputs.shape[1]
+            return super().run(inputs, lengths, state)
+
+    async def run() -> None:
+        async with engine_of(Counts(), cost, lanes=1, chunk_rows=5) as engine:
+            await engine.submit([sequence(length, seed) for seed, length in enumerate(lengths)])
+            counters = engine.counters
+            assert counters.time_steps == sum(lengths)
+            assert counters.time_steps + counters.padding == computed
 
     asyncio.run(run())
 

@@ -16,16 +16,80 @@ def test_a_lane_with_nothing_to_do_gets_no_chunk() -> None:
     assert not scheduler.has_work
 
 
-def test_there_is_work_for_another_lane_while_somebody_is_ready_or_has_room_to_be() -> None:
-    scheduler = make(lanes=2, rows=1)
+def test_there_is_work_for_a_free_lane_while_somebody_is_ready_or_has_room_to_be() -> None:
+    scheduler = make(lanes=3, rows=1, slots=2)
     scheduler.add(sequences(3, 3, 3))
     assert scheduler.has_work
     first = take(scheduler)
     assert scheduler.has_work
     take(scheduler)
     assert not scheduler.has_work, "the third has no slot"
+    assert scheduler.next_chunk() is None
     scheduler.advance(first)
     assert scheduler.has_work
+
+
+def test_there_is_no_work_where_no_lane_is_free() -> None:
+    scheduler = make(rows=1, slots=2)
+    scheduler.add(sequences(3, 3))
+    chunk = take(scheduler)
+    assert not scheduler.has_work
+    scheduler.advance(chunk)
+    assert scheduler.has_work
+
+
+def test_lone_callers_are_computed_at_once_side_by_side() -> None:
+    scheduler = make(lanes=3, rows=4)
+    for _ in range(3):
+        scheduler.add(sequences(5))
+        assert scheduler.has_work
+        assert len(take(scheduler).sequences) == 1
+
+
+def test_a_free_lane_waits_for_as_many_rows_as_the_smallest_chunk_under_way() -> None:
+    scheduler = make(lanes=3, rows=4)
+    scheduler.add(sequences(*[5] * 8))
+    assert len(take(scheduler).sequences) == 3
+    small, *_ = sequences(5)
+    assert len(take(scheduler).sequences) == 3
+    # Two are ready, and each chunk under way has three.
+    assert not scheduler.has_work
+    assert scheduler.next_chunk() is None
+    scheduler.add([small])
+    assert scheduler.has_work
+    chunk = take(scheduler)
+    assert len(chunk.sequences) == 3
+    assert small in chunk.sequences
+
+
+def test_who_was_made_to_wait_runs_as_soon_as_nobody_else_does() -> None:
+    scheduler = make(lanes=2, rows=3)
+    scheduler.add(sequences(*[3] * 6))
+    first, second = take(scheduler), take(scheduler)
+    late, later = sequences(5, 5)
+    scheduler.add([late])
+    scheduler.advance(first)
+    assert scheduler.next_chunk() is None
+    scheduler.add([later])
+    assert scheduler.next_chunk() is None
+    scheduler.advance(second)
+    # Two lanes are free, for two.
+    assert [take(scheduler).sequences for _ in range(2)] == [(late,), (later,)]
+
+
+def test_nobody_waits_for_more_rows_than_pay() -> None:
+    """Once they are enough for a chunk, those beyond wait for nobody."""
+    scheduler = make(lanes=2, rows=8, cost=FREE_CALLS)
+    scheduler.add(sequences(*[5] * 12))
+    assert len(take(scheduler).sequences) == FREE_CALLS.enough_rows(8) == 4
+    assert len(take(scheduler).sequences) == 4
+
+
+def test_who_waits_for_a_slot_makes_no_rows() -> None:
+    scheduler = make(lanes=2, rows=2, slots=3)
+    scheduler.add(sequences(*[5] * 9))
+    assert len(take(scheduler).sequences) == 2
+    assert not scheduler.has_work, "one slot is left, and the chunk under way has two rows"
 
 
 def test_the_oldest_are_admitted_first() -> None:
@@ -65,7 +129,7 @@ def test_a_lane_that_computes_gets_no_share() -> None:
     """Those who are ready do not wait for it."""
     scheduler = make(lanes=3, rows=4)
     scheduler.add(sequences(*[5] * 3))
-    take(scheduler)
+    assert len(take(scheduler).sequences) == 1
     scheduler.add(sequences(*[5] * 4))
     # Six are ready for the two lanes that are free.
     assert [len(take(scheduler).sequences) for _ in range(2)] == [3, 3]

@@ -70,10 +70,11 @@ class Calls(RuleBasedStateMachine):
         alive = [s for s in line if s.deadline > self.now]
         chunk = self.scheduler.next_chunk()
         left = list(self.scheduler.ready)
-        self.someone_waits_only_for_a_slot()
+        assert {s.place for s in line if s not in alive} <= {"ended"}
         if chunk is None:
-            assert not left
+            self.check_wait(alive)
             return
+        self.someone_waits_only_for_a_slot()
         self.in_flight.append(chunk)
         rows = chunk.sequences
         assert len(set(rows)) == len(rows) == len(chunk.steps)
@@ -96,6 +97,17 @@ class Calls(RuleBasedStateMachine):
             assert self.passed[sequence] < self.sizes.slots, "it starves"
         for sequence in rows:
             del self.passed[sequence]
+
+    def can_start(self, alive: list[Sequence]) -> bool:
+        """Whether as many can run as a chunk under way has rows: all, if there is none."""
+        flying = [len(chunk.sequences) for chunk in self.in_flight]
+        ready = min(len(alive), self.sizes.slots - sum(flying))
+        enough = self.cost.enough_rows(self.sizes.chunk_rows)
+        return ready >= min([enough, *flying] if flying else [1])
+
+    def check_wait(self, alive: list[Sequence]) -> None:
+        assert not self.can_start(alive), "somebody waits for nothing"
+        assert not alive or self.in_flight, "nobody would ever wake who waits"
 
     def someone_waits_only_for_a_slot(self) -> None:
         if self.scheduler.waiting:
@@ -181,8 +193,9 @@ class Calls(RuleBasedStateMachine):
         running = len(places["ready"]) + len(places["in flight"])
         assert self.scheduler.running == running <= self.sizes.slots
         assert len(self.scheduler) == len(places["waiting"]) + running
-        room = self.scheduler.waiting and running < self.sizes.slots
-        assert self.scheduler.has_work == bool(places["ready"] or room)
+        free = len(self.in_flight) < self.sizes.lanes
+        alive = [*places["ready"], *places["waiting"]]
+        assert self.scheduler.has_work == (free and self.can_start(alive))
 
     @invariant()
     def nobody_overtakes_in_the_line(self) -> None:
@@ -198,16 +211,15 @@ class Calls(RuleBasedStateMachine):
         if not hasattr(self, "scheduler"):
             return
         for _ in range(2 + len(self.added) * MAX_LENGTH):
-            for _ in range(self.sizes.lanes):
-                if len(self.in_flight) == self.sizes.lanes:
-                    self.scheduler.advance(self.in_flight.pop(0))
+            if self.in_flight:
+                self.scheduler.advance(self.in_flight.pop(0))
+            while self.scheduler.has_work:
+                before = len(self.scheduler)
                 self.next_chunk()
+                # Those who have expired meanwhile leave instead.
+                assert self.in_flight or len(self.scheduler) < before
             self.everything_is_in_its_place()
             self.nobody_overtakes_in_the_line()
-            if not self.scheduler.has_work:
-                while self.in_flight:
-                    self.scheduler.advance(self.in_flight.pop())
-                self.everything_is_in_its_place()
             if not len(self.scheduler):
                 break
         assert len(self.scheduler) == 0
