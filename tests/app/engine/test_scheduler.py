@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.engine.cost import MIN_STEPS, Cost
+from app.engine.cost import MIN_STEPS, QUANTUM_S, Cost
 from app.errors import Overloaded
 from tests.app.engine.scheduling import FREE_CALLS, make, sequences, take
 
@@ -80,9 +80,10 @@ def test_who_was_made_to_wait_runs_as_soon_as_nobody_else_does() -> None:
 def test_nobody_waits_for_more_rows_than_pay() -> None:
     """Once they are enough for a chunk, those beyond wait for nobody."""
     scheduler = make(lanes=2, rows=8, cost=FREE_CALLS)
-    scheduler.add(sequences(*[5] * 12))
-    assert len(take(scheduler).sequences) == FREE_CALLS.enough_rows(8) == 4
-    assert len(take(scheduler).sequences) == 4
+    enough = FREE_CALLS.enough_rows(8)
+    assert enough < 8
+    scheduler.add(sequences(*[5] * 3 * enough))
+    assert [len(take(scheduler).sequences) for _ in range(2)] == [enough, enough]
 
 
 def test_who_waits_for_a_slot_makes_no_rows() -> None:
@@ -240,11 +241,11 @@ def test_a_chunk_has_no_more_rows_than_pay(row_step_s: float, rows: int) -> None
         # Not beyond the limit, not even for one alone.
         (DEAR_CALLS, (500, 30), 16, (16, 16)),
         (DEAR_CALLS, (500,), 64, (64,)),
-        (FREE_CALLS, (500,), 64, (64,)),
+        (FREE_CALLS, (500,), 32, (32,)),
         (DEAR_CALLS, (2, 30), 4, (2, 4)),
         (DEAR_CALLS, (30,), 1, (1,)),
         # Slow time steps end a chunk sooner, for newcomers wait for it,
-        (Cost(1e-3, 0.99e-3, 0.0), (500, 500), 64, (10, 10)),
+        (Cost(1e-3, QUANTUM_S / 10.5, 0.0), (500, 500), 64, (10, 10)),
         # but not below what a call is worth,
         (Cost(1e-3, 1.0, 0.0), (500, 500), 64, (MIN_STEPS, MIN_STEPS)),
         # unless the limit is.
