@@ -4,7 +4,7 @@ import pytest
 
 from app.engine.cost import MIN_STEPS, QUANTUM_S, Cost
 from app.errors import Overloaded
-from tests.app.engine.scheduling import FREE_CALLS, make, sequences, take
+from tests.app.engine.scheduling import FREE_CALLS, Clock, make, sequences, take
 
 DEAR_CALLS = Cost(call_s=1.0, time_step_s=1e-6, row_step_s=1e-6)
 
@@ -84,6 +84,18 @@ def test_nobody_waits_for_more_rows_than_pay() -> None:
     assert enough < 8
     scheduler.add(sequences(*[5] * 3 * enough))
     assert [len(take(scheduler).sequences) for _ in range(2)] == [enough, enough]
+
+
+def test_nobody_waits_for_a_lane_that_hangs() -> None:
+    clock = Clock()
+    scheduler = make(lanes=2, rows=8, clock=clock)
+    scheduler.add(sequences(*[5] * 4))
+    hung, other = take(scheduler), take(scheduler)
+    scheduler.advance(other)
+    scheduler.add(sequences(5))
+    assert not scheduler.has_work, "one row waits beside a chunk of two"
+    clock.now = hung.overdue
+    assert len(take(scheduler).sequences) == 1
 
 
 def test_who_waits_for_a_slot_makes_no_rows() -> None:

@@ -99,9 +99,10 @@ class Calls(RuleBasedStateMachine):
             del self.passed[sequence]
 
     def can_start(self, alive: list[Sequence]) -> bool:
-        """Whether as many can run as a chunk under way has rows: all, if there is none."""
-        flying = [len(chunk.sequences) for chunk in self.in_flight]
-        ready = min(len(alive), self.sizes.slots - sum(flying))
+        """Whether as many can run as a chunk under way has rows: all, if none is, or in time."""
+        taken = sum(len(chunk.sequences) for chunk in self.in_flight)
+        flying = [len(chunk.sequences) for chunk in self.in_flight if chunk.overdue > self.now]
+        ready = min(len(alive), self.sizes.slots - taken)
         enough = self.cost.enough_rows(self.sizes.chunk_rows)
         return ready >= min([enough, *flying] if flying else [1])
 
