@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run train test lint format lock clean
+.PHONY: help run train test bench lint format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +18,9 @@ train: $(VENV)/.installed  ## train the default model and export it as the next 
 
 test: $(VENV)/.installed-dev  ## run every test
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/.installed-dev  ## measure serving beside its peers (wrk needed; 40 minutes; --quick: 3)
+	$(BIN)/python -m benchmarks.serving $(BENCH)
 
 lint: $(VENV)/.installed-dev  ## check style, types and the import rules
 	$(BIN)/ruff format --check .
