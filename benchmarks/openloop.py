@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 import orjson
@@ -93,8 +94,8 @@ class _Connection(asyncio.Protocol):
         self.number = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self.transport = transport
+        # uvloop's is one, but not by its type.
+        self.transport = cast(asyncio.WriteTransport, transport)
         self._generator.is_free(self)
 
     def send(self, number: int, request: bytes) -> None:
