@@ -16,7 +16,8 @@ from benchmarks.servers import available_cores
 
 OURS = ("fastapi", "numpy", "onnxruntime", "orjson", "starlette", "tensorflow", "uvicorn", "uvloop")
 PEERS = (
-    ["bentoml", "fastapi", "keras", "litserve", "numpy", "onnxruntime", "orjson", "ray", "tensorflow", "torch", "uvicorn"]
+    *("bentoml", "fastapi", "keras", "litserve", "numpy", "onnxruntime", "orjson"),
+    *("ray", "tensorflow", "torch", "uvicorn", "uvloop"),
 )
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")
 VERSIONS_OF_PEERS = """

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 import orjson
@@ -93,8 +94,9 @@ class _Connection(asyncio.Protocol):
         self.number = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self.transport = transport
+        # uvloop's is one, but not by its type.
+        self.transport = cast(asyncio.WriteTransport, transport)
+        self._generator.connections.add(self)
         self._generator.is_free(self)
 
     def send(self, number: int, request: bytes) -> None:
@@ -109,6 +111,10 @@ class _Connection(asyncio.Protocol):
             self._generator.answered(number, status)
             self._generator.is_free(self)
 
+    def close(self) -> None:
+        assert self.transport is not None
+        self.transport.abort()
+
     def connection_lost(self, _: Exception | None) -> None:
         self._generator.is_lost(self)
 
@@ -121,6 +127,7 @@ class _Generator:
         self.latencies = np.full(len(arrivals), np.nan)
         self._next = 0
         self._answered = 0
+        self.connections: set[_Connection] = set()
         self._free: deque[_Connection] = deque()
         self._unsent: deque[int] = deque()
         self._opening: set[asyncio.Task[None]] = set()
@@ -137,6 +144,10 @@ class _Generator:
         except TimeoutError:
             print("some answers never came", file=sys.stderr)
         asyncio.get_running_loop().remove_reader(timer.descriptor)
+        for connection in list(self.connections):
+            connection.close()
+        # The loop lets go of what was closed, before the file is gone.
+        await asyncio.sleep(0.01)
         os.close(timer.descriptor)
 
     def _on_time(self, timer: "_Timer") -> None:
@@ -174,6 +185,7 @@ class _Generator:
             self._free.append(connection)
 
     def is_lost(self, connection: _Connection) -> None:
+        self.connections.discard(connection)
         if connection in self._free:
             self._free.remove(connection)
         if connection.number >= 0:

@@ -1,0 +1,60 @@
+"""A server that remembers what it was sent, and answers states that differ each time."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class EchoServer(ThreadingHTTPServer):
+    """Remembers bodies and the states it answered."""
+
+    daemon_threads = True
+
+    def __init__(self, status: int, delay_s: float) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.status = status
+        self.delay_s = delay_s
+        self.bodies: list[bytes] = []
+        self.states: set[bytes] = set()
+        self.lock = threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/predict"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Head and body in one piece: two would wait for an acknowledgement between them.
+    wbufsize = -1
+    server: EchoServer
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.server.lock:
+            number = len(self.server.bodies)
+            self.server.bodies.append(body)
+            state = b'[[{"h":[0.%d,1],"c":[2]}]]' % number
+            self.server.states.add(state)
+            time.sleep(self.server.delay_s)
+        answer = b'{"outputs":[[[1.0]]],"states":' + state + b"}"
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def echo_server(status: int = 200, delay_s: float = 0.0) -> Iterator[EchoServer]:
+    """Runs it in a thread. It answers one request at a time, each after `delay_s`."""
+    server = EchoServer(status, delay_s)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

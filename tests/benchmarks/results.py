@@ -1,0 +1,101 @@
+"""Results that nobody measured, for tests of the report."""
+
+from typing import Any
+
+Results = dict[str, Any]
+
+
+def cell(server: str, workload: str, clients: int, per_second: float, errors: int = 0) -> Results:
+    return {
+        "server": server,
+        "workload": workload,
+        "clients": clients,
+        "per_second": per_second,
+        "p50_ms": 500 * clients / per_second,
+        "p99_ms": 1700 * clients / per_second,
+        "core_s": 1e-3,
+        "errors": errors,
+        "rounds": [per_second] * 3,
+    }
+
+
+def cells() -> list[Results]:
+    rates = {"unroll": 3000.0, "fastapi_onnxruntime": 1500.0, "bentoml": 250.0}
+    return [
+        cell(server, workload, clients, rate * clients / (clients + 1))
+        for workload in ("fixed", "mixed")
+        for clients in (1, 64)
+        for server, rate in rates.items()
+    ]
+
+
+def kernel() -> Results:
+    rows = [
+        {"form": form, "rows": rows, "ms": ms * rows**0.8, "gflops": 20.0 * rows**0.2 / ms}
+        for form, ms in (("ONNX Runtime", 1.0), ("Unroll: ONNX Runtime", 0.9), ("PyTorch", 2.0))
+        for rows in (1, 128)
+    ]
+    return {"units": 100, "peak_gflops": 80.0, "rows": rows}
+
+
+def results() -> Results:
+    return {
+        "command": "python -m benchmarks.serving --quick",
+        "minutes": 2.6,
+        "rounds": 3,
+        "machine": {
+            "cpu": "A Processor",
+            "cores": 2,
+            "flags": {"avx2": True, "amx_bf16": False},
+            "virtual": True,
+            "memory_gb": 25.3,
+            "system": "Linux",
+        },
+        "versions": {
+            "commit": "abcdef",
+            "python": "3.11",
+            "unroll": {"numpy": "2.4"},
+            "peers": {"ray": "2.60"},
+            "wrk": "wrk 4.1.0",
+        },
+        "closed": cells(),
+        "large": [cell("unroll", "mixed", 64, 50.0), cell("fastapi_onnxruntime", "mixed", 64, 40)],
+        "kernels": [cell("unroll", "mixed", 64, 3000.0), cell("bentoml", "mixed", 64, 300.0)],
+        "open": {
+            "rate": 738.5,
+            "strongest": "fastapi_onnxruntime",
+            "rows": [
+                {
+                    "server": server,
+                    "achieved": 738.0,
+                    "p50_ms": p50,
+                    "p99_ms": 3 * p50,
+                    "max_ms": 9 * p50,
+                    "errors": 0,
+                }
+                for server, p50 in (("unroll", 2.0), ("fastapi_onnxruntime", 5.0))
+            ],
+        },
+        "bound": {
+            "cores": 2,
+            "http_core_s": 2e-4,
+            "kernel_core_s": 3e-4,
+            "kernel": "Unroll: ONNX Runtime",
+            "rows": 32,
+            "per_second": 4000.0,
+            "http_per_second": 7000.0,
+        },
+        "kernel": [kernel()],
+        "fairness": [
+            {
+                "server": "unroll",
+                **{"p50_ms": 10.0, "p50_ms_beside": 12.0, "p50_ms_ratio": 1.2},
+                **{"p99_ms": 20.0, "p99_ms_beside": 30.0, "p99_ms_ratio": 1.5},
+            }
+        ],
+        "memory": [
+            {"requests": r, "memory_bytes": m, "errors": 0, "unroll_compilations_total": 7.0}
+            for r, m in ((0, 400e6), (30_000, 500e6), (300_000, 510e6))
+        ],
+        "sweep": [cell("1 worker", "fixed", 64, 1400.0), cell("2 workers", "fixed", 64, 1450.0)],
+    }

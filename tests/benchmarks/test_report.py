@@ -1,0 +1,99 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import tables
+from benchmarks.report import NOT_COVERED, render
+from tests.benchmarks.results import cell, cells, results
+
+
+def rows_of(table: str) -> dict[str, list[str]]:
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines()]
+    return {line[0]: line[1:] for line in lines if not line[0].startswith("---")}
+
+
+def test_throughput_has_servers_clients_and_ratios() -> None:
+    fixed = [c for c in cells() if c["workload"] == "fixed"]
+    rows = rows_of(tables.throughput(fixed))
+    assert rows["requests/s; clients:"] == ["1", "64"]
+    assert rows["unroll"] == ["1,500", "2,954"]
+    assert rows["fastapi_onnxruntime"] == ["750 (2.00x)", "1,477 (2.00x)"]
+    assert rows["bentoml"][1] == "246 (12.00x)"
+
+
+def test_errors_stand_beside_the_rate() -> None:
+    table = tables.throughput([cell("bentoml", "fixed", 64, 250.0, errors=17)])
+    assert "250 **17 errors**" in table
+
+
+def test_a_server_without_a_number_of_clients_has_an_empty_place() -> None:
+    table = tables.throughput([cell("unroll", "fixed", 1, 10.0), cell("bentoml", "fixed", 2, 5.0)])
+    assert table.splitlines()[-1] == "| bentoml |  | 5 |"
+
+
+def test_latency_has_both_percentiles() -> None:
+    rows = rows_of(tables.latency([cell("unroll", "fixed", 64, 3200.0)]))
+    assert rows["unroll"] == ["10 / 34"]
+
+
+def test_kernels_are_compared_with_the_anchor_and_the_peak() -> None:
+    lines = tables.kernel(results()["kernel"][0]).splitlines()
+    assert lines[2] == "| Unroll: ONNX Runtime | 1 | 0.90 | 22.2 | 1.11 | 28% |"
+    assert lines[4] == "| PyTorch | 1 | 2.00 | 10.0 | 0.50 | 12% |"
+
+
+def test_growth_is_after_the_first_part() -> None:
+    assert tables.growth(results()["memory"]) == pytest.approx(0.02)
+
+
+def test_the_page_has_every_section_and_picture(tmp_path: Path) -> None:
+    page = render(results(), tmp_path)
+    for title in (
+        "## Closed loop",
+        "### `fixed`",
+        "### `mixed`",
+        "## Open loop",
+        "## The bound",
+        "## The frameworks with ONNX Runtime",
+        "## Three LSTM layers of 512",
+        "## The kernels alone",
+        "## A long sequence among short ones",
+        "## Memory",
+        "## The settings of the strongest peer",
+        "## How each server is configured",
+        "## Not covered",
+    ):
+        assert title in page
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page)
+    assert len(pictures) == 5
+    for picture in pictures:
+        assert (tmp_path / picture).stat().st_size > 5_000
+    assert page.rstrip().endswith(NOT_COVERED.rstrip())
+
+
+def test_the_page_says_what_was_measured_on_what(tmp_path: Path) -> None:
+    page = render(results(), tmp_path)
+    for text in (
+        "python -m benchmarks.serving --quick",
+        "A Processor, 2 cores of a virtual machine",
+        "| has | avx2 |",
+        "| lacks | amx_bf16 |",
+        "ray 2.60",
+        "abcdef",
+        "bound = 2 cores / 500 us = 4,000 requests/s",
+        "2,954 requests/s (unroll, 64 clients): 74% of it",
+        "changes by\n+2.0%",
+        "738 a second",
+    ):
+        assert text in page, text
+
+
+def test_a_page_of_some_sections(tmp_path: Path) -> None:
+    found = {name: results()[name] for name in ("command", "minutes", "rounds", "machine")}
+    page = render(
+        {**found, "versions": results()["versions"], "bound": results()["bound"]}, tmp_path
+    )
+    assert "## The bound" in page
+    assert "## Closed loop" not in page
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,95 @@
+"""One small round of everything, with real servers: does the benchmark itself work?"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks import places, rounds, servers, wrk
+from benchmarks.bound import find_bound
+from benchmarks.places import BenchModel
+from benchmarks.serving import parse_arguments, plan_of
+from benchmarks.workloads import WORKLOADS, make
+from tests.benchmarks.results import kernel
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> BenchModel:
+    """A tiny one, in all forms, which agree."""
+    from benchmarks import models
+
+    build = tmp_path_factory.mktemp("build")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            models, "bench_model", lambda units: BenchModel(units, build / f"lstm{units}")
+        )
+        return models.ensure(6)
+
+
+@pytest.fixture(autouse=True)
+def _build_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (places, servers, wrk):
+        monkeypatch.setattr(module, "BUILD", tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_a_round_against_unroll(model: BenchModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "expected", lambda model: answers(model))
+    workloads = [make(name) for name in WORKLOADS]
+    with rounds.running([servers.KINDS["unroll"]], model, workloads) as started:
+        (server,) = started
+        for workload in workloads:
+            (cell,) = rounds.measure(started, workload, clients=4, rounds=1, seconds=1)
+            assert cell.errors == 0
+            assert cell.per_second > 1
+            assert 0 < cell.p50_ms <= cell.p99_ms
+            assert cell.core_s > 0
+    assert server.process.pids() == []
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_the_app_without_a_kernel_answers(model: BenchModel) -> None:
+    from benchmarks import bound
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "expected", lambda model: {})
+        patch.setattr(bound, "CLIENTS", (2,))
+        found = find_bound(model, rounds=1, seconds=1, kernels=kernel())
+    assert 0 < found.http_core_s < 0.1
+    assert found.per_second == pytest.approx(
+        found.cores / (found.http_core_s + found.kernel_core_s)
+    )
+
+
+def answers(model: BenchModel) -> dict[str, object]:
+    """As `reference.expected`, in this process."""
+    from benchmarks import reference
+
+    path = model.home / "expected.npz"
+    reference._write(model, path)
+    import numpy as np
+
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+def test_options_choose_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(*options: str) -> tuple[tuple[str, ...], str, str]:
+        monkeypatch.setattr("sys.argv", ["serving", *options])
+        chosen, folder, file = plan_of(parse_arguments())
+        return chosen.sections, folder.name, file.name
+
+    assert plan()[1:] == ("docs", "results.json")
+    assert plan("--quick")[2] == "quick.json"
+    assert plan("--clients", "64")[0] == ("closed",)
+    assert plan("--clients", "64")[2] == "part.json"
+    assert plan("--only", "open,bound") == (("open", "bound"), "docs", "results.json")
+
+
+def test_unknown_names_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["serving", "--servers", "unroll,nope"])
+    with pytest.raises(SystemExit):
+        parse_arguments()
+    assert "no 'nope'; there are unroll" in capsys.readouterr().err

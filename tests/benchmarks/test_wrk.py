@@ -1,0 +1,88 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks import wrk
+from benchmarks.rounds import median_cell
+from benchmarks.workloads import Wrap, make
+from tests.benchmarks.echo import echo_server
+
+PRINTED = """Running 1s test @ http://127.0.0.1:1/predict
+{"requests":3000,"duration_us":1500000,"status_errors":20,"socket_errors":10,\
+"p50_us":1250,"p90_us":2000,"p99_us":9001,"max_us":12000}
+"""
+
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _bodies_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wrk, "BUILD", tmp_path)
+
+
+def test_reads_what_the_script_prints() -> None:
+    load = wrk.parse(PRINTED)
+    assert (load.requests, load.duration_s, load.errors) == (3000, 1.5, 30)
+    assert (load.p50_ms, load.p90_ms, load.p99_ms, load.max_ms) == (1.25, 2.0, 9.001, 12.0)
+
+
+def test_errors_are_not_answers() -> None:
+    assert wrk.parse(PRINTED).per_second == pytest.approx((3000 - 30) / 1.5)
+
+
+@pytest.mark.parametrize("output", ["", "unable to connect", PRINTED + PRINTED])
+def test_says_when_there_is_no_result(output: str) -> None:
+    with pytest.raises(wrk.WrkFailed, match="no result"):
+        wrk.parse(output)
+
+
+def test_says_when_wrk_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(wrk.WrkFailed, match="apt-get install wrk"):
+        wrk.drive("http://127.0.0.1:1/", make("fixed"), 1, 1)
+
+
+def load(per_second: float, p50_ms: float, errors: int = 0) -> wrk.Load:
+    return wrk.Load(int(per_second * 2) + errors, 2.0, errors, p50_ms, 5.0, 10 * p50_ms, 50.0)
+
+
+def test_cells_are_medians_of_rounds() -> None:
+    rounds = [(load(100, 3.0), 0.3), (load(300, 1.0, errors=2), 0.1), (load(200, 2.0), 0.2)]
+    cell = median_cell("a", "fixed", 64, rounds)
+    assert (cell.per_second, cell.p50_ms, cell.p99_ms, cell.core_s) == (200, 2.0, 20.0, 0.2)
+    assert cell.errors == 2
+    assert cell.rounds == (100, 300, 200)
+
+
+@needs_wrk
+def test_sends_every_body_in_turn() -> None:
+    workload = make("fixed")
+    with echo_server() as server:
+        found = wrk.drive(server.url, workload, clients=2, seconds=1)
+    assert found.errors == 0
+    assert set(server.bodies) == set(workload.bodies)
+    assert abs(found.requests - len(server.bodies)) <= 2
+
+
+@needs_wrk
+def test_counts_what_is_no_good_answer() -> None:
+    with echo_server(status=503) as server:
+        found = wrk.drive(server.url, make("fixed"), clients=1, seconds=1)
+    assert found.errors == found.requests > 0
+    assert found.per_second == 0
+
+
+@needs_wrk
+@pytest.mark.parametrize("wrap", [Wrap(), Wrap(b'{"requests":[', b"]}")])
+def test_stream_sends_back_the_states_it_was_answered(wrap: Wrap) -> None:
+    with echo_server() as server:
+        wrk.drive(server.url, make("stream"), clients=3, seconds=1, wrap=wrap)
+    bodies = [body.removeprefix(wrap.before).removesuffix(wrap.after) for body in server.bodies]
+    begun = [body for body in bodies if b"initial_states" not in body]
+    # Each tenth starts anew, and the first of each client.
+    assert len(begun) / len(bodies) == pytest.approx(0.1, abs=0.02)
+    # The states go along unchanged, each set once.
+    states = [body.partition(b'"initial_states":')[2] for body in bodies if body not in begun]
+    assert len(set(states)) == len(states)
+    assert all(state[:-1] in server.states for state in states)
