@@ -29,7 +29,7 @@ class OneWriteTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Writes, or keeps a head; uvicorn follows it with a body, be it empty."""
+        """Writes, or keeps a head until the body follows or the answer is complete."""
         if self._head:
             data, self._head = self._head + data, b""
         elif data.startswith(HEAD) and not data.startswith(LEAVE_TO_SEND):
@@ -37,11 +37,15 @@ class OneWriteTransport:
             return
         self._transport.write(data)
 
-    def close(self) -> None:
-        """Writes what is left and closes."""
+    def flush(self) -> None:
+        """Writes what is kept: an answer to HEAD has no body."""
         if self._head:
             self._transport.write(self._head)
             self._head = b""
+
+    def close(self) -> None:
+        """Writes what is kept and closes."""
+        self.flush()
         self._transport.close()
 
 
@@ -51,4 +55,10 @@ class OneWriteProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
         super().connection_made(transport)
-        self.transport = OneWriteTransport(transport)  # type: ignore[assignment]
+        self._one_write = OneWriteTransport(transport)
+        self.transport = self._one_write  # type: ignore[assignment]
+
+    def on_response_complete(self) -> None:
+        """Called after the last message of an answer."""
+        self._one_write.flush()
+        super().on_response_complete()

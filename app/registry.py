@@ -6,6 +6,7 @@ one is tried instead.
 """
 
 import asyncio
+import gc
 import logging
 import threading
 from dataclasses import dataclass
@@ -146,6 +147,10 @@ class Registry:
                 text = "refused %s version %d: %s"
                 logger.error(text, model.name, model.version, reason, exc_info=not known)
             else:
+                # What was loaded stays. A full collection would look at all of TensorFlow's objects
+                # while every caller waits.
+                gc.collect()
+                gc.freeze()
                 logger.info("%s version %d is ready", model.name, model.version)
                 self.status = "the lanes of the engine have stopped"
                 return

@@ -58,7 +58,7 @@ class Cost:
         """
         rows = 1
         while rows < most:
-            useful = TYPICAL_STEPS * rows * self.row_step_s
+            useful = rows * (ROW_S + TYPICAL_STEPS * self.row_step_s)
             if useful >= ENOUGH * self.chunk_s(rows, TYPICAL_STEPS):
                 break
             rows *= 2

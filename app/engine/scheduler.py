@@ -15,6 +15,9 @@ from app.engine.cost import Cost
 from app.engine.sequence import Sequence
 from app.errors import Cancelled, Expired, Overloaded, UnrollError
 
+# A chunk that takes so many times as long as expected is overdue.
+PATIENCE = 10
+
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
@@ -23,10 +26,12 @@ class Chunk:
     Attributes:
         sequences: one a row.
         steps: time steps of each row; row i is computed up to `min(steps, remaining)`.
+        overdue: on the engine's clock in seconds; by then it should long have been computed.
     """
 
     sequences: tuple[Sequence, ...]
     steps: tuple[int, ...]
+    overdue: float
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,10 @@ class Scheduler:
         under load chunks grow until they are large enough.
         """
         ready = len(self.ready) + min(len(self.waiting), self._sizes.slots - self.running)
-        smallest = min((len(chunk.sequences) for chunk in self.in_flight), default=1)
+        now = self._clock()
+        # Nobody waits for a lane that hangs.
+        sizes = [len(chunk.sequences) for chunk in self.in_flight if chunk.overdue > now]
+        smallest = min(sizes, default=1)
         return len(self.in_flight) < self._sizes.lanes and ready >= min(smallest, self._rows)
 
     def add(self, sequences: list[Sequence]) -> None:
@@ -125,7 +133,12 @@ class Scheduler:
         limit = self._cost.best_steps(
             sorted(sequence.remaining for sequence in sequences), self._sizes.chunk_steps
         )
-        chunk = Chunk(sequences, tuple(min(limit, s.remaining) for s in sequences))
+        patience_s = PATIENCE * self._cost.chunk_s(len(sequences), limit)
+        chunk = Chunk(
+            sequences,
+            tuple(min(limit, sequence.remaining) for sequence in sequences),
+            self._clock() + patience_s,
+        )
         for sequence in sequences:
             sequence.place = "in flight"
         self.in_flight.add(chunk)
