@@ -7,6 +7,7 @@ it measures only those, in a closed loop. All but the first write to build/bench
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -26,6 +27,14 @@ from benchmarks.workloads import WORKLOADS
 from benchmarks.wrk import WrkFailed
 
 Results = dict[str, Any]
+
+FAILURES = (
+    ServerFailed,
+    WrkFailed,
+    EnvironmentFailed,
+    subprocess.CalledProcessError,
+    ValueError,
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -112,7 +121,7 @@ def main() -> int:
             results = {**kept, "rounds": plan.rounds}
         results |= {"machine": machine(), "versions": versions()}
         run(plan, results, file)
-    except (ServerFailed, WrkFailed, EnvironmentFailed, ValueError) as error:
+    except FAILURES as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if plan.sections == ("closed",):
