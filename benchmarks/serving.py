@@ -103,6 +103,8 @@ def run(plan: Plan, results: Results, file: Path) -> None:
         say(f"== {name}")
         started = time.monotonic()
         results[name] = RUN[name](plan, results)
+        # Sections can be measured apart: each says from which code.
+        results.setdefault("commits", {})[name] = results["versions"]["commit"]
         took = results.setdefault("took_minutes", {})
         took[name] = (time.monotonic() - started) / 60
         results["minutes"] = sum(took.values())

@@ -52,12 +52,12 @@ def results() -> Results:
             "system": "Linux",
         },
         "versions": {
-            "commit": "abcdef",
             "python": "3.11",
             "unroll": {"numpy": "2.4"},
             "peers": {"ray": "2.60"},
             "wrk": "wrk 4.1.0",
         },
+        "commits": {"closed": "abcdef", "open": "abcdef", "bound": "fedcba"},
         "closed": cells(),
         "large": [cell("unroll", "mixed", 64, 50.0), cell("fastapi_onnxruntime", "mixed", 64, 40)],
         "kernels": [cell("unroll", "mixed", 64, 3000.0), cell("bentoml", "mixed", 64, 300.0)],
