@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run train test lint format lock clean
+.PHONY: help run train test lint format bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ lint: $(VENV)/.installed-dev  ## check style, types and the import rules
 format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev  ## measure against the peers, 40 minutes: docs/benchmarks.md; QUICK=1: under 3
+	$(BIN)/python -m benchmarks.serving $(if $(QUICK),--quick)
 
 lock: $(VENV)/.installed-dev  ## write requirements.lock: every dependency with its hashes
 	$(BIN)/uv pip compile --quiet --generate-hashes --strip-extras --python-version 3.11 \

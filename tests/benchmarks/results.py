@@ -14,6 +14,8 @@ def cell(server: str, workload: str, clients: int, per_second: float, errors: in
         "p50_ms": 500 * clients / per_second,
         "p99_ms": 1700 * clients / per_second,
         "core_s": 1e-3,
+        "load_core_s": 1e-4,
+        "others": 0.012,
         "errors": errors,
         "rounds": [per_second] * 3,
     }

@@ -76,6 +76,7 @@ def test_the_page_says_what_was_measured_on_what(tmp_path: Path) -> None:
     page = render(results(), tmp_path)
     for text in (
         "python -m benchmarks.serving --quick",
+        "took 1.2% of the cores",
         "A Processor, 2 cores of a virtual machine",
         "| has | avx2 |",
         "| lacks | amx_bf16 |",
