@@ -12,6 +12,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmarks.arrays import ROWS
 from benchmarks.places import ROOT, BenchModel
 from benchmarks.prepare import ensure_model
 from benchmarks.rounds import WARM_UP_S, measure, running, say
@@ -19,7 +20,6 @@ from benchmarks.servers import BARE, available_cores
 from benchmarks.workloads import make
 
 CLIENTS = (16, 64)
-ROWS = (8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ to be run beside the server.
 
 import argparse
 import asyncio
-import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 import numpy as np
-import orjson
 import uvloop
 
 from benchmarks.places import ROOT
 from benchmarks.responses import ResponseReader
+from benchmarks.timer import Timer
 from benchmarks.workloads import NO_WRAP, Workload, Wrap, make
 
 SEED = 20131225
@@ -75,12 +75,12 @@ def summarize(
     span = float(arrivals[-1]) - warm_up_s
     return OpenLoad(
         rate=rate,
-        achieved=good.size / span,
+        achieved=float(good.size / span),
         requests=counted.size,
         errors=int(counted.size - good.size),
-        p50_ms=1e3 * p50,
-        p99_ms=1e3 * p99,
-        max_ms=1e3 * longest,
+        p50_ms=1e3 * float(p50),
+        p99_ms=1e3 * float(p99),
+        max_ms=1e3 * float(longest),
     )
 
 
@@ -135,7 +135,7 @@ class _Generator:
         self._done = asyncio.Event()
 
     async def run(self) -> None:
-        timer = _Timer()
+        timer = Timer()
         self._start = time.monotonic() + 0.2
         asyncio.get_running_loop().add_reader(timer.descriptor, self._on_time, timer)
         timer.set(self._start + self._moments[0])
@@ -150,7 +150,7 @@ class _Generator:
         await asyncio.sleep(0.01)
         os.close(timer.descriptor)
 
-    def _on_time(self, timer: "_Timer") -> None:
+    def _on_time(self, timer: Timer) -> None:
         timer.clear()
         passed = time.monotonic() - self._start
         while self._next < len(self._moments) and self._moments[self._next] <= passed:
@@ -198,28 +198,6 @@ class _Generator:
         self._answered += 1
         if self._answered == len(self._moments):
             self._done.set()
-
-
-class _Timer:
-    """Linux's timerfd: event loops round their own timers to milliseconds."""
-
-    def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.descriptor: int = self._libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK)
-        if self.descriptor < 0:
-            raise OSError(ctypes.get_errno(), "timerfd_create")
-
-    def set(self, moment: float) -> None:
-        """Readable from `moment` on, of `time.monotonic`."""
-        seconds = int(moment)
-        # Interval, then first expiry: two pairs of seconds and nanoseconds.
-        setting = (ctypes.c_long * 4)(0, 0, seconds, max(1, int((moment - seconds) * 1e9)))
-        absolute = 1
-        self._libc.timerfd_settime(self.descriptor, absolute, setting, None)
-
-    def clear(self) -> None:
-        """Reads it, so that it can be set again."""
-        os.read(self.descriptor, 8)
 
 
 def http_requests(workload: Workload, port: int, wrap: Wrap) -> list[bytes]:
@@ -275,7 +253,7 @@ def drive_elsewhere(
         check=True,
         cwd=ROOT,
     )
-    return OpenLoad(**orjson.loads(done.stdout))
+    return OpenLoad(**json.loads(done.stdout))
 
 
 def main() -> int:
@@ -292,7 +270,7 @@ def main() -> int:
     wrap = Wrap(given.before.encode(), given.after.encode())
     workload = make(given.workload)
     load = drive(given.port, workload, given.rate, given.seconds, given.warm_up_s, wrap)
-    print(orjson.dumps(asdict(load)).decode())
+    print(json.dumps(asdict(load)))
     return 0
 
 

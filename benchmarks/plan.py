@@ -13,8 +13,8 @@ SECTIONS = (
     "kernels",
     "large",
     "open",
-    "bound",
     "kernel",
+    "bound",
     "fairness",
     "memory",
     "sweep",
@@ -80,7 +80,7 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(
-    sections=("closed", "open", "bound", "kernel"),
+    sections=("closed", "open", "kernel", "bound"),
     servers=(UNROLL, STRONGEST, BUCKETS),
     clients={"fixed": (1, 64), "mixed": (64,)},
     rounds=2,

@@ -1,5 +1,6 @@
 """`docs/benchmarks.md` from the results: tables, pictures, and what was not measured."""
 
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,15 +67,22 @@ def _head(results: Results) -> str:
     def listed(found: dict[str, str]) -> str:
         return ", ".join(f"{name} {version}" for name, version in found.items())
 
+    commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(results["commits"].values()))
     cores = f"{machine['cores']} cores{' of a virtual machine' * machine['virtual']}"
+    found = [cell["others"] for cell in results.get("closed", [])]
+    others = ""
+    if found:
+        others = (
+            f"\nOther processes and the hypervisor took {statistics.median(found):.1%} of the cores"
+            f" meanwhile (the median; at most {max(found):.1%} in a cell)."
+        )
     return f"""# Benchmarks
 
 Written by `{results["command"]}` (about {results["minutes"]:.0f} minutes) from commit
-`{versions["commit"]}`; the raw results are in `build/bench/`. Three LSTM layers of 100, 8
-features, 1 output, the same weights in every server, the same JSON both ways. Servers are
-measured in turn, in {results["rounds"]} rounds (A B C A B C), each after a warm-up; numbers are
-medians of the rounds. Before that each server's answers are checked against the model's own to
-1e-4.
+{commits}; the raw results are in `build/bench/`. Three LSTM layers of 100, 8 features, 1 output,
+the same weights in every server, the same JSON both ways. Servers are measured in turn, in
+{results["rounds"]} rounds (A B C A B C), each after a warm-up; numbers are medians of the rounds.
+Before that each server's answers are checked against the model's own to 1e-4.{others}
 
 | | |
 |---|---|

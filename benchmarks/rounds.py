@@ -1,8 +1,10 @@
 """Measures servers in interleaved rounds, A B C A B C: the machine's drift hits all alike."""
 
+import os
+import resource
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,11 +12,14 @@ from typing import Any
 from benchmarks import wrk
 from benchmarks.check import check
 from benchmarks.places import BenchModel
+from benchmarks.processes import busy_core_seconds
 from benchmarks.reference import expected
 from benchmarks.servers import Server, ServerKind, serve
 from benchmarks.workloads import Workload
 
 WARM_UP_S = 1.0
+# Who measures should know when others take so much of the cores.
+MUCH = 0.05
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class Cell:
         per_second: good answers a second.
         p50_ms, p99_ms: latency.
         core_s: of the server's processes, for one request.
+        load_core_s: of the load generator, for one request.
+        others: part of the cores that other processes and the hypervisor took.
         errors: in all rounds.
         rounds: answers a second of each round.
     """
@@ -37,6 +44,8 @@ class Cell:
     p50_ms: float
     p99_ms: float
     core_s: float
+    load_core_s: float
+    others: float
     errors: int
     rounds: tuple[float, ...]
 
@@ -77,41 +86,80 @@ def awake(server: Server) -> Iterator[None]:
         server.process.pause()
 
 
+@dataclass(frozen=True)
+class Round:
+    """One measurement of a cell.
+
+    Attributes:
+        load: what the load generator saw.
+        core_s: of the server, for one request.
+        load_core_s: of the load generator, for one request.
+        others: part of the machine's cores that neither of them took, nor was idle.
+    """
+
+    load: wrk.Load
+    core_s: float
+    load_core_s: float
+    others: float
+
+
 def measure(
     servers: Sequence[Server], workload: Workload, clients: int, rounds: int, seconds: float
 ) -> list[Cell]:
     """One cell a server, from rounds in turn. Each round begins with a warm-up, not counted."""
-    loads: dict[str, list[tuple[wrk.Load, float]]] = {s.kind.name: [] for s in servers}
+    found: dict[str, list[Round]] = {server.kind.name: [] for server in servers}
     for _ in range(rounds):
         for server in servers:
             with awake(server):
                 server.load(workload, clients, WARM_UP_S)
-                before = server.process.cpu_seconds()
-                load = server.load(workload, clients, seconds)
-                used = server.process.cpu_seconds() - before
-            loads[server.kind.name].append((load, used / max(1, load.requests)))
-    return [median_cell(name, workload.name, clients, found) for name, found in loads.items()]
+                found[server.kind.name].append(_round(server, workload, clients, seconds))
+    return [median_cell(name, workload.name, clients, each) for name, each in found.items()]
 
 
-def median_cell(
-    server: str, workload: str, clients: int, loads: Sequence[tuple[wrk.Load, float]]
-) -> Cell:
-    """The medians of rounds, each a load and its core-seconds a request."""
+def _round(server: Server, workload: Workload, clients: int, seconds: float) -> Round:
+    def clocks() -> tuple[float, float, float]:
+        return busy_core_seconds(), server.process.cpu_seconds(), _children_core_seconds()
+
+    before = clocks()
+    load = server.load(workload, clients, seconds)
+    busy, used, driving = (b - a for a, b in zip(before, clocks(), strict=True))
+    requests = max(1, load.requests)
+    others = max(0.0, busy - used - driving) / (load.duration_s * (os.cpu_count() or 1))
+    return Round(load, used / requests, driving / requests, others)
+
+
+def _children_core_seconds() -> float:
+    """Of the processes that this one has waited for: the load generator."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def median_cell(server: str, workload: str, clients: int, rounds: Sequence[Round]) -> Cell:
+    """The medians of rounds."""
+
+    def median(value: Callable[[Round], float]) -> float:
+        return statistics.median(map(value, rounds))
+
     cell = Cell(
         server=server,
         workload=workload,
         clients=clients,
-        per_second=statistics.median(load.per_second for load, _ in loads),
-        p50_ms=statistics.median(load.p50_ms for load, _ in loads),
-        p99_ms=statistics.median(load.p99_ms for load, _ in loads),
-        core_s=statistics.median(core_s for _, core_s in loads),
-        errors=sum(load.errors for load, _ in loads),
-        rounds=tuple(load.per_second for load, _ in loads),
+        per_second=median(lambda r: r.load.per_second),
+        p50_ms=median(lambda r: r.load.p50_ms),
+        p99_ms=median(lambda r: r.load.p99_ms),
+        core_s=median(lambda r: r.core_s),
+        load_core_s=median(lambda r: r.load_core_s),
+        others=median(lambda r: r.others),
+        errors=sum(r.load.errors for r in rounds),
+        rounds=tuple(r.load.per_second for r in rounds),
     )
+    noise = f"  OTHERS TOOK {cell.others:.0%}" if cell.others > MUCH else ""
     say(
         f"{workload:7} {clients:4} clients  {server:22} {cell.per_second:8.0f}/s"
         f"  p50 {cell.p50_ms:8.2f} ms  p99 {cell.p99_ms:8.2f} ms"
-        f"  {1e6 * cell.core_s:7.0f} core-us" + (f"  {cell.errors} ERRORS" if cell.errors else "")
+        f"  {1e6 * cell.core_s:7.0f} core-us"
+        + (f"  {cell.errors} ERRORS" if cell.errors else "")
+        + noise
     )
     return cell
 

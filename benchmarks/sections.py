@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import bound, fairness, memory, openloop, sweep
+from benchmarks.arrays import ROWS
 from benchmarks.plan import Plan
 from benchmarks.prepare import ensure_model
 from benchmarks.rounds import Cell, awake, measure, running, say
@@ -96,19 +97,24 @@ def _open_round(server: Server, rate: float, seconds: float) -> openloop.OpenLoa
         )
 
 
-def find_bound(plan: Plan, _: Results) -> dict[str, Any]:
-    """The bound of `fixed`."""
-    found = bound.measure_kernels(plan.units, bound.ROWS, plan.rounds)
+def find_bound(plan: Plan, results: Results) -> dict[str, Any]:
+    """The bound of `fixed`, with the kernels of the section `kernel`.
+
+    Raises:
+        ValueError: that has not been measured.
+    """
+    found = [each for each in results.get("kernel", []) if each["units"] == plan.units]
+    if not found:
+        raise ValueError("the bound needs the section 'kernel': measure that first")
     model = ensure_model(plan.units)
-    return asdict(bound.find_bound(model, plan.rounds, plan.seconds, found))
+    return asdict(bound.find_bound(model, plan.rounds, plan.seconds, found[0]))
 
 
 def kernel(plan: Plan, _: Results) -> list[dict[str, Any]]:
     """The kernels alone."""
-    rows = (1, 8, 32, 128)
     for units in plan.kernel_units:
         ensure_model(units)
-    return [bound.measure_kernels(units, rows, plan.rounds) for units in plan.kernel_units]
+    return [bound.measure_kernels(units, ROWS, plan.rounds) for units in plan.kernel_units]
 
 
 def fair(plan: Plan, _: Results) -> list[dict[str, Any]]:

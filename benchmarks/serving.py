@@ -7,6 +7,7 @@ it measures only those, in a closed loop. All but the first write to build/bench
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -26,6 +27,14 @@ from benchmarks.workloads import WORKLOADS
 from benchmarks.wrk import WrkFailed
 
 Results = dict[str, Any]
+
+FAILURES = (
+    ServerFailed,
+    WrkFailed,
+    EnvironmentFailed,
+    subprocess.CalledProcessError,
+    ValueError,
+)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -94,6 +103,8 @@ def run(plan: Plan, results: Results, file: Path) -> None:
         say(f"== {name}")
         started = time.monotonic()
         results[name] = RUN[name](plan, results)
+        # Sections can be measured apart: each says from which code.
+        results.setdefault("commits", {})[name] = results["versions"]["commit"]
         took = results.setdefault("took_minutes", {})
         took[name] = (time.monotonic() - started) / 60
         results["minutes"] = sum(took.values())
@@ -112,7 +123,7 @@ def main() -> int:
             results = {**kept, "rounds": plan.rounds}
         results |= {"machine": machine(), "versions": versions()}
         run(plan, results, file)
-    except (ServerFailed, WrkFailed, EnvironmentFailed, ValueError) as error:
+    except FAILURES as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if plan.sections == ("closed",):

@@ -14,6 +14,8 @@ def cell(server: str, workload: str, clients: int, per_second: float, errors: in
         "p50_ms": 500 * clients / per_second,
         "p99_ms": 1700 * clients / per_second,
         "core_s": 1e-3,
+        "load_core_s": 1e-4,
+        "others": 0.012,
         "errors": errors,
         "rounds": [per_second] * 3,
     }
@@ -52,12 +54,12 @@ def results() -> Results:
             "system": "Linux",
         },
         "versions": {
-            "commit": "abcdef",
             "python": "3.11",
             "unroll": {"numpy": "2.4"},
             "peers": {"ray": "2.60"},
             "wrk": "wrk 4.1.0",
         },
+        "commits": {"closed": "abcdef", "open": "abcdef", "bound": "fedcba"},
         "closed": cells(),
         "large": [cell("unroll", "mixed", 64, 50.0), cell("fastapi_onnxruntime", "mixed", 64, 40)],
         "kernels": [cell("unroll", "mixed", 64, 3000.0), cell("bentoml", "mixed", 64, 300.0)],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import Process
+from benchmarks.processes import Process, busy_core_seconds
 
 # A child that leaves its session, as frameworks' workers do, and burns time; then the same here.
 PARENT = """
@@ -38,8 +38,10 @@ def test_measures_pauses_and_ends_a_server_with_its_detached_workers(process: Pr
         # The clock of CPU time has ticks of 10 ms.
         assert process.cpu_seconds() - paused <= 0.021
 
+        busy = busy_core_seconds()
         process.resume()
         time.sleep(0.5)
+        assert busy_core_seconds() > busy + 0.05
         assert process.cpu_seconds() > paused + 0.05
         assert not process.ended
         process.pause()

@@ -76,11 +76,12 @@ def test_the_page_says_what_was_measured_on_what(tmp_path: Path) -> None:
     page = render(results(), tmp_path)
     for text in (
         "python -m benchmarks.serving --quick",
+        "took 1.2% of the cores",
         "A Processor, 2 cores of a virtual machine",
         "| has | avx2 |",
         "| lacks | amx_bf16 |",
         "ray 2.60",
-        "abcdef",
+        "from commit\n`abcdef`, `fedcba`;",
         "bound = 2 cores / 500 us = 4,000 requests/s",
         "2,954 requests/s (unroll, 64 clients): 74% of it",
         "changes by\n+2.0%",
@@ -90,7 +91,9 @@ def test_the_page_says_what_was_measured_on_what(tmp_path: Path) -> None:
 
 
 def test_a_page_of_some_sections(tmp_path: Path) -> None:
-    found = {name: results()[name] for name in ("command", "minutes", "rounds", "machine")}
+    found = {
+        name: results()[name] for name in ("command", "minutes", "rounds", "machine", "commits")
+    }
     page = render(
         {**found, "versions": results()["versions"], "bound": results()["bound"]}, tmp_path
     )

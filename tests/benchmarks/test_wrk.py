@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import wrk
-from benchmarks.rounds import median_cell
+from benchmarks.rounds import Round, median_cell
 from benchmarks.workloads import Wrap, make
 from tests.benchmarks.echo import echo_server
 
@@ -48,9 +48,14 @@ def load(per_second: float, p50_ms: float, errors: int = 0) -> wrk.Load:
 
 
 def test_cells_are_medians_of_rounds() -> None:
-    rounds = [(load(100, 3.0), 0.3), (load(300, 1.0, errors=2), 0.1), (load(200, 2.0), 0.2)]
+    rounds = [
+        Round(load(100, 3.0), 0.3, 0.03, 0.0),
+        Round(load(300, 1.0, errors=2), 0.1, 0.01, 0.5),
+        Round(load(200, 2.0), 0.2, 0.02, 0.1),
+    ]
     cell = median_cell("a", "fixed", 64, rounds)
-    assert (cell.per_second, cell.p50_ms, cell.p99_ms, cell.core_s) == (200, 2.0, 20.0, 0.2)
+    assert (cell.per_second, cell.p50_ms, cell.p99_ms) == (200, 2.0, 20.0)
+    assert (cell.core_s, cell.load_core_s, cell.others) == (0.2, 0.02, 0.1)
     assert cell.errors == 2
     assert cell.rounds == (100, 300, 200)
 
