@@ -140,17 +140,24 @@ def test_identical_requests_give_identical_bytes(client, random) -> None:
 
 def test_cancelled_sequence_frees_its_slot(server, client, random) -> None:
     """Callers who hang up in the middle of long sequences leave nothing behind."""
-    long = {"sequences": [to_json(raw_sequence(random, 9000))] * 10}
+    count = 40
+    # Short to write, so that a body holds as many as take long to compute.
+    long = {"sequences": [[[50.0, None, None, 3.0]] * 9000] * count, "outputs": "none"}
 
     async def hang_up() -> None:
-        async with httpx.AsyncClient(base_url=server.url) as caller:
-            with pytest.raises(httpx.ReadTimeout):
-                await caller.post("/predict", json=long, timeout=0.5)
+        async with httpx.AsyncClient(base_url=server.url, timeout=60.0) as caller:
+            asking = asyncio.create_task(caller.post("/predict", json=long))
+            while await asyncio.to_thread(server.counter, "unroll_sequences_running") == 0:
+                assert not asking.done()
+                await asyncio.sleep(0.005)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
 
     failed = server.counter("unroll_sequences_failed_total")
     asyncio.run(hang_up())
     deadline = time.monotonic() + 30
-    while server.counter("unroll_sequences_failed_total") < failed + 10:
+    while server.counter("unroll_sequences_failed_total") < failed + count:
         assert time.monotonic() < deadline, "the sequences go on without a caller"
         time.sleep(0.05)
     assert server.counter("unroll_sequences_running") == 0

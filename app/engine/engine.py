@@ -24,6 +24,9 @@ from app.errors import RunFailed, ShuttingDown, UnrollError
 
 logger = logging.getLogger(__name__)
 
+# Seconds after which an idle lane looks by itself: a chunk that becomes overdue wakes nobody.
+LOOK_S = 0.5
+
 
 @dataclass
 class Counters:
@@ -211,7 +214,7 @@ class Engine:
                 if chunk is None and not ended:
                     if self._stopping:
                         return None
-                    self._work.wait()
+                    self._work.wait(LOOK_S)
             self._deliver(ended)
             if chunk is not None:
                 return chunk

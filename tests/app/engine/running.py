@@ -62,9 +62,9 @@ def assert_summed(sequence: Sequence, start: float = 0.0) -> None:
     assert sequence.state.tolist() == expected[-1].tolist()
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
     """Waits for what another thread does. The limit is there to fail, not to measure."""
-    give_up = time.monotonic() + 20.0
+    give_up = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < give_up, "it never happened"
         await asyncio.sleep(0.001)

@@ -293,6 +293,42 @@ def test_who_waits_beside_a_larger_chunk_is_computed_when_that_is_back() -> None
     asyncio.run(run())
 
 
+def test_who_waits_beside_a_lane_that_hangs_is_computed_by_another() -> None:
+    """Nobody else comes or goes who would wake it."""
+
+    class HangsOnPoison(FakeRunner):
+        def run(
+            self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
+        ) -> tuple[np.ndarray, np.ndarray]:
+            if (inputs == POISON).any():
+                self.entered.set()
+                self.gate.wait(30)
+            else:
+                self.calls.append(len(inputs))
+            return np.zeros((*inputs.shape[:2], 1), np.float32), state
+
+    async def run() -> None:
+        runner = HangsOnPoison()
+        runner.gate.clear()
+        # An expected 10 ms a chunk: it is not overdue when the late one comes.
+        cost = Cost(10e-3, 0.0, 0.0)
+        async with engine_of(runner, cost, lanes=2, chunk_rows=2) as engine:
+            stuck = [Sequence(np.full((3, 1), POISON, np.float32)) for _ in range(2)]
+            quick = [sequence(3, seed) for seed in range(2)]
+            tasks = [asyncio.create_task(engine.submit([*stuck, *quick]))]
+            await until(lambda: len(runner.calls) == 1 and runner.entered.is_set())
+            late = sequence(3, 7)
+            tasks.append(asyncio.create_task(engine.submit([late])))
+            try:
+                await until(lambda: len(runner.calls) == 2 and late.ended, 5.0)
+            finally:
+                runner.gate.set()
+                await asyncio.gather(*tasks)
+            assert runner.calls == [2, 1]
+
+    asyncio.run(run())
+
+
 @settings(max_examples=20)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=5, max_size=60),

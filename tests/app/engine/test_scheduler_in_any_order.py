@@ -77,6 +77,10 @@ class Calls(RuleBasedStateMachine):
         self.someone_waits_only_for_a_slot()
         self.in_flight.append(chunk)
         rows = chunk.sequences
+        expected_s = self.cost.chunk_s(len(rows), max(chunk.steps))
+        # Many times what it takes: the lane is not just slow.
+        assert chunk.overdue >= self.now + 5 * expected_s
+        assert chunk.overdue <= self.now + 20 * expected_s
         assert len(set(rows)) == len(rows) == len(chunk.steps)
         assert not flying & set(rows), "a sequence is in two chunks at once"
         assert not set(left) & set(rows)
