@@ -13,7 +13,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from app.main import create_app
-from app.protocol import OneWriteProtocol
+from app.protocol import DirectProtocol
 from app.registry import Registry
 from app.settings import Settings
 
@@ -86,7 +86,7 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=OneWriteProtocol,
+        http=DirectProtocol,
         ws="none",
         access_log=False,
         log_config=None,

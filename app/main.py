@@ -9,7 +9,6 @@ from fastapi import FastAPI
 
 from app import metrics, openapi, problems
 from app.engine.runner import ModelRunner, RunnerLoader
-from app.hot import HotRoutes
 from app.manifest import Manifest
 from app.registry import Registry
 from app.routes import docs, health, predict
@@ -46,7 +45,7 @@ def create_app(settings: Settings, load_runner: RunnerLoader | None = None) -> F
         yield
         await asyncio.to_thread(registry.drain)
 
-    app = HotRoutes(
+    app = FastAPI(
         title="Unroll",
         version="0.1.0",
         description=DESCRIPTION,
@@ -57,7 +56,8 @@ def create_app(settings: Settings, load_runner: RunnerLoader | None = None) -> F
         redirect_slashes=False,
     )
     app.state.registry = registry
-    app.hot = {}
+    app.state.direct = {}
+    app.state.max_body_bytes = settings.max_body_bytes
     problems.install(app)
     openapi.install(app, registry)
     predict.install(app, settings, registry)

@@ -8,7 +8,7 @@ that waits for their caller to hang up.
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from starlette.types import Receive
 
@@ -16,6 +16,13 @@ from app.errors import Cancelled, Expired, UnrollError
 
 # Seconds between two looks.
 TICK_S = 0.1
+
+
+class Watched(Protocol):
+    """Something that is open."""
+
+    def look(self, now: float) -> None:
+        """Acts if it is time; `now` is on the event loop's clock."""
 
 
 class Watcher:
@@ -29,25 +36,27 @@ class Watcher:
     def __init__(self, body_timeout_s: float, request_timeout_s: float) -> None:
         self.body_timeout_s = body_timeout_s
         self.request_timeout_s = request_timeout_s
-        self._open: dict[Watch, None] = {}
+        self._open: dict[Watched, None] = {}
         self._ticking = False
 
-    def add(self, watch: "Watch") -> None:
-        """Looks at it from now on."""
-        self._open[watch] = None
+    def add(self, watched: Watched) -> float:
+        """Looks at it from now on; returns the time on the event loop's clock."""
+        loop = asyncio.get_running_loop()
+        self._open[watched] = None
         if not self._ticking:
             self._ticking = True
-            asyncio.get_running_loop().call_later(TICK_S, self._tick)
+            loop.call_later(TICK_S, self._tick)
+        return loop.time()
 
-    def remove(self, watch: "Watch") -> None:
+    def remove(self, watched: Watched) -> None:
         """Forgets it."""
-        del self._open[watch]
+        del self._open[watched]
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for watch in list(self._open):
-            watch.look(now)
+        for watched in list(self._open):
+            watched.look(now)
         self._ticking = bool(self._open)
         if self._ticking:
             loop.call_later(TICK_S, self._tick)
@@ -64,14 +73,14 @@ class Watch:
     def __init__(self, watcher: Watcher, receive: Receive) -> None:
         self._watcher = watcher
         self._receive = receive
-        self._since = asyncio.get_running_loop().time()
+        self._since = 0.0
         self._reader: asyncio.Task[Any] | None = asyncio.current_task()
         self._late = False
         self._give_up: Callable[[UnrollError], None] | None = None
         self._hang_up: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
-        self._watcher.add(self)
+        self._since = self._watcher.add(self)
         return self
 
     def __exit__(

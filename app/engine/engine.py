@@ -1,11 +1,11 @@
 """`Engine`: the lanes that join scheduler and runner.
 
-1. A route calls `submit` on the event loop: the sequences wait, a lane wakes.
+1. A route calls `begin` on the event loop: the sequences wait, a lane wakes.
 2. A lane, a thread, hands its last chunk back, asks the scheduler for the next and computes it.
-3. What ended goes to the event loop, with one call a chunk, and resolves its request's future.
+3. What ended goes to the event loop, with one call a chunk, which tells the requests that are done.
 
-One lock guards the scheduler; it is never held while a chunk is computed. Futures and tickets are
-touched on the event loop only.
+One lock guards the scheduler; it is never held while a chunk is computed. Tickets are touched on
+the event loop only.
 """
 
 import asyncio
@@ -48,13 +48,18 @@ class Load:
     running: int
 
 
+# Is called once, on the event loop: with None when all sequences of a request are complete, else
+# with the error of the first that failed.
+Done = Callable[[UnrollError | None], None]
+
+
 @dataclass(eq=False)
 class _Ticket:
-    """A request: its sequences and the future that its caller awaits."""
+    """A request: its sequences, and whom to tell; None when that is done."""
 
-    future: asyncio.Future[None]
     sequences: list[Sequence]
     left: int
+    done: Done | None
 
 
 class Engine:
@@ -123,33 +128,49 @@ class Engine:
         if self._draining:
             raise ShuttingDown("the service is stopping")
 
-    async def submit(self, sequences: list[Sequence]) -> None:
-        """Computes a request's sequences; returns when all are complete.
-
-        A caller that is cancelled cancels its sequences.
+    def begin(self, sequences: list[Sequence], done: Done) -> None:
+        """Takes a request's sequences; `done` is called when all are complete or one failed.
 
         Args:
             sequences: new ones, at least one; results are found in them afterwards.
+            done: is not called before this returns.
 
         Raises:
             Overloaded: the waiting line is full; nothing was queued.
             ShuttingDown: the engine takes no more.
-            UnrollError: the error of the first sequence that failed; the others are cancelled.
         """
-        ticket = _Ticket(asyncio.get_running_loop().create_future(), sequences, len(sequences))
+        ticket = _Ticket(sequences, len(sequences), done)
         with self._work:
             self._check_open()
             self._scheduler.add(sequences)
-            self._tickets.update(dict.fromkeys(sequences, ticket))
+            for sequence in sequences:
+                self._tickets[sequence] = ticket
             if self._scheduler.has_work:
                 # One is enough: who wakes and leaves something wakes the next.
                 self._work.notify()
+
+    async def submit(self, sequences: list[Sequence]) -> None:
+        """As `begin`, for who can wait; a caller that is cancelled cancels its sequences.
+
+        Raises:
+            UnrollError: the error of the first sequence that failed; the others are cancelled.
+        """
+        future = asyncio.get_running_loop().create_future()
+
+        def done(error: UnrollError | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        self.begin(sequences, done)
         try:
-            await ticket.future
-        finally:
-            if ticket.left:
-                # Its caller has gone, or has the error of one of them.
-                self.cancel(sequences)
+            await future
+        except asyncio.CancelledError:
+            self.cancel(sequences)
+            raise
 
     def cancel(self, sequences: list[Sequence], error: UnrollError | None = None) -> None:
         """Ends a request's sequences and frees their slots, at the latest after their chunk.
@@ -160,8 +181,8 @@ class Engine:
             self._scheduler.cancel(sequences, error)
             ended = self._take_ended()
         ticket = next((self._tickets[s] for s in sequences if s in self._tickets), None)
-        if error is not None and ticket is not None and not ticket.future.done():
-            ticket.future.set_exception(error)
+        if error is not None and ticket is not None:
+            self._tell(ticket, error)
         self._resolve(ended)
 
     def drain(self, timeout_s: float) -> None:
@@ -247,9 +268,18 @@ class Engine:
                 self.counters.completed += 1
             else:
                 self.counters.failed += 1
-            if ticket.future.done():
-                continue
-            if sequence.error is not None:
-                ticket.future.set_exception(sequence.error)
+            if sequence.error is not None and ticket.done is not None:
+                self._tell(ticket, sequence.error)
+                self.cancel(ticket.sequences)
             elif ticket.left == 0:
-                ticket.future.set_result(None)
+                self._tell(ticket, None)
+
+    def _tell(self, ticket: _Ticket, error: UnrollError | None) -> None:
+        done, ticket.done = ticket.done, None
+        if done is None:
+            return
+        try:
+            done(error)
+        except Exception:
+            # The others of its chunk are told all the same.
+            logger.exception("this is a bug: a request could not be told that it is done")

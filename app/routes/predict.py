@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from pydantic import ValidationError
 from starlette.types import Receive, Scope
 
 from app.body import read_body
 from app.codec import echo, parse_json, print_json
+from app.direct import Exchange
 from app.engine.sequence import Sequence
 from app.errors import Fault, InvalidRequest
-from app.hot import HotRoutes
 from app.openapi import PROBLEMS, reads_body
 from app.problems import faults_of
 from app.registry import Ready, Registry
@@ -23,12 +23,18 @@ NUMBERS = {"sequences", "initial_states"}
 NO_OPTIONS = PredictRequest(sequences=[])
 
 
-def install(app: HotRoutes, settings: Settings, registry: Registry) -> None:
+def install(app: FastAPI, settings: Settings, registry: Registry) -> None:
     """Adds the route, bound to a registry."""
 
     watcher = Watcher(settings.body_timeout_s, settings.request_timeout_s)
 
-    async def answer(scope: Scope, receive: Receive) -> bytes:
+    def direct(body: bytes, exchange: Exchange) -> None:
+        asked = _parse(body, registry, settings)
+        engine, sequences = asked.ready.engine, asked.sequences
+        exchange.wait(watcher, lambda reason: engine.cancel(sequences, reason))
+        engine.begin(sequences, lambda error: exchange.finish(error, lambda: _print(asked)))
+
+    async def in_pieces(scope: Scope, receive: Receive) -> bytes:
         # Who cannot be answered is told before the body is read.
         registry.current().engine.check_room()
         with Watch(watcher, receive) as watch:
@@ -39,7 +45,7 @@ def install(app: HotRoutes, settings: Settings, registry: Registry) -> None:
             engine, sequences = asked.ready.engine, asked.sequences
             watch.body_is_read(lambda reason: engine.cancel(sequences, reason))
             await engine.submit(sequences)
-        return print_json(_answer(asked))
+        return _print(asked)
 
     router = APIRouter()
 
@@ -52,10 +58,11 @@ def install(app: HotRoutes, settings: Settings, registry: Registry) -> None:
         openapi_extra=reads_body(PredictRequest),
     )
     async def predict(request: Request) -> Response:
-        return Response(await answer(request.scope, request.receive), media_type="application/json")
+        body = await in_pieces(request.scope, request.receive)
+        return Response(body, media_type="application/json")
 
     app.include_router(router)
-    app.hot["POST", "/predict"] = answer
+    app.state.direct["POST", "/predict"] = direct
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ def _envelope(document: dict[str, Any]) -> PredictRequest:
         raise InvalidRequest(*faults_of(error.errors(include_url=False))) from None
 
 
-def _answer(asked: _Asked) -> dict[str, Any]:
+def _print(asked: _Asked) -> bytes:
     manifest, codec, sequences = asked.ready.manifest, asked.ready.codec, asked.sequences
     # None is the state of zeros that a sequence begins with; these have been computed.
     final = [s.state for s in sequences if s.state is not None]
@@ -109,4 +116,4 @@ def _answer(asked: _Asked) -> dict[str, Any]:
         answer["states"] = [codec.layered(state) for state in final]
     elif asked.states == "concatenated":
         answer["states"] = final
-    return answer
+    return print_json(answer)

@@ -1,0 +1,113 @@
+"""`Exchange`: a request that arrived whole, answered without a task or ASGI's messages.
+
+These cost more than the numbers of a small request. A direct route is a FastAPI route too: that one
+is documented, and answers what arrives in pieces. Both are made of the same parts.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+
+from app.errors import Cancelled, Expired, UnrollError
+from app.problems import problem_of, unexpected
+from app.watch import Watcher
+
+logger = logging.getLogger(__name__)
+
+Headers = Iterable[tuple[bytes, bytes]]
+# Writes an answer: status, headers, body.
+Respond = Callable[[int, Headers, bytes], None]
+GiveUp = Callable[[UnrollError], None]
+
+
+class Exchange:
+    """One request and its answer. Everything here happens on the event loop.
+
+    Args:
+        path: of the request, for the log.
+        respond: writes the answer; is called once, or never if the caller hangs up.
+    """
+
+    __slots__ = ("_give_up", "_path", "_respond", "_since", "_watcher")
+
+    def __init__(self, path: str, respond: Respond) -> None:
+        self._path = path
+        self._respond: Respond | None = respond
+        self._give_up: GiveUp | None = None
+        self._watcher: Watcher | None = None
+        self._since = 0.0
+
+    def wait(self, watcher: Watcher, give_up: GiveUp) -> None:
+        """From now on the caller waits.
+
+        Args:
+            watcher: of the application; ends what takes too long.
+            give_up: is called at most once, with the reason, when the caller hangs up or time is
+                over.
+        """
+        self._watcher, self._give_up = watcher, give_up
+        self._since = watcher.add(self)
+
+    def finish(self, error: UnrollError | None, make: Callable[[], bytes]) -> None:
+        """Answers, if somebody still waits.
+
+        Args:
+            error: why there is no answer but this.
+            make: the answer's JSON.
+        """
+        respond = self._end()
+        if respond is None:
+            return
+        if error is None:
+            try:
+                body = make()
+            except Exception as bug:
+                self._fail(respond, bug)
+            else:
+                head = (
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(body)),
+                )
+                respond(200, head, body)
+        else:
+            self._fail(respond, error)
+
+    def fail(self, error: Exception) -> None:
+        """Answers with a problem, if somebody still waits."""
+        respond = self._end()
+        if respond is not None:
+            self._fail(respond, error)
+
+    def hang_up(self) -> None:
+        """The caller has gone; nobody is answered."""
+        give_up = self._give_up
+        if self._end() is not None and give_up is not None:
+            give_up(Cancelled("the caller has gone"))
+
+    def look(self, now: float) -> None:
+        """Acts if its time is over. Called by the watcher."""
+        if self._watcher is None or now - self._since < self._watcher.request_timeout_s:
+            return
+        give_up, self._give_up = self._give_up, None
+        if give_up is not None:
+            give_up(Expired("its time ran out before its last time step"))
+
+    def _end(self) -> Respond | None:
+        """Who can be answered, once."""
+        if self._watcher is not None:
+            self._watcher.remove(self)
+            self._watcher = None
+        respond, self._respond = self._respond, None
+        self._give_up = None
+        return respond
+
+    def _fail(self, respond: Respond, error: Exception) -> None:
+        if isinstance(error, UnrollError):
+            problem = problem_of(error)
+        else:
+            logger.error("this is a bug: %s failed", self._path, exc_info=error)
+            problem = unexpected(error)
+        respond(problem.status_code, problem.raw_headers, bytes(problem.body))
+
+
+# Understands a body and begins to compute; what it raises becomes a problem.
+Direct = Callable[[bytes, Exchange], None]
