@@ -32,7 +32,7 @@ class DrainingServer(uvicorn.Server):
         """Closes the listening sockets and lets running requests finish."""
         # uvicorn allows any ASGI callable or its name here; ours is always the application.
         registry: Registry = self.config.app.state.registry  # type: ignore[union-attr]
-        draining = asyncio.create_task(asyncio.to_thread(registry.drain))
+        draining = asyncio.create_task(registry.drain())
         await super().shutdown(sockets)
         await draining
 

@@ -1,6 +1,5 @@
 """`create_app`: wires settings, registry and routes together."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -43,7 +42,7 @@ def create_app(settings: Settings, load_runner: RunnerLoader | None = None) -> F
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         registry.start_loading()
         yield
-        await asyncio.to_thread(registry.drain)
+        await registry.drain()
 
     app = FastAPI(
         title="Unroll",

@@ -118,11 +118,11 @@ class Registry:
         current = self._current
         return not self._stopping and current is not None and current.engine.alive
 
-    def drain(self) -> None:
-        """Lets running requests finish and stops the lanes. Blocks."""
+    async def drain(self) -> None:
+        """Lets running requests finish and stops the lanes."""
         self._stopping = True
         if self._current is not None:
-            self._current.engine.drain(self._settings.drain_timeout_s)
+            await self._current.engine.drain(self._settings.drain_timeout_s)
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         try:

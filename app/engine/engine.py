@@ -1,22 +1,23 @@
-"""`Engine`: the lanes that join scheduler and runner.
+"""`Engine`: joins scheduler and lanes.
 
-1. A route calls `begin` on the event loop: the sequences wait, a lane wakes.
-2. A lane, a thread, hands its last chunk back, asks the scheduler for the next and computes it.
-3. What ended goes to the event loop, with one call a chunk, which tells the requests that are done.
+1. A route calls `begin`: its sequences wait.
+2. `_dispatch` cuts chunks for the lanes that are free and packs their numbers.
+3. A lane, a thread, computes them.
+4. `_computed` unpacks the results, gives the lane its next chunk, then tells the requests that are
+   done.
 
-One lock guards the scheduler; it is never held while a chunk is computed. Tickets are touched on
-the event loop only.
+All but 3 happens on the event loop: nothing here needs a lock.
 """
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.engine.batch import Results, pack, unpack
 from app.engine.cost import Cost
-from app.engine.lane import Lane
+from app.engine.lanes import Lanes
 from app.engine.runner import ModelRunner
 from app.engine.scheduler import Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
@@ -24,7 +25,7 @@ from app.errors import RunFailed, ShuttingDown, UnrollError
 
 logger = logging.getLogger(__name__)
 
-# Seconds after which an idle lane looks by itself: a chunk that becomes overdue wakes nobody.
+# Seconds until the next look at who is held back beside a lane: if that hangs, nothing tells.
 LOOK_S = 0.5
 
 
@@ -83,46 +84,35 @@ class Engine:
         self.runner = runner
         self.counters = Counters()
         self._scheduler = Scheduler(sizes, cost, clock)
-        self._lane = Lane(runner)
-        lock = threading.Lock()
-        self._work = threading.Condition(lock)  # a free lane waits for something to do
-        self._empty = threading.Condition(lock)  # `drain` waits until nothing is left
-        self._lanes = 0  # that have started and not ended
-        self._stopping = False
-        self._draining = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lanes = Lanes(sizes.lanes, runner, self._computed)
         self._tickets: dict[Sequence, _Ticket] = {}
-        self._threads = [
-            threading.Thread(target=self._run_lane, name=f"lane-{index}", daemon=True)
-            for index in range(sizes.lanes)
-        ]
+        self._draining = False
+        self._emptied: asyncio.Event | None = None  # while `drain` waits for it
+        self._dispatch_is_due = False
+        self._look: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts the lanes; results are delivered on `loop`."""
+        """Starts the lanes. Everything else is called on `loop`."""
         self._loop = loop
-        self._lanes = len(self._threads)
-        for thread in self._threads:
-            thread.start()
+        self._lanes.start(loop)
 
     @property
     def alive(self) -> bool:
         """Whether every lane runs."""
-        return self._lanes == len(self._threads)
+        return self._lanes.alive
 
     def load(self) -> Load:
         """Sequences waiting and running now."""
-        with self._work:
-            return Load(waiting=len(self._scheduler.waiting), running=self._scheduler.running)
+        return Load(waiting=len(self._scheduler.waiting), running=self._scheduler.running)
 
     def check_room(self) -> None:
         """Whether one more sequence would be taken.
 
         Raises:
-            Overloaded, ShuttingDown: as `submit` would.
+            Overloaded, ShuttingDown: as `begin` would.
         """
-        with self._work:
-            self._check_open()
-            self._scheduler.check_room(1, 1)
+        self._check_open()
+        self._scheduler.check_room(1, 1)
 
     def _check_open(self) -> None:
         if self._draining:
@@ -139,15 +129,15 @@ class Engine:
             Overloaded: the waiting line is full; nothing was queued.
             ShuttingDown: the engine takes no more.
         """
+        self._check_open()
+        self._scheduler.add(sequences)
         ticket = _Ticket(sequences, len(sequences), done)
-        with self._work:
-            self._check_open()
-            self._scheduler.add(sequences)
-            for sequence in sequences:
-                self._tickets[sequence] = ticket
-            if self._scheduler.has_work:
-                # One is enough: who wakes and leaves something wakes the next.
-                self._work.notify()
+        for sequence in sequences:
+            self._tickets[sequence] = ticket
+        if not self._dispatch_is_due:
+            # Not at once: who arrives at the same moment may share a chunk.
+            self._dispatch_is_due = True
+            self._loop.call_soon(self._dispatch)
 
     async def submit(self, sequences: list[Sequence]) -> None:
         """As `begin`, for who can wait; a caller that is cancelled cancels its sequences.
@@ -177,75 +167,61 @@ class Engine:
 
         Who still waits for them gets the error at once, even if a kernel hangs.
         """
-        with self._work:
-            self._scheduler.cancel(sequences, error)
-            ended = self._take_ended()
+        self._scheduler.cancel(sequences, error)
         ticket = next((self._tickets[s] for s in sequences if s in self._tickets), None)
         if error is not None and ticket is not None:
             self._tell(ticket, error)
-        self._resolve(ended)
+        self._resolve()
 
-    def drain(self, timeout_s: float) -> None:
-        """Takes no more, lets what is there finish, then stops the lanes. Blocks.
+    async def drain(self, timeout_s: float) -> None:
+        """Takes no more, lets what is there finish, then stops the lanes.
 
         Args:
-            timeout_s: after so many seconds what is left ends with `ShuttingDown`.
+            timeout_s: after so many seconds what is left ends with `ShuttingDown`; a kernel that
+                hangs has as long again.
         """
-        with self._work:
-            self._draining = True
-            self._empty.wait_for(lambda: len(self._scheduler) == 0, timeout_s)
-            self._scheduler.cancel_all(ShuttingDown("the service stopped before the end"))
-            ended = self._take_ended()
-            self._stopping = True
-            self._work.notify_all()
-        self._deliver(ended)
-        for thread in self._threads:
-            thread.join(timeout_s)
+        self._draining = True
+        if len(self._scheduler) > 0:
+            self._emptied = self._emptied or asyncio.Event()
+            try:
+                await asyncio.wait_for(self._emptied.wait(), timeout_s)
+            except TimeoutError:
+                self._give_up(ShuttingDown("the service stopped before the end"))
+        await asyncio.to_thread(self._lanes.stop, timeout_s)
 
-    def _run_lane(self) -> None:
-        chunk: Chunk | None = None
-        try:
-            while (chunk := self._next_chunk(chunk)) is not None:
-                self._compute(chunk)
-        finally:
-            with self._work:
-                self._lanes -= 1
+    def _give_up(self, error: UnrollError) -> None:
+        self._scheduler.cancel_all(error)
+        for ticket in list(self._tickets.values()):
+            self._tell(ticket, error)
+        self._resolve()
 
-    def _compute(self, chunk: Chunk) -> None:
+    def _dispatch(self) -> None:
+        """Gives the free lanes chunks, then tells who ended meanwhile."""
+        self._dispatch_is_due = False
+        while (chunk := self._scheduler.next_chunk()) is not None:
+            self._lanes.give(chunk, pack(chunk, self.runner.state_size))
+        if self._scheduler.holds_back and self._look is None:
+            self._look = self._loop.call_later(LOOK_S, self._look_again)
+        self._resolve()
+
+    def _look_again(self) -> None:
+        self._look = None
+        self._dispatch()
+
+    def _computed(self, chunk: Chunk, results: Results | Exception) -> None:
+        """Takes a chunk back from a lane."""
         try:
-            self._lane.compute(chunk)
+            if isinstance(results, Exception):
+                raise results
+            unpack(chunk, results)
         except Exception:
-            # A lane that ended would leave its callers waiting for ever.
-            logger.exception("this is a bug: a lane failed outside of its kernel")
+            logger.exception("this is a bug: a chunk failed outside of its kernel")
             for sequence in chunk.sequences:
                 sequence.error = sequence.error or RunFailed("the lane failed")
-
-    def _next_chunk(self, done: Chunk | None) -> Chunk | None:
-        """Hands a computed chunk back and blocks until there is another; None at the end."""
-        while True:
-            with self._work:
-                if done is not None:
-                    self._count(done)
-                    self._scheduler.advance(done)
-                    done = None
-                chunk = self._scheduler.next_chunk()
-                ended = self._take_ended()
-                if chunk is not None and self._scheduler.has_work:
-                    self._work.notify()
-                if chunk is None and not ended:
-                    if self._stopping:
-                        return None
-                    self._work.wait(LOOK_S)
-            self._deliver(ended)
-            if chunk is not None:
-                return chunk
-
-    def _take_ended(self) -> list[Sequence]:
-        """Under the lock: what ended; tells `drain` when nothing is left."""
-        ended = self._scheduler.take_ended()
-        if self._draining and ended and len(self._scheduler) == 0:
-            self._empty.notify_all()
-        return ended
+        self._count(chunk)
+        self._scheduler.advance(chunk)
+        # First the lane, so that it computes while answers are printed.
+        self._dispatch()
 
     def _count(self, chunk: Chunk) -> None:
         self.counters.chunks += 1
@@ -254,14 +230,9 @@ class Engine:
         self.counters.time_steps += steps
         self.counters.padding += len(chunk.steps) * max(chunk.steps) - steps
 
-    def _deliver(self, ended: list[Sequence]) -> None:
-        """Hands ended sequences from a lane to the event loop."""
-        if ended and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._resolve, ended)
-
-    def _resolve(self, ended: list[Sequence]) -> None:
-        """On the event loop: counts ended sequences off their requests."""
-        for sequence in ended:
+    def _resolve(self) -> None:
+        """Counts ended sequences off their requests."""
+        for sequence in self._scheduler.take_ended():
             ticket = self._tickets.pop(sequence)
             ticket.left -= 1
             if sequence.error is None:
@@ -273,6 +244,8 @@ class Engine:
                 self.cancel(ticket.sequences)
             elif ticket.left == 0:
                 self._tell(ticket, None)
+        if self._emptied is not None and len(self._scheduler) == 0:
+            self._emptied.set()
 
     def _tell(self, ticket: _Ticket, error: UnrollError | None) -> None:
         done, ticket.done = ticket.done, None

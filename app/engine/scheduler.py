@@ -3,7 +3,7 @@
 A sequence's way: waiting -> running (ready, in flight, ready, ...) -> ended. Whoever runs holds a
 slot. A chunk is led by the ready sequence that has waited longest since its last chunk, so that
 nobody starves; the rest of its rows are those whose lengths waste least beside the leader. The
-engine calls all methods under its lock and collects the ended with `take_ended`.
+engine collects the ended with `take_ended`.
 """
 
 from collections import deque
@@ -96,6 +96,11 @@ class Scheduler:
         smallest = min(sizes, default=1)
         return len(self.in_flight) < self._sizes.lanes and ready >= min(smallest, self._rows)
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether a lane is free, and somebody waits nevertheless."""
+        return len(self.in_flight) < self._sizes.lanes and bool(self.ready or self.waiting)
+
     def add(self, sequences: list[Sequence]) -> None:
         """Takes all of a request's sequences into the waiting line, or none.
 
@@ -123,8 +128,7 @@ class Scheduler:
                 raise Overloaded(f"{held} {what} are waiting or running, the limit is {limit}")
 
     def next_chunk(self) -> Chunk | None:
-        """The next chunk for a lane that is free; None when it should wait."""
-        assert len(self.in_flight) < self._sizes.lanes, "this is a bug: no lane is free"
+        """The next chunk for a lane that is free; None when none is, or it should wait."""
         self._drop_expired()
         if not self.has_work:
             return None

@@ -36,7 +36,7 @@ def with_loaded(
             if made is not None:
                 await made
         finally:
-            await asyncio.to_thread(registry.drain)
+            await registry.drain()
 
     asyncio.run(run())
 
@@ -239,7 +239,7 @@ def test_a_drained_registry_is_not_ready_and_refuses(tmp_path: Path) -> None:
         engine = registry.engine
         assert engine is not None
         assert engine.alive
-        await asyncio.to_thread(registry.drain)
+        await registry.drain()
         assert not registry.ready
         assert not engine.alive
         assert registry.status != "the model is being loaded"
@@ -251,5 +251,5 @@ def test_a_drained_registry_is_not_ready_and_refuses(tmp_path: Path) -> None:
 
 def test_draining_with_nothing_loaded_is_nothing(tmp_path: Path) -> None:
     registry = Registry(Settings(models_dir=tmp_path, model="tiny"), load_fake)
-    registry.drain()
+    asyncio.run(registry.drain())
     assert not registry.ready

@@ -41,7 +41,7 @@ async def engine_of(
         yield engine
     finally:
         runner.gate.set()
-        await asyncio.to_thread(engine.drain, 10.0)
+        await engine.drain(10.0)
         assert not engine.alive
 
 

@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
+from app.engine import lanes
 from app.engine.engine import Engine
-from app.engine.lane import Lane
 from app.engine.sequence import Sequence
 from app.errors import RunFailed, ShuttingDown
 from tests.app.engine.running import assert_summed, engine_of, is_idle, sequence, until
@@ -15,13 +15,13 @@ from tests.app.fakes import FakeRunner
 
 
 def lanes_of(engine: Engine) -> list[threading.Thread]:
-    return engine._threads
+    return engine._lanes.threads
 
 
 def test_draining_an_idle_engine_stops_its_lanes() -> None:
     async def run() -> None:
         async with engine_of(FakeRunner()) as engine:
-            await asyncio.to_thread(engine.drain, 10.0)
+            await engine.drain(10.0)
             assert not any(thread.is_alive() for thread in lanes_of(engine))
             with pytest.raises(ShuttingDown, match="the service is stopping"):
                 await engine.submit([sequence(3)])
@@ -38,7 +38,7 @@ def test_what_runs_and_waits_may_finish_and_nothing_more_is_taken() -> None:
             task = asyncio.create_task(engine.submit(line))
             await until(runner.entered.is_set)
             # So long that the test fails if the drain is not told that all have finished.
-            draining = asyncio.create_task(asyncio.to_thread(engine.drain, 1000.0))
+            draining = asyncio.create_task(engine.drain(1000.0))
             await until(lambda: engine._draining)
             with pytest.raises(ShuttingDown):
                 await engine.submit([sequence(3)])
@@ -62,7 +62,7 @@ def test_what_does_not_finish_in_time_is_told_that_the_service_stopped() -> None
             tasks = [asyncio.create_task(engine.submit([s])) for s in (running, waiting)]
             await until(runner.entered.is_set)
             await until(lambda: engine.load().waiting == 1)
-            draining = asyncio.create_task(asyncio.to_thread(engine.drain, 0.05))
+            draining = asyncio.create_task(engine.drain(0.05))
             # The one in line hears of it although the kernel still holds the lane.
             with pytest.raises(ShuttingDown, match="before the end"):
                 await tasks[1]
@@ -86,7 +86,7 @@ def test_a_kernel_that_hangs_does_not_hold_the_drain_forever() -> None:
         async with engine_of(runner, lanes=1) as engine:
             task = asyncio.create_task(engine.submit([sequence(3)]))
             await until(runner.entered.is_set)
-            await asyncio.to_thread(engine.drain, 0.05)
+            await engine.drain(0.05)
             assert engine.alive, "the lane is still in the kernel"
             runner.gate.set()
             with pytest.raises(ShuttingDown):
@@ -99,8 +99,8 @@ def test_draining_again_is_nothing() -> None:
     async def run() -> None:
         async with engine_of(FakeRunner()) as engine:
             await engine.submit([sequence(3)])
-            await asyncio.to_thread(engine.drain, 1.0)
-            await asyncio.to_thread(engine.drain, 1.0)
+            await engine.drain(1.0)
+            await engine.drain(1.0)
             assert engine.counters.completed == 1
 
     asyncio.run(run())
@@ -114,7 +114,7 @@ def test_a_lane_survives_what_fails_outside_of_its_kernel(
     async def run() -> None:
         async with engine_of(FakeRunner(), lanes=1) as engine:
             with monkeypatch.context() as patched:
-                patched.setattr(Lane, "compute", lambda *_: 1 // 0)
+                patched.setattr(lanes, "compute", lambda *_: 1 // 0)
                 with pytest.raises(RunFailed):
                     await engine.submit([Sequence(np.ones((3, 1), np.float32))])
             after = Sequence(np.ones((3, 1), np.float32))

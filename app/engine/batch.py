@@ -1,0 +1,131 @@
+"""`Batch`: the numbers of a chunk as a kernel takes them. Packs sequences, computes, unpacks.
+
+Packing and unpacking are done on the event loop, computing in a lane.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from app.engine.runner import ModelRunner
+from app.engine.scheduler import Chunk
+from app.engine.sequence import Sequence
+from app.errors import Fault, NotFinite, RunFailed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """What goes into a call.
+
+    Attributes:
+        inputs: float32 `[S, C, F]`, zeros where a row is shorter than C.
+        lengths: int32 `[S]`, time steps of each row.
+        state: float32 `[S, sum of H]`.
+    """
+
+    inputs: np.ndarray
+    lengths: np.ndarray
+    state: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Results:
+    """What comes out.
+
+    Attributes:
+        outputs: float32 `[S, C, O]`.
+        state: float32 `[S, sum of H]`.
+        failures: rows that the kernel could not compute, and why; their numbers mean nothing.
+    """
+
+    outputs: np.ndarray
+    state: np.ndarray
+    failures: dict[int, Exception] = field(default_factory=dict)
+
+
+def pack(chunk: Chunk, state_size: int) -> Batch:
+    """Copies the next time steps and the states of a chunk's sequences."""
+    sequences, steps = chunk.sequences, chunk.steps
+    rows = len(sequences)
+    inputs = np.zeros((rows, max(steps), sequences[0].inputs.shape[1]), np.float32)
+    state = np.zeros((rows, state_size), np.float32)
+    for row, (sequence, length) in enumerate(zip(sequences, steps, strict=True)):
+        inputs[row, :length] = sequence.inputs[sequence.cursor : sequence.cursor + length]
+        if sequence.state is not None:
+            state[row] = sequence.state
+    return Batch(inputs, np.array(steps, np.int32), state)
+
+
+def compute(runner: ModelRunner, batch: Batch) -> Results:
+    """Computes rows together; where that fails, halves them until only the cause fails."""
+    try:
+        return Results(*runner.run(batch.inputs, batch.lengths, batch.state))
+    except Exception as error:
+        rows = len(batch.lengths)
+        if rows == 1:
+            logger.exception("the kernel failed on one sequence")
+            nothing = np.zeros((*batch.inputs.shape[:2], runner.num_outputs), np.float32)
+            return Results(nothing, batch.state, {0: error})
+        half = rows // 2
+        first, second = (
+            compute(runner, Batch(batch.inputs[part], batch.lengths[part], batch.state[part]))
+            for part in (slice(None, half), slice(half, None))
+        )
+        late = {half + row: failure for row, failure in second.failures.items()}
+        return Results(
+            np.concatenate([first.outputs, second.outputs]),
+            np.concatenate([first.state, second.state]),
+            first.failures | late,
+        )
+
+
+def unpack(chunk: Chunk, results: Results) -> None:
+    """Copies results into a chunk's sequences; a failure is its sequence's error."""
+    finite = finite_rows(results.outputs, results.state)
+    for row, (sequence, length) in enumerate(zip(chunk.sequences, chunk.steps, strict=True)):
+        if row in results.failures:
+            kind = type(results.failures[row]).__name__
+            sequence.error = RunFailed(f"the kernel failed: {kind}")
+        elif finite is not None and not finite[row]:
+            sequence.error = _overflow(sequence, length)
+        else:
+            start, total = sequence.cursor, len(sequence.inputs)
+            outputs = results.outputs[row, :length]
+            if length == total:
+                sequence.outputs = outputs
+            else:
+                if start == 0:
+                    sequence.outputs = np.empty((total, outputs.shape[1]), np.float32)
+                sequence.outputs[start : start + length] = outputs
+            sequence.state = results.state[row]
+
+
+def finite_rows(outputs: np.ndarray, state: np.ndarray) -> np.ndarray | None:
+    """Which rows hold only finite numbers, bool `[S]`; None if all do, which is the usual.
+
+    Args:
+        outputs: float32 `[S, C, O]`.
+        state: float32 `[S, sum of H]`.
+    """
+    # One number that is not finite makes the sum so; a sum may overflow of itself, which the
+    # second look forgives.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = outputs.sum() + state.sum()
+    if np.isfinite(total):
+        return None
+    finite: np.ndarray = np.isfinite(outputs).all(axis=(1, 2)) & np.isfinite(state).all(axis=1)
+    return finite
+
+
+def _overflow(sequence: Sequence, length: int) -> NotFinite:
+    first, last = sequence.cursor, sequence.cursor + length - 1
+    return NotFinite(
+        Fault(
+            sequence.pointer,
+            f"the model overflows between time steps {first} and {last}: "
+            "the values are too large for it",
+        )
+    )
