@@ -1,40 +1,26 @@
-"""`python -m app`: serves with uvicorn, drains on SIGTERM."""
+"""`python -m app`: serves with uvicorn, in as many processes as there are cores."""
 
 import argparse
-import asyncio
-import gc
 import logging
 import os
 import signal
-import socket
 import sys
+import tempfile
+from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
+from uvicorn.supervisors import Multiprocess
 
-from app.main import create_app
 from app.protocol import DirectProtocol
-from app.registry import Registry
 from app.settings import Settings
+from app.worker import LOG_FORMAT, Worker
 
 # Seconds that the last answers get to leave after draining: the errors of who did not finish.
 DELIVERY_S = 5
-SWITCH_INTERVAL_S = 0.0005
-# New containers before the garbage collector looks at them. A body is a list a time step, gone when
-# its arrays are made, so Python's own 700 would have it look at nothing but those.
-GC_THRESHOLD = 50_000
-
-
-class DrainingServer(uvicorn.Server):
-    """Drains while uvicorn waits for open requests, so that those too slow still get an answer."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Closes the listening sockets and lets running requests finish."""
-        # uvicorn allows any ASGI callable or its name here; ours is always the application.
-        registry: Registry = self.config.app.state.registry  # type: ignore[union-attr]
-        draining = asyncio.create_task(registry.drain())
-        await super().shutdown(sockets)
-        await draining
+# A worker that does not answer its parent for so many seconds hangs, and is replaced. Loading a
+# model may hold Python's lock for a while.
+HEALTH_S = 60
 
 
 def parse_arguments() -> None:
@@ -58,12 +44,45 @@ def unknown_settings() -> list[str]:
     )
 
 
+def configure(settings: Settings, worker: Worker) -> uvicorn.Config:
+    """How uvicorn serves."""
+    return uvicorn.Config(
+        worker,
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=DirectProtocol,
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # Nothing here asks who the caller is or by which scheme.
+        proxy_headers=False,
+        workers=settings.num_workers,
+        timeout_graceful_shutdown=int(settings.drain_timeout_s) + DELIVERY_S,
+        timeout_worker_healthcheck=HEALTH_S,
+    )
+
+
+def serve(config: uvicorn.Config) -> bool:
+    """Serves until it is told to stop; returns whether it did."""
+    if config.workers > 1:
+        Multiprocess(config, [config.bind_socket()]).run()
+        return True
+    server = uvicorn.Server(config)
+    # When it has drained, uvicorn raises the signal again for whoever handled it before: nobody, so
+    # that a stop that was asked for is a success.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    server.run()
+    return server.started
+
+
 def main() -> int:
     """The command; returns the exit status."""
     parse_arguments()
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         settings = Settings()
     except ValidationError as error:
@@ -76,36 +95,13 @@ def main() -> int:
         return 2
     for name in unknown_settings():
         logging.warning("%s is no setting of this service: see python -m app --help", name)
-    # A lane that has its chunk back waits for Python's lock up to that long while the event loop is
-    # busy; Python's own 5 ms would leave the kernel idle.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    gc.set_threshold(GC_THRESHOLD)
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="uvloop",
-        http=DirectProtocol,
-        ws="none",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        # Nothing here asks who the caller is or by which scheme.
-        proxy_headers=False,
-        timeout_graceful_shutdown=int(settings.drain_timeout_s) + DELIVERY_S,
-    )
-    server = DrainingServer(config)
-    # When it has drained, uvicorn raises the signal again for whoever handled it before: nobody, so
-    # that a stop that was asked for is a success.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    server.run()
-    if app.state.registry.loading:
-        # The loader is deep in TensorFlow, which cannot be interrupted, nor left while it runs.
-        logging.shutdown()
-        os._exit(0)
-    return 0 if server.started else 1
+    with tempfile.TemporaryDirectory(prefix="unroll-") as home:
+        Path(home, "board").touch()
+        served = serve(configure(settings, Worker(settings, Path(home), os.getpid())))
+    logging.shutdown()
+    # A model may still be loading, deep in a library that cannot be interrupted, nor left while it
+    # runs.
+    os._exit(0 if served else 1)
 
 
 if __name__ == "__main__":

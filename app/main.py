@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import FastAPI
 
 from app import metrics, openapi, problems
-from app.engine.runner import ModelRunner, RunnerLoader
-from app.manifest import Manifest
+from app.board import Board
+from app.engine.runner import RunnerLoader
 from app.registry import Registry
 from app.routes import docs, health, predict
 from app.settings import Settings
@@ -17,30 +16,24 @@ DESCRIPTION = """Send sequences of any lengths; get the outputs of every time st
 state of every layer. Send those states back to continue where a sequence ended."""
 
 
-def kernel_loader(settings: Settings) -> RunnerLoader:
-    """Loads the kernel that the settings choose."""
-
-    def load(folder: Path, manifest: Manifest) -> ModelRunner:
-        # The kernels' libraries take seconds to import, so they are when a model is loaded.
-        from app.engine.runners.choose import ChosenRunner
-
-        return ChosenRunner(settings.runner, folder, manifest)
-
-    return load
-
-
-def create_app(settings: Settings, load_runner: RunnerLoader | None = None) -> FastAPI:
+def create_app(
+    settings: Settings, load_runner: RunnerLoader, board: Board | None = None
+) -> FastAPI:
     """Makes an application; tests make as many as they like.
 
     Args:
         settings: of this application.
-        load_runner: makes the kernel from a verified model folder; as the settings choose if None.
+        load_runner: makes the kernel from a verified model folder.
+        board: of all workers of the service; its own if None.
     """
-    registry = Registry(settings, load_runner or kernel_loader(settings))
+    registry = Registry(settings, load_runner, board or Board())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         registry.start_loading()
+        if registry.board.others_ready:
+            # A worker takes the place of another: who asks meanwhile is answered by the rest.
+            await registry.loaded()
         yield
         await registry.drain()
 

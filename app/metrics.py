@@ -1,4 +1,4 @@
-"""`GET /metrics`: the engine's counters in the Prometheus format, read when somebody asks."""
+"""`GET /metrics`: the engines' counters in the Prometheus format, read when somebody asks."""
 
 from collections.abc import Iterator
 
@@ -11,37 +11,35 @@ from prometheus_client.registry import Collector
 from app.registry import Registry
 
 
-class EngineCollector(Collector):
-    """Reads the counters of the engine that runs now."""
+class BoardCollector(Collector):
+    """Reads the counters of all workers."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
     def collect(self) -> Iterator[Metric]:
         """Yields one family a counter."""
+        board = self._registry.board
         yield GaugeMetricFamily("unroll_ready", "1 when a model answers", int(self._registry.ready))
-        engine = self._registry.engine
-        if engine is None:
-            return
-        counters, load = engine.counters, engine.load()
-        for name, text, value in (
-            ("chunks", "Chunks computed", counters.chunks),
-            ("chunk_rows", "Sequences in all chunks; over chunks: the mean batch", counters.rows),
-            ("time_steps", "Time steps computed", counters.time_steps),
-            ("padding_steps", "Time steps computed in vain beside longer rows", counters.padding),
-            ("sequences_completed", "Sequences that reached their end", counters.completed),
-            ("sequences_failed", "Sequences that ended before", counters.failed),
-            ("compilations", "Call shapes compiled since the start", engine.runner.compilations),
+        yield GaugeMetricFamily("unroll_workers", "Processes that answer", board.workers)
+        for name, column, text in (
+            ("chunks", "chunks", "Chunks computed"),
+            ("chunk_rows", "rows", "Sequences in all chunks; over chunks: the mean batch"),
+            ("time_steps", "time_steps", "Time steps computed"),
+            ("padding_steps", "padding", "Time steps computed in vain beside longer rows"),
+            ("sequences_completed", "completed", "Sequences that reached their end"),
+            ("sequences_failed", "failed", "Sequences that ended before"),
+            ("compilations", "compilations", "Call shapes compiled since the start"),
         ):
-            yield CounterMetricFamily(f"unroll_{name}", text, value)
-        yield GaugeMetricFamily("unroll_sequences_waiting", "Sequences in line", load.waiting)
-        yield GaugeMetricFamily("unroll_sequences_running", "Sequences in slots", load.running)
+            yield CounterMetricFamily(f"unroll_{name}", text, board.total(column))
+        for name, text in (("waiting", "Sequences in line"), ("running", "Sequences in slots")):
+            yield GaugeMetricFamily(f"unroll_sequences_{name}", text, board.total(name))
 
 
 def install(app: FastAPI, registry: Registry) -> None:
     """Adds the route; each application has a collector of its own."""
     collectors = CollectorRegistry()
-    collectors.register(EngineCollector(registry))
+    collectors.register(BoardCollector(registry))
     router = APIRouter(include_in_schema=False)
 
     @router.get("/metrics")

@@ -4,7 +4,7 @@ A request that is for a direct route and arrives in one piece, as nearly all do,
 a task, without ASGI's messages and with one write. All others take uvicorn's way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -20,14 +20,16 @@ LEFT_TO_ASGI = frozenset({b"expect", b"content-encoding"})
 
 
 class DirectProtocol(HttpToolsProtocol):
-    """See the module. The application's `state` has `direct` routes and `max_body_bytes`."""
+    """See the module. The application's `state` has `direct` routes, `max_body_bytes` and the
+    `registry`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # uvicorn allows any ASGI callable or its name here; ours is always the application.
-        state = self.config.app.state  # type: ignore[union-attr]
+        # uvicorn allows any ASGI callable here; ours is always the application.
+        state = self.app.state
         self._routes: Mapping[tuple[str, str], Direct] = state.direct
         self._max_bytes: int = state.max_body_bytes
+        self._drain: Callable[[], Any] = state.registry.drain
         self._reading = False
         # A request whose body has not ended, and the application that would get it.
         self._held: tuple[RequestResponseCycle, Any] | None = None
@@ -102,6 +104,12 @@ class DirectProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def shutdown(self) -> None:
+        """Called when the server is told to stop, while it waits for open requests."""
+        # So that those who take too long still get an answer.
+        self._drain()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""

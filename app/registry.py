@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from app.board import Board
 from app.codec import Codec, LayerLayout, Limits
+from app.engine.cost import Cost
 from app.engine.engine import Engine
-from app.engine.runner import RunnerLoader
+from app.engine.runner import ModelRunner, RunnerLoader
 from app.engine.scheduler import Sizes
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest, verified_manifest
@@ -25,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 # Characters of a reason as callers see it; the log has all of it.
 MAX_REASON = 300
+# The event loop may be away for so many seconds.
+MAX_HOLD_S = 0.05
+LOOK_S = 0.05
 
 ModelState = Literal["found", "loading", "ready", "refused"]
 
@@ -57,11 +62,14 @@ class Registry:
     Args:
         settings: folder, name, and the engine's sizes.
         load_runner: makes the kernel.
+        board: of the service.
     """
 
-    def __init__(self, settings: Settings, load_runner: RunnerLoader) -> None:
+    def __init__(self, settings: Settings, load_runner: RunnerLoader, board: Board) -> None:
         self._settings = settings
         self._load_runner = load_runner
+        self.board = board
+        self._drain: asyncio.Task[None] | None = None
         self._current: Ready | None = None
         self._loader: threading.Thread | None = None
         self._stopping = False
@@ -80,6 +88,11 @@ class Registry:
     def loading(self) -> bool:
         """Whether a model is being loaded."""
         return self._loader is not None and self._loader.is_alive()
+
+    async def loaded(self) -> None:
+        """Until the model is loaded, or refused."""
+        while self.loading:
+            await asyncio.sleep(LOOK_S)
 
     def current(self, name: str | None = None, version: int | None = None) -> Ready:
         """The ready model; a caller that names one gets that one or an error.
@@ -114,13 +127,19 @@ class Registry:
 
     @property
     def ready(self) -> bool:
-        """Whether a model answers and its lanes are alive."""
+        """Whether a model answers here, with its lanes alive, and in all other workers."""
         current = self._current
-        return not self._stopping and current is not None and current.engine.alive
+        return current is not None and current.engine.alive and self.board.ready
 
-    async def drain(self) -> None:
-        """Lets running requests finish and stops the lanes."""
-        self._stopping = True
+    def drain(self) -> asyncio.Task[None]:
+        """Takes no more requests, lets running ones finish and stops the lanes."""
+        if self._drain is None:
+            self._stopping = True
+            self.board.set_ready(False)
+            self._drain = asyncio.get_running_loop().create_task(self._drain_engine())
+        return self._drain
+
+    async def _drain_engine(self) -> None:
         if self._current is not None:
             await self._current.engine.drain(self._settings.drain_timeout_s)
 
@@ -165,21 +184,36 @@ class Registry:
         model.manifest = verified_manifest(model.folder)
         runner = self._load_runner(model.folder, model.manifest)
         cost = runner.warm_up(settings.slots_per_lane, settings.max_chunk_steps)
+        threads = settings.lanes or lane_threads(runner, cost)
         model.engine = Engine(
             runner,
             cost,
             Sizes(
-                lanes=settings.num_lanes,
-                slots=settings.num_lanes * settings.slots_per_lane,
+                lanes=max(1, threads),
+                slots=max(1, threads) * settings.slots_per_lane,
                 chunk_rows=settings.slots_per_lane,
                 chunk_steps=settings.max_chunk_steps,
                 waiting=settings.max_waiting_sequences,
                 waiting_steps=settings.max_waiting_steps,
             ),
+            threads=threads > 0,
+            counters=self.board.counters,
         )
         model.engine.start(loop)
         model.state = "ready"
         self._current = Ready(model.manifest, _codec(model.manifest, settings), model.engine)
+        self.board.set_ready(not self._stopping)
+
+
+def lane_threads(runner: ModelRunner, cost: Cost) -> int:
+    """How many threads compute chunks; 0 where the event loop can do that by itself.
+
+    A device has one chunk while the next is packed. On the processor a worker has a core, and a
+    thread gains nothing unless chunks are so long that the event loop would seem to hang.
+    """
+    if runner.has_accelerator:
+        return 2
+    return int(cost.shortest_s() > MAX_HOLD_S)
 
 
 def _codec(manifest: Manifest, settings: Settings) -> Codec:

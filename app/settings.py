@@ -56,8 +56,15 @@ class Settings(BaseSettings):
         description="the kernel; auto takes ONNX Runtime where it agrees with TensorFlow and "
         "measured faster",
     )
-    lanes: Annotated[int, Field(ge=0)] = Field(
-        0, description="threads that run chunks; 0 for one a core"
+    workers: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0,
+        description="processes that answer; 0 for one a core, or a single one beside an "
+        "accelerator. Limits on what waits and runs are those of each",
+    )
+    lanes: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0,
+        description="threads of a worker that run chunks; 0 for none, unless there is an "
+        "accelerator or the model is very large",
     )
     slots_per_lane: Annotated[int, Field(ge=1, le=4096)] = Field(
         64, description="sequences that run at once for each lane, and most rows of a chunk"
@@ -67,9 +74,9 @@ class Settings(BaseSettings):
     )
 
     @property
-    def num_lanes(self) -> int:
-        """Lanes to start: as set, or one for each core that this process may use."""
-        return self.lanes or available_cores()
+    def num_workers(self) -> int:
+        """Workers to start: as set, or one for each core that this process may use."""
+        return self.workers or (1 if accelerator_present() else available_cores())
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> Self:
@@ -87,6 +94,15 @@ class Settings(BaseSettings):
                 "such a request could never be taken"
             )
         return self
+
+
+# Drivers of NVIDIA and AMD. A worker for each core would have each load the model onto the device.
+ACCELERATORS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
+
+
+def accelerator_present() -> bool:
+    """Whether this machine seems to have an accelerator that TensorFlow can use."""
+    return any(path.exists() for path in ACCELERATORS)
 
 
 def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

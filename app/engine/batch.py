@@ -83,24 +83,33 @@ def compute(runner: ModelRunner, batch: Batch) -> Results:
 
 
 def unpack(chunk: Chunk, results: Results) -> None:
-    """Copies results into a chunk's sequences; a failure is its sequence's error."""
+    """Copies results into a chunk's sequences; a failure is its sequence's error, never raised."""
     finite = finite_rows(results.outputs, results.state)
     for row, (sequence, length) in enumerate(zip(chunk.sequences, chunk.steps, strict=True)):
         if row in results.failures:
-            kind = type(results.failures[row]).__name__
-            sequence.error = RunFailed(f"the kernel failed: {kind}")
+            sequence.error = _failed("the kernel", results.failures[row])
         elif finite is not None and not finite[row]:
             sequence.error = _overflow(sequence, length)
         else:
-            start, total = sequence.cursor, len(sequence.inputs)
-            outputs = results.outputs[row, :length]
-            if length == total:
-                sequence.outputs = outputs
-            else:
-                if start == 0:
-                    sequence.outputs = np.empty((total, outputs.shape[1]), np.float32)
-                sequence.outputs[start : start + length] = outputs
+            try:
+                _take(sequence, results.outputs[row, :length])
+            except MemoryError as error:
+                sequence.error = _failed("keeping its outputs", error)
             sequence.state = results.state[row]
+
+
+def _take(sequence: Sequence, outputs: np.ndarray) -> None:
+    start, total = sequence.cursor, len(sequence.inputs)
+    if len(outputs) == total:
+        sequence.outputs = outputs
+        return
+    if start == 0:
+        sequence.outputs = np.empty((total, outputs.shape[1]), np.float32)
+    sequence.outputs[start : start + len(outputs)] = outputs
+
+
+def _failed(what: str, error: Exception) -> RunFailed:
+    return RunFailed(f"{what} failed: {type(error).__name__}")
 
 
 def finite_rows(outputs: np.ndarray, state: np.ndarray) -> np.ndarray | None:

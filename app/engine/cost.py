@@ -13,6 +13,8 @@ ENOUGH = 0.7
 # A chunk ends after so many seconds, for newcomers wait for it; but a call must be worth its price.
 QUANTUM_S = 16e-3
 MIN_STEPS = 8
+# Of rows, to estimate with.
+MAX_ENOUGH = 64
 # Of two lengths of a chunk nearly as good as each other, the shorter lets callers go sooner.
 NEARLY = 0.95
 
@@ -50,6 +52,10 @@ class Cost:
         """Seconds of a chunk."""
         a_step = self.time_step_s + rows * self.row_step_s
         return self.call_s + rows * ROW_S + steps * a_step
+
+    def shortest_s(self) -> float:
+        """Seconds of the shortest chunk that is worth its call when there are enough rows."""
+        return self.chunk_s(self.enough_rows(MAX_ENOUGH), MIN_STEPS)
 
     def enough_rows(self, most: int) -> int:
         """The fewest rows, a power of two up to `most`, that use the kernel well.

@@ -2,11 +2,11 @@
 
 1. A route calls `begin`: its sequences wait.
 2. `_dispatch` cuts chunks for the lanes that are free and packs their numbers.
-3. A lane, a thread, computes them.
+3. A lane computes them: a thread, or the event loop itself.
 4. `_computed` unpacks the results, gives the lane its next chunk, then tells the requests that are
    done.
 
-All but 3 happens on the event loop: nothing here needs a lock.
+All else happens on the event loop, so nothing here needs a lock.
 """
 
 import asyncio
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from app.engine.batch import Results, pack, unpack
 from app.engine.cost import Cost
-from app.engine.lanes import Lanes
+from app.engine.counters import Counters
+from app.engine.lanes import Lanes, LoopLane, ThreadLanes
 from app.engine.runner import ModelRunner
 from app.engine.scheduler import Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
@@ -27,18 +28,6 @@ logger = logging.getLogger(__name__)
 
 # Seconds until the next look at who is held back beside a lane: if that hangs, nothing tells.
 LOOK_S = 0.5
-
-
-@dataclass
-class Counters:
-    """What the engine has done since it started. `rows / chunks` is the mean batch."""
-
-    chunks: int = 0
-    rows: int = 0
-    time_steps: int = 0
-    padding: int = 0
-    completed: int = 0
-    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +60,8 @@ class Engine:
         cost: of its chunks.
         sizes: how much is taken at once.
         clock: of deadlines, in seconds.
+        threads: whether the lanes are threads; else the event loop is the only lane.
+        counters: to count in; its own if None.
     """
 
     def __init__(
@@ -79,12 +70,19 @@ class Engine:
         cost: Cost,
         sizes: Sizes,
         clock: Callable[[], float] = time.monotonic,
+        threads: bool = True,
+        counters: Counters | None = None,
     ) -> None:
         self.clock = clock
         self.runner = runner
-        self.counters = Counters()
+        self.counters = counters or Counters()
         self._scheduler = Scheduler(sizes, cost, clock)
-        self._lanes = Lanes(sizes.lanes, runner, self._computed)
+        self._lanes: Lanes
+        if threads:
+            self._lanes = ThreadLanes(sizes.lanes, runner, self._computed)
+        else:
+            assert sizes.lanes == 1, "there is one event loop"
+            self._lanes = LoopLane(runner, self._computed)
         self._tickets: dict[Sequence, _Ticket] = {}
         self._draining = False
         self._emptied: asyncio.Event | None = None  # while `drain` waits for it
@@ -94,6 +92,7 @@ class Engine:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Starts the lanes. Everything else is called on `loop`."""
         self._loop = loop
+        self.counters.compilations = self.runner.compilations
         self._lanes.start(loop)
 
     @property
@@ -134,6 +133,7 @@ class Engine:
         ticket = _Ticket(sequences, len(sequences), done)
         for sequence in sequences:
             self._tickets[sequence] = ticket
+        self._count_load()
         if not self._dispatch_is_due:
             # Not at once: who arrives at the same moment may share a chunk.
             self._dispatch_is_due = True
@@ -199,7 +199,10 @@ class Engine:
         """Gives the free lanes chunks, then tells who ended meanwhile."""
         self._dispatch_is_due = False
         while (chunk := self._scheduler.next_chunk()) is not None:
-            self._lanes.give(chunk, pack(chunk, self.runner.state_size))
+            try:
+                self._lanes.give(chunk, pack(chunk, self.runner.state_size))
+            except MemoryError as error:
+                self._loop.call_soon(self._computed, chunk, error)
         if self._scheduler.holds_back and self._look is None:
             self._look = self._loop.call_later(LOOK_S, self._look_again)
         self._resolve()
@@ -210,14 +213,13 @@ class Engine:
 
     def _computed(self, chunk: Chunk, results: Results | Exception) -> None:
         """Takes a chunk back from a lane."""
-        try:
-            if isinstance(results, Exception):
-                raise results
-            unpack(chunk, results)
-        except Exception:
-            logger.exception("this is a bug: a chunk failed outside of its kernel")
+        if isinstance(results, Exception):
             for sequence in chunk.sequences:
-                sequence.error = sequence.error or RunFailed("the lane failed")
+                sequence.error = sequence.error or RunFailed(
+                    f"the lane failed: {type(results).__name__}"
+                )
+        else:
+            unpack(chunk, results)
         self._count(chunk)
         self._scheduler.advance(chunk)
         # First the lane, so that it computes while answers are printed.
@@ -229,6 +231,11 @@ class Engine:
         steps = sum(chunk.steps)
         self.counters.time_steps += steps
         self.counters.padding += len(chunk.steps) * max(chunk.steps) - steps
+        self.counters.compilations = self.runner.compilations
+
+    def _count_load(self) -> None:
+        self.counters.waiting = len(self._scheduler.waiting)
+        self.counters.running = self._scheduler.running
 
     def _resolve(self) -> None:
         """Counts ended sequences off their requests."""
@@ -244,6 +251,7 @@ class Engine:
                 self.cancel(ticket.sequences)
             elif ticket.left == 0:
                 self._tell(ticket, None)
+        self._count_load()
         if self._emptied is not None and len(self._scheduler) == 0:
             self._emptied.set()
 

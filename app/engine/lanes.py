@@ -1,7 +1,8 @@
-"""`Lanes`: the threads that compute. They know chunks as numbers only.
+"""Lanes: where chunks are computed. They know a chunk as its numbers only.
 
-A lane needs Python's lock between two calls of the kernel, and waits for it while the event loop is
-busy. So it does next to nothing there: it hands results over and takes the next batch.
+`LoopLane` computes on the event loop itself: with a process for each core there is nobody to wait
+for, no lock to wait for, and no thread to wake, which costs more than a small chunk. `ThreadLanes`
+are threads: for chunks so long that callers would notice, and for devices besides the processor.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Protocol
 
 from app.engine.batch import Batch, Results, compute
 from app.engine.runner import ModelRunner
@@ -21,8 +23,63 @@ logger = logging.getLogger(__name__)
 Computed = Callable[[Chunk, Results | Exception], None]
 
 
-class Lanes:
+class Lanes(Protocol):
+    """What the engine needs of either."""
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on batches are computed; `loop` is where the engine lives."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether every lane runs."""
+        ...
+
+    def give(self, chunk: Chunk, batch: Batch) -> None:
+        """Puts a batch in line. Called on the event loop."""
+
+    def stop(self, timeout_s: float) -> None:
+        """Ends the lanes after what is in line, and waits for that. Blocks.
+
+        Args:
+            timeout_s: for all of them; one that hangs in a kernel is left behind.
+        """
+
+
+class LoopLane:
+    """One lane: the event loop.
+
+    Args:
+        runner: computes.
+        computed: is told of each chunk.
+    """
+
+    def __init__(self, runner: ModelRunner, computed: Computed) -> None:
+        self._runner = runner
+        self._computed = computed
+        self.alive = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See `Lanes`."""
+        self._loop = loop
+        self.alive = True
+
+    def give(self, chunk: Chunk, batch: Batch) -> None:
+        """See `Lanes`. Who has sent meanwhile is read first."""
+        self._loop.call_soon(self._run, chunk, batch)
+
+    def stop(self, timeout_s: float) -> None:
+        """See `Lanes`."""
+        self.alive = False
+
+    def _run(self, chunk: Chunk, batch: Batch) -> None:
+        self._computed(chunk, _attempt(self._runner, batch))
+
+
+class ThreadLanes:
     """So many threads with one line of batches before them.
+
+    Between two calls of the kernel a thread needs Python's lock, and waits for it while the event
+    loop is busy. So it does next to nothing there.
 
     Args:
         count: of threads.
@@ -34,7 +91,7 @@ class Lanes:
         self._runner = runner
         self._computed = computed
         self._line: SimpleQueue[tuple[Chunk, Batch] | None] = SimpleQueue()
-        self._count = 0
+        self._running = 0
         self._ends = threading.Lock()
         self.threads = [
             threading.Thread(target=self._run, name=f"lane-{index}", daemon=True)
@@ -42,27 +99,23 @@ class Lanes:
         ]
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Starts them; `computed` is called on `loop`."""
+        """See `Lanes`."""
         self._loop = loop
-        self._count = len(self.threads)
+        self._running = len(self.threads)
         for thread in self.threads:
             thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether every lane runs."""
-        return self._count == len(self.threads)
+        """See `Lanes`."""
+        return self._running == len(self.threads)
 
     def give(self, chunk: Chunk, batch: Batch) -> None:
-        """Puts a batch in line."""
+        """See `Lanes`."""
         self._line.put((chunk, batch))
 
     def stop(self, timeout_s: float) -> None:
-        """Ends them after what is in line, and waits for that. Blocks.
-
-        Args:
-            timeout_s: for all of them; who hangs in a kernel is left behind.
-        """
+        """See `Lanes`."""
         for _ in self.threads:
             self._line.put(None)
         deadline = time.monotonic() + timeout_s
@@ -74,12 +127,7 @@ class Lanes:
         try:
             while (job := self._line.get()) is not None:
                 chunk, batch = job
-                try:
-                    results: Results | Exception = compute(self._runner, batch)
-                except Exception as error:
-                    # A lane that ended would leave its callers waiting for ever.
-                    logger.exception("this is a bug: a lane failed outside of its kernel")
-                    results = error
+                results = _attempt(self._runner, batch)
                 if self._loop.is_closed():
                     return
                 self._loop.call_soon_threadsafe(self._computed, chunk, results)
@@ -87,4 +135,13 @@ class Lanes:
                 del job, chunk, batch, results
         finally:
             with self._ends:
-                self._count -= 1
+                self._running -= 1
+
+
+def _attempt(runner: ModelRunner, batch: Batch) -> Results | Exception:
+    try:
+        return compute(runner, batch)
+    except Exception as error:
+        # A lane that ended would leave its callers waiting for ever.
+        logger.exception("this is a bug: a lane failed outside of its kernel")
+        return error

@@ -21,6 +21,11 @@ class ModelRunner(Protocol):
     state_size: int
 
     @property
+    def has_accelerator(self) -> bool:
+        """Whether it computes on a device other than the processor."""
+        ...
+
+    @property
     def compilations(self) -> int:
         """Call shapes compiled since the start; none is after warm-up."""
         ...

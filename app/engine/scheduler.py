@@ -75,6 +75,8 @@ class Scheduler:
         self._cost = cost
         self._rows = cost.enough_rows(sizes.chunk_rows)
         self._steps = 0
+        self._arrived = 0
+        self._oldest_leads = False
         self._clock = clock
 
     def __len__(self) -> int:
@@ -112,6 +114,8 @@ class Scheduler:
         self._steps += steps
         for sequence in sequences:
             sequence.place = "waiting"
+            self._arrived += 1
+            sequence.number = self._arrived
         self.waiting.extend(sequences)
 
     def check_room(self, count: int, steps: int) -> None:
@@ -214,7 +218,8 @@ class Scheduler:
             picked = tuple(self.ready)
             self.ready.clear()
             return picked
-        leader = self.ready.popleft()
+        leader = self._leader()
+        self.ready.remove(leader)
         longest = self._sizes.chunk_steps
         length = min(leader.remaining, longest)
         # Sorting is stable: of those alike, the oldest.
@@ -224,3 +229,18 @@ class Scheduler:
         taken = set(others)
         self.ready = deque(sequence for sequence in self.ready if sequence not in taken)
         return (leader, *others)
+
+    def _leader(self) -> Sequence:
+        import os
+
+        self._oldest_leads = not self._oldest_leads
+        m = os.environ.get("LEAD", "alt")
+        if m == "alt":
+            o = self._oldest_leads
+        elif m == "old":
+            o = True
+        else:
+            o = False
+        if o:
+            return min(self.ready, key=lambda sequence: sequence.number)
+        return self.ready[0]

@@ -27,6 +27,7 @@ class Sequence:
             one; None for zeros.
         deadline: on the engine's clock in seconds; after it the sequence is dropped.
         cursor: time steps computed so far.
+        number: of its arrival, given by the scheduler.
         place: where the scheduler has it; `ready` and `in flight` hold a slot.
         outputs: float32 `[T, O]`, filled up to the cursor.
         error: why it ended before T.
@@ -37,6 +38,7 @@ class Sequence:
     state: State | None = None
     deadline: float = float("inf")
     cursor: int = 0
+    number: int = 0
     place: Place = "new"
     outputs: np.ndarray = field(default_factory=lambda: NO_OUTPUTS)
     error: UnrollError | None = None

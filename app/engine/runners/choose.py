@@ -2,20 +2,28 @@
 
 `auto` takes ONNX Runtime if it agrees with TensorFlow on probe inputs and measured faster, on
 machines without an accelerator. Its failure to do so is logged, never fatal.
+
+The comparison needs TensorFlow, a service that runs ONNX Runtime does not. So it is a command, run
+once for all workers by `load.py`: `python -m app.engine.runners.choose --help`.
 """
 
+import argparse
 import logging
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from app.engine.cost import Cost
 from app.engine.runner import ModelRunner
+from app.engine.runners.choice import Choice
 from app.engine.runners.measure import median_seconds
+from app.engine.runners.onnx_graph import build_graph
 from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 from app.engine.runners.tensorflow import TensorFlowRunner
 from app.errors import ModelRefused
-from app.manifest import Manifest
+from app.lifeline import end_with_parent
+from app.manifest import Manifest, verified_manifest
 from app.settings import RunnerChoice
 
 logger = logging.getLogger(__name__)
@@ -25,78 +33,64 @@ PROBE_TOLERANCE = 1e-4
 PROBE_SEED = 20131225
 
 
-class ChosenRunner:
-    """The kernel that was chosen when the model was warmed up. See `ModelRunner`.
+class Chooser:
+    """Compares the kernels on one model.
 
     Args:
-        choice: `auto`, or the only one to use.
         folder: verified.
         manifest: of the folder.
+        max_rows: most rows of a chunk.
+        max_steps: most time steps of a chunk.
 
     Raises:
         ModelRefused: TensorFlow cannot load the model.
     """
 
-    def __init__(self, choice: RunnerChoice, folder: Path, manifest: Manifest) -> None:
-        self._choice = choice
-        self._manifest = manifest
+    def __init__(self, folder: Path, manifest: Manifest, max_rows: int, max_steps: int) -> None:
         self._folder = folder
+        self._manifest = manifest
+        self._max_rows, self._max_steps = max_rows, max_steps
         self._reference = TensorFlowRunner(folder, manifest)
-        self.num_outputs = self._reference.num_outputs
-        self.state_size = self._reference.state_size
-        self._chosen: ModelRunner = self._reference
-        self.run = self._reference.run
-
-    @property
-    def compilations(self) -> int:
-        """Of the kernel that runs."""
-        return self._chosen.compilations
-
-    def warm_up(self, max_rows: int, max_steps: int) -> Cost:
-        """See `ModelRunner.warm_up`; here the choice is made."""
         self._reference.set_limits(max_rows, max_steps)
-        chosen: ModelRunner = self._reference
-        if self._choice == "onnxruntime":
-            chosen = self._agreeing(max_rows, max_steps)
-        elif self._choice == "auto" and not self._reference.has_accelerator:
-            chosen = self._faster(max_rows, max_steps)
-        cost = chosen.warm_up(max_rows, max_steps)
-        self._chosen = chosen
-        # Bound here, so that a chunk does not pay for the choice.
-        self.run = chosen.run
-        logger.info("runs on %s; a chunk costs %s", type(chosen).__name__, cost)
-        return cost
 
-    def _agreeing(self, max_rows: int, max_steps: int) -> ModelRunner:
-        """ONNX Runtime, warm, if it computes what TensorFlow does.
+    def choose(self, wanted: RunnerChoice) -> Choice:
+        """The kernel to use.
 
         Raises:
-            ModelRefused: it does not, or cannot be built.
+            ModelRefused: the one that is wanted does not compute what TensorFlow does.
         """
-        candidate = OnnxRuntimeRunner(self._folder, self._manifest)
-        probe = self._probe(max_rows, max_steps)
+        if wanted == "tensorflow" or (wanted == "auto" and self._reference.has_accelerator):
+            return Choice("tensorflow")
+        try:
+            graph = build_graph(self._folder, self._manifest).SerializeToString()
+            candidate = OnnxRuntimeRunner(graph, self._manifest)
+            self._check(candidate)
+            faster = wanted == "onnxruntime" or self._is_faster(candidate)
+        except Exception as error:
+            if wanted == "onnxruntime":
+                raise
+            logger.warning("ONNX Runtime is not used: %s: %s", type(error).__name__, error)
+            return Choice("tensorflow")
+        return Choice("onnxruntime", graph) if faster else Choice("tensorflow")
+
+    def _check(self, candidate: ModelRunner) -> None:
+        probe = self._probe(self._max_rows, self._max_steps)
         ours, our_state = candidate.run(*probe)
         theirs, their_state = self._reference.run(*probe)
-        valid = np.arange(max_steps) < probe[1][:, np.newaxis]
+        valid = np.arange(self._max_steps) < probe[1][:, np.newaxis]
         for mine, other in ((ours[valid], theirs[valid]), (our_state, their_state)):
             if not np.allclose(mine, other, PROBE_TOLERANCE, PROBE_TOLERANCE):
                 raise ModelRefused("ONNX Runtime and TensorFlow disagree on probe inputs")
-        return candidate
 
-    def _faster(self, max_rows: int, max_steps: int) -> ModelRunner:
-        try:
-            candidate = self._agreeing(max_rows, max_steps)
-        except Exception as error:
-            logger.warning("ONNX Runtime is not used: %s: %s", type(error).__name__, error)
-            return self._reference
+    def _is_faster(self, candidate: ModelRunner) -> bool:
         product = 1.0
         # The two ends: a lone caller, and a full chunk.
-        for rows in sorted({1, max_rows}):
-            probe = self._probe(rows, max_steps)
+        for rows in sorted({1, self._max_rows}):
+            probe = self._probe(rows, self._max_steps)
             ratio = median_seconds(self._reference, *probe) / median_seconds(candidate, *probe)
             logger.info("%d rows: ONNX Runtime is %.2f times as fast as TensorFlow", rows, ratio)
             product *= ratio
-        return candidate if product > 1 else self._reference
+        return product > 1
 
     def _probe(self, rows: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Inputs near the manifest's example, of random lengths, with random states."""
@@ -105,5 +99,35 @@ class ChosenRunner:
         picked = example[random.integers(len(example), size=(rows, steps))].astype(np.float32)
         lengths = random.integers(1, steps + 1, rows).astype(np.int32)
         lengths[0] = steps
-        state = random.uniform(-0.5, 0.5, (rows, self.state_size)).astype(np.float32)
+        state = random.uniform(-0.5, 0.5, (rows, self._reference.state_size)).astype(np.float32)
         return picked, lengths, state
+
+
+def main() -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m app.engine.runners.choose", description="Choose the kernel for a model."
+    )
+    parser.add_argument("wanted", choices=["auto", "tensorflow", "onnxruntime"])
+    parser.add_argument("folder", type=Path, help="of the exported model")
+    parser.add_argument("out", type=Path, help="folder that the choice is written to")
+    parser.add_argument("--max-rows", type=int, required=True)
+    parser.add_argument("--max-steps", type=int, required=True)
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="ends when it is gone")
+    given = parser.parse_args()
+    end_with_parent(given.parent)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        manifest = verified_manifest(given.folder)
+        chooser = Chooser(given.folder, manifest, given.max_rows, given.max_steps)
+        choice = chooser.choose(given.wanted)
+    except ModelRefused as error:
+        choice = Choice("refused", reason=str(error))
+    choice.write(given.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

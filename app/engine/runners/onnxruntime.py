@@ -1,19 +1,17 @@
 """The CPU kernel: ONNX Runtime's recurrent operators with the weights of the verified SavedModel.
 
-`onnx_graph.py` builds the graph at load time; nothing is stored. Any number of rows and time steps
-is one and the same graph, so there are no call shapes to compile, and no padding of rows.
+`onnx_graph.py` builds the graph when the kernel is chosen. Any number of rows and time steps is one
+and the same graph, so there are no call shapes to compile, and no padding of rows.
 """
 
 import logging
 import time
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from app.engine.cost import Cost
 from app.engine.runners.measure import measure_cost
-from app.engine.runners.onnx_graph import build_graph
 from app.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -25,14 +23,13 @@ class OnnxRuntimeRunner:
     """Runs a graph of ONNX `LSTM`, `GRU` and `RNN` operators. See `ModelRunner`.
 
     Args:
-        folder: verified.
-        manifest: of the folder.
-
-    Raises:
-        ModelRefused: the weights cannot be read or do not fit the manifest.
+        graph: from `build_graph`, serialized.
+        manifest: of the model.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    has_accelerator = False
+
+    def __init__(self, graph: bytes, manifest: Manifest) -> None:
         self.state_size = sum(layer.units for layer in manifest.layers for _ in layer.states)
         self.num_outputs = len(manifest.outputs)
         # One graph serves all shapes.
@@ -44,7 +41,7 @@ class OnnxRuntimeRunner:
         # It would keep a plan of memory for each shape it meets, and ours are of all kinds.
         options.enable_mem_pattern = False
         self._session = onnxruntime.InferenceSession(
-            build_graph(folder, manifest).SerializeToString(),
+            graph,
             options,
             providers=["CPUExecutionProvider"],
         )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine import lane as lane_module
+from app.engine import batch as batch_module
 from app.engine.cost import Cost
 from app.engine.sequence import Sequence
 from app.errors import Expired, NotFinite, Overloaded, RunFailed
@@ -244,7 +244,7 @@ def test_a_row_is_not_computed_twice_when_its_chunk_fails_after_the_call(
                 return empty(shape, *arguments)  # type: ignore[call-overload]
 
             with monkeypatch.context() as patched:
-                patched.setattr(lane_module.np, "empty", fails)
+                patched.setattr(batch_module.np, "empty", fails)
                 found = await asyncio.gather(
                     *(engine.submit([single]) for single in line), return_exceptions=True
                 )

@@ -1,0 +1,70 @@
+"""Loads the kernel of a model. The first worker that wants it has the choice made for all."""
+
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from app.engine.runner import ModelRunner
+from app.engine.runners.choice import Choice
+from app.errors import ModelRefused
+from app.manifest import Manifest
+from app.settings import RunnerChoice
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[3]
+
+
+class KernelLoader:
+    """A `RunnerLoader`.
+
+    Args:
+        wanted: a kernel, or `auto`.
+        max_rows: most rows of a chunk.
+        max_steps: most time steps of a chunk.
+        home: a folder that the service's workers share.
+    """
+
+    def __init__(self, wanted: RunnerChoice, max_rows: int, max_steps: int, home: Path) -> None:
+        self._wanted = wanted
+        self._max_rows, self._max_steps = max_rows, max_steps
+        self._home = home
+
+    def __call__(self, folder: Path, manifest: Manifest) -> ModelRunner:
+        """See `RunnerLoader`."""
+        kernel, graph = self._wanted, b""
+        if kernel != "tensorflow":
+            choice = self._chosen(folder, manifest)
+            if choice.kernel == "refused":
+                raise ModelRefused(choice.reason)
+            kernel, graph = choice.kernel, choice.graph
+        logger.info("runs on %s", kernel)
+        # Each is imported only where it runs: they are large.
+        if kernel == "onnxruntime":
+            from app.engine.runners.onnxruntime import OnnxRuntimeRunner
+
+            return OnnxRuntimeRunner(graph, manifest)
+        from app.engine.runners.tensorflow import TensorFlowRunner
+
+        return TensorFlowRunner(folder, manifest)
+
+    def _chosen(self, folder: Path, manifest: Manifest) -> Choice:
+        place = self._home / f"{manifest.name}-{manifest.version}"
+        with (self._home / "choose.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (choice := Choice.read(place)) is None:
+                self._choose(folder, place)
+                choice = Choice.read(place)
+        if choice is None:
+            raise RuntimeError("no kernel was chosen")
+        return choice
+
+    def _choose(self, folder: Path, place: Path) -> None:
+        command = [sys.executable, "-m", "app.engine.runners.choose", self._wanted]
+        sizes = ["--max-rows", str(self._max_rows), "--max-steps", str(self._max_steps)]
+        parent = ["--parent", str(os.getpid())]
+        places = [str(folder.resolve()), str(place.resolve())]
+        subprocess.run([*command, *places, *sizes, *parent], cwd=ROOT, check=True)
