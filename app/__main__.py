@@ -10,11 +10,12 @@ from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
-from uvicorn.supervisors import Multiprocess
 
+from app.balance import WorkerConfig, Workers
+from app.board import Board
 from app.protocol import DirectProtocol
 from app.settings import Settings
-from app.worker import LOG_FORMAT, Worker
+from app.worker import BOARD, LOG_FORMAT, Worker
 
 # Seconds that the last answers get to leave after draining: the errors of who did not finish.
 DELIVERY_S = 5
@@ -44,10 +45,11 @@ def unknown_settings() -> list[str]:
     )
 
 
-def configure(settings: Settings, worker: Worker) -> uvicorn.Config:
+def configure(settings: Settings, worker: Worker) -> WorkerConfig:
     """How uvicorn serves."""
-    return uvicorn.Config(
+    return WorkerConfig(
         worker,
+        home=worker.home,
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -65,10 +67,11 @@ def configure(settings: Settings, worker: Worker) -> uvicorn.Config:
     )
 
 
-def serve(config: uvicorn.Config) -> bool:
+def serve(config: WorkerConfig) -> bool:
     """Serves until it is told to stop; returns whether it did."""
     if config.workers > 1:
-        Multiprocess(config, [config.bind_socket()]).run()
+        board = Board(config.workers, config.home / BOARD)
+        Workers(config, config.bind_socket(), board).run()
         return True
     server = uvicorn.Server(config)
     # When it has drained, uvicorn raises the signal again for whoever handled it before: nobody, so
@@ -96,7 +99,7 @@ def main() -> int:
     for name in unknown_settings():
         logging.warning("%s is no setting of this service: see python -m app --help", name)
     with tempfile.TemporaryDirectory(prefix="unroll-") as home:
-        Path(home, "board").touch()
+        Path(home, BOARD).touch()
         served = serve(configure(settings, Worker(settings, Path(home), os.getpid())))
     logging.shutdown()
     # A model may still be loading, deep in a library that cannot be interrupted, nor left while it

@@ -10,67 +10,101 @@ import mmap
 import os
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from app.engine.counters import COUNTERS, GAUGES, Counters
 
-COLUMNS = ("pid", "ready", *COUNTERS, *GAUGES)
-PID, READY, FIRST = 0, 1, 2
+COLUMNS = ("pid", "ready", "closed", *COUNTERS, *GAUGES)
+PID, READY, CLOSED, FIRST = 0, 1, 2, 3
 WORD = 8
 
 
+class Living(NamedTuple):
+    """A worker that lives.
+
+    Attributes:
+        pid: its process.
+        ready: whether it answers.
+        closed: connections that it has had and lost.
+    """
+
+    pid: int
+    ready: bool
+    closed: int
+
+
 class Board:
-    """The board of a service of so many workers, seen by one of them.
+    """The board of a service.
 
     Args:
         workers: that the service has.
-        path: of the file; None for a board that nobody shares.
+        path: of the file, which must exist; None for a board that nobody shares.
     """
 
     def __init__(self, workers: int = 1, path: Path | None = None) -> None:
         self._workers = workers
+        # Open for as long as the board is there: it is what `claim` locks.
+        self._file = path.open("r+b") if path else tempfile.TemporaryFile()  # noqa: SIM115
         # While workers are replaced one by one there are more of them.
-        rows = 2 * workers + 2
-        with path.open("r+b") if path else tempfile.TemporaryFile() as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            size = rows * len(COLUMNS) * WORD
-            if os.fstat(file.fileno()).st_size < size:
-                file.truncate(size)
-            words = memoryview(mmap.mmap(file.fileno(), size)).cast("q")
-            width = len(COLUMNS)
-            self._rows = [words[row * width : (row + 1) * width] for row in range(rows)]
-            self._own = next(row for row in self._rows if not _lives(row[PID]))
-            self._own[PID] = os.getpid()
-            for column in (READY, *range(FIRST + len(COUNTERS), width)):
-                self._own[column] = 0
-            # The mapping keeps the file open, and the lock with it.
-            fcntl.flock(file, fcntl.LOCK_UN)
-        self.counters = Counters(self._own[FIRST:])
+        rows, width = 2 * workers + 2, len(COLUMNS)
+        size = rows * width * WORD
+        if os.fstat(self._file.fileno()).st_size < size:
+            os.ftruncate(self._file.fileno(), size)
+        words = memoryview(mmap.mmap(self._file.fileno(), size)).cast("q")
+        self._rows = [words[row * width : (row + 1) * width] for row in range(rows)]
 
-    def set_ready(self, ready: bool) -> None:
-        """Says whether this worker answers."""
-        self._own[READY] = ready
+    def claim(self) -> "Place":
+        """Takes a row for the worker that this process is."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            row = next(row for row in self._rows if not _lives(row[PID]))
+            for column in (READY, CLOSED, *range(FIRST + len(COUNTERS), len(COLUMNS))):
+                row[column] = 0
+            row[PID] = os.getpid()
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        return Place(self, row)
 
-    @property
-    def workers(self) -> int:
-        """Workers that live."""
-        return sum(_lives(row[PID]) for row in self._rows)
+    def living(self) -> list[Living]:
+        """The workers that live."""
+        return [
+            Living(row[PID], bool(row[READY]), row[CLOSED])
+            for row in self._rows
+            if _lives(row[PID])
+        ]
 
     @property
     def ready(self) -> bool:
-        """Whether this worker answers, and as many as the service has."""
-        ready = sum(row[READY] and _lives(row[PID]) for row in self._rows)
-        return bool(self._own[READY]) and ready >= self._workers
-
-    @property
-    def others_ready(self) -> bool:
-        """Whether another worker answers."""
-        return any(row[READY] and _lives(row[PID]) for row in self._rows if row is not self._own)
+        """Whether as many workers answer as the service has."""
+        return sum(worker.ready for worker in self.living()) >= self._workers
 
     def total(self, name: str) -> int:
         """A counter over all workers there were, or a gauge over those that live."""
         column = COLUMNS.index(name)
         counted = name in COUNTERS
         return sum(row[column] for row in self._rows if counted or _lives(row[PID]))
+
+
+class Place:
+    """A worker's row.
+
+    Attributes:
+        board: where it is.
+        counters: of the worker's engine.
+    """
+
+    def __init__(self, board: Board, row: memoryview) -> None:
+        self.board = board
+        self.counters = Counters(row[FIRST:])
+        self._row = row
+
+    def set_ready(self, ready: bool) -> None:
+        """Says whether this worker answers."""
+        self._row[READY] = ready
+
+    def count_closed(self) -> None:
+        """A connection is closed."""
+        self._row[CLOSED] += 1
 
 
 def _lives(pid: int) -> bool:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from app import metrics, openapi, problems
-from app.board import Board
+from app.board import Board, Place
 from app.engine.runner import RunnerLoader
 from app.registry import Registry
 from app.routes import docs, health, predict
@@ -17,23 +17,20 @@ state of every layer. Send those states back to continue where a sequence ended.
 
 
 def create_app(
-    settings: Settings, load_runner: RunnerLoader, board: Board | None = None
+    settings: Settings, load_runner: RunnerLoader, place: Place | None = None
 ) -> FastAPI:
     """Makes an application; tests make as many as they like.
 
     Args:
         settings: of this application.
         load_runner: makes the kernel from a verified model folder.
-        board: of all workers of the service; its own if None.
+        place: on the board of all workers; on one of its own if None.
     """
-    registry = Registry(settings, load_runner, board or Board())
+    registry = Registry(settings, load_runner, place or Board().claim())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         registry.start_loading()
-        if registry.board.others_ready:
-            # A worker takes the place of another: who asks meanwhile is answered by the rest.
-            await registry.loaded()
         yield
         await registry.drain()
 
@@ -48,6 +45,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.registry = registry
+    app.state.place = registry.place
     app.state.direct = {}
     app.state.max_body_bytes = settings.max_body_bytes
     problems.install(app)

@@ -19,9 +19,9 @@ class BoardCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yields one family a counter."""
-        board = self._registry.board
+        board = self._registry.place.board
         yield GaugeMetricFamily("unroll_ready", "1 when a model answers", int(self._registry.ready))
-        yield GaugeMetricFamily("unroll_workers", "Processes that answer", board.workers)
+        yield GaugeMetricFamily("unroll_workers", "Processes that answer", len(board.living()))
         for name, column, text in (
             ("chunks", "chunks", "Chunks computed"),
             ("chunk_rows", "rows", "Sequences in all chunks; over chunks: the mean batch"),

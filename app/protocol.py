@@ -20,8 +20,8 @@ LEFT_TO_ASGI = frozenset({b"expect", b"content-encoding"})
 
 
 class DirectProtocol(HttpToolsProtocol):
-    """See the module. The application's `state` has `direct` routes, `max_body_bytes` and the
-    `registry`."""
+    """See the module. The application's `state` has `direct` routes, `max_body_bytes`, the
+    `registry` and the worker's `place`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -30,6 +30,7 @@ class DirectProtocol(HttpToolsProtocol):
         self._routes: Mapping[tuple[str, str], Direct] = state.direct
         self._max_bytes: int = state.max_body_bytes
         self._drain: Callable[[], Any] = state.registry.drain
+        self._count_closed: Callable[[], None] = state.place.count_closed
         self._reading = False
         # A request whose body has not ended, and the application that would get it.
         self._held: tuple[RequestResponseCycle, Any] | None = None
@@ -114,6 +115,7 @@ class DirectProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         super().connection_lost(exc)
+        self._count_closed()
         self._held = None
         exchange, self._exchange = self._exchange, None
         if exchange is not None:

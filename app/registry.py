@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from app.board import Board
+from app.board import Place
 from app.codec import Codec, LayerLayout, Limits
 from app.engine.cost import Cost
 from app.engine.engine import Engine
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 MAX_REASON = 300
 # The event loop may be away for so many seconds.
 MAX_HOLD_S = 0.05
-LOOK_S = 0.05
 
 ModelState = Literal["found", "loading", "ready", "refused"]
 
@@ -62,13 +61,13 @@ class Registry:
     Args:
         settings: folder, name, and the engine's sizes.
         load_runner: makes the kernel.
-        board: of the service.
+        place: on the board of the service.
     """
 
-    def __init__(self, settings: Settings, load_runner: RunnerLoader, board: Board) -> None:
+    def __init__(self, settings: Settings, load_runner: RunnerLoader, place: Place) -> None:
         self._settings = settings
         self._load_runner = load_runner
-        self.board = board
+        self.place = place
         self._drain: asyncio.Task[None] | None = None
         self._current: Ready | None = None
         self._loader: threading.Thread | None = None
@@ -88,11 +87,6 @@ class Registry:
     def loading(self) -> bool:
         """Whether a model is being loaded."""
         return self._loader is not None and self._loader.is_alive()
-
-    async def loaded(self) -> None:
-        """Until the model is loaded, or refused."""
-        while self.loading:
-            await asyncio.sleep(LOOK_S)
 
     def current(self, name: str | None = None, version: int | None = None) -> Ready:
         """The ready model; a caller that names one gets that one or an error.
@@ -129,13 +123,18 @@ class Registry:
     def ready(self) -> bool:
         """Whether a model answers here, with its lanes alive, and in all other workers."""
         current = self._current
-        return current is not None and current.engine.alive and self.board.ready
+        return (
+            current is not None
+            and not self._stopping
+            and current.engine.alive
+            and self.place.board.ready
+        )
 
     def drain(self) -> asyncio.Task[None]:
         """Takes no more requests, lets running ones finish and stops the lanes."""
         if self._drain is None:
             self._stopping = True
-            self.board.set_ready(False)
+            self.place.set_ready(False)
             self._drain = asyncio.get_running_loop().create_task(self._drain_engine())
         return self._drain
 
@@ -197,12 +196,12 @@ class Registry:
                 waiting_steps=settings.max_waiting_steps,
             ),
             threads=threads > 0,
-            counters=self.board.counters,
+            counters=self.place.counters,
         )
         model.engine.start(loop)
         model.state = "ready"
         self._current = Ready(model.manifest, _codec(model.manifest, settings), model.engine)
-        self.board.set_ready(not self._stopping)
+        self.place.set_ready(not self._stopping)
 
 
 def lane_threads(runner: ModelRunner, cost: Cost) -> int:

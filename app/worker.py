@@ -21,6 +21,8 @@ SWITCH_INTERVAL_S = 0.0005
 # New containers before the garbage collector looks at them. A body is a list a time step, gone when
 # its arrays are made, so Python's own 700 would have it look at nothing but those.
 GC_THRESHOLD = 50_000
+# Of the board in `home`.
+BOARD = "board"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -46,8 +48,8 @@ class Worker:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.set_threshold(GC_THRESHOLD)
         settings = self.settings
-        board = Board(settings.num_workers, self.home / "board")
+        place = Board(settings.num_workers, self.home / BOARD).claim()
         load = KernelLoader(
             settings.runner, settings.slots_per_lane, settings.max_chunk_steps, self.home
         )
-        return create_app(settings, load, board)
+        return create_app(settings, load, place)

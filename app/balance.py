@@ -1,0 +1,200 @@
+"""Deals connections out to the workers, each to the one that has fewest.
+
+Workers that shared a listening socket would take what they are quick enough to take: one may have
+three times as many callers as another, and a few callers may all meet at the same one. So the
+parent accepts (`Dealer`) and hands the connection itself to a worker (`WorkerLoop`), by a datagram
+over a Unix socket that is named after the worker's process.
+"""
+
+import array
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+from uvicorn.supervisors import Multiprocess
+
+from app.board import Board
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two attempts while no worker takes connections, at the start for example.
+RETRY_S = 0.02
+
+
+class Dealer(threading.Thread):
+    """Accepts connections until it is stopped.
+
+    Args:
+        listener: bound.
+        backlog: of connections that the kernel keeps.
+        home: folder of the workers' sockets.
+        board: says who lives, who is ready, and how many connections have been closed.
+    """
+
+    def __init__(self, listener: socket.socket, backlog: int, home: Path, board: Board) -> None:
+        super().__init__(name="dealer", daemon=True)
+        listener.listen(backlog)
+        self._listener = listener
+        self._home = home
+        self._board = board
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._dealt: dict[int, int] = {}  # connections of each process
+        self._stopping = False
+
+    def run(self) -> None:
+        """Called in the thread."""
+        while not self._stopping:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if not self._stopping:
+                    # Too many open files, perhaps: the caller waits in the kernel's line.
+                    logger.error("cannot accept: %s", error)
+                    time.sleep(RETRY_S)
+                continue
+            with connection:
+                while not (self._deal(connection) or self._stopping):
+                    time.sleep(RETRY_S)
+
+    def stop(self) -> None:
+        """Accepts no more; new callers are refused from now on."""
+        self._stopping = True
+        # Wakes the thread.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _deal(self, connection: socket.socket) -> bool:
+        """Hands a connection over; whether a worker took it."""
+        living = self._board.living()
+        self._dealt = {worker.pid: self._dealt.get(worker.pid, 0) for worker in living}
+        by_load = sorted(
+            living, key=lambda worker: (not worker.ready, self._dealt[worker.pid] - worker.closed)
+        )
+        return any(self._hand_over(connection, worker.pid) for worker in by_load)
+
+    def _hand_over(self, connection: socket.socket, pid: int) -> bool:
+        rights = array.array("i", [connection.fileno()])
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+        try:
+            self._sender.sendmsg(
+                [b"c"], ancillary, socket.MSG_DONTWAIT, str(_path(self._home, pid))
+            )
+        except OSError:
+            # It has not begun, has ended, or has more than it can take.
+            return False
+        self._dealt[pid] += 1
+        return True
+
+
+class WorkerLoop(uvloop.Loop):
+    """An event loop whose servers take their connections from the dealer.
+
+    Args:
+        home: folder of the workers' sockets.
+        pid: of this process.
+    """
+
+    def __init__(self, home: Path, pid: int) -> None:
+        super().__init__()
+        self._path = _path(home, pid)
+
+    async def create_server(  # type: ignore[override]
+        self, protocol_factory: Callable[[], Any], *_: Any, **__: Any
+    ) -> "Receiver":
+        """Serves what is dealt; the listening socket is the dealer's."""
+        return Receiver(self, protocol_factory, self._path)
+
+
+class Receiver:
+    """A server as asyncio has it. Its connections come from the dealer.
+
+    Args:
+        loop: to serve on.
+        protocol_factory: makes a connection's protocol.
+        path: of its socket.
+    """
+
+    def __init__(self, loop: uvloop.Loop, protocol_factory: Callable[[], Any], path: Path) -> None:
+        self._loop = loop
+        self._factory = protocol_factory
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(str(path))
+        loop.add_reader(self._socket, self._receive)
+
+    def close(self) -> None:
+        """Takes no more than what has been dealt already."""
+        if self._path.exists():
+            self._path.unlink()
+            self._receive()
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    async def wait_closed(self) -> None:
+        """There is nothing to wait for."""
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                _, (number, *_), *_ = socket.recv_fds(self._socket, 1, 1)
+            except BlockingIOError:
+                return
+            connection = socket.socket(fileno=number)
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._loop.create_task(self._loop.connect_accepted_socket(self._factory, connection))
+
+
+class WorkerConfig(uvicorn.Config):
+    """uvicorn's configuration with the workers' event loop.
+
+    Args:
+        home: folder of the workers' sockets.
+    """
+
+    def __init__(self, *args: Any, home: Path, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.home = home
+
+    def get_loop_factory(self) -> Callable[[], Any]:
+        """Called in the worker. One that is alone accepts by itself."""
+        if self.workers == 1:
+            return super().get_loop_factory()  # type: ignore[return-value]
+        return partial(WorkerLoop, self.home, os.getpid())
+
+
+class Workers(Multiprocess):
+    """uvicorn's supervisor, which starts and replaces workers, with a dealer.
+
+    Args:
+        config: of the workers.
+        listener: bound.
+        board: of the service.
+    """
+
+    def __init__(self, config: WorkerConfig, listener: socket.socket, board: Board) -> None:
+        super().__init__(config, [listener])
+        self._dealer = Dealer(listener, config.backlog, config.home, board)
+
+    def init_processes(self) -> None:
+        """Called at the start."""
+        super().init_processes()
+        self._dealer.start()
+
+    def terminate_all(self) -> None:
+        """Called at the end."""
+        self._dealer.stop()
+        super().terminate_all()
+
+
+def _path(home: Path, pid: int) -> Path:
+    return home / f"{pid}.sock"
