@@ -3,19 +3,21 @@
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 
-# A lane's work around a call, in seconds: packing, unpacking, and waiting for Python's lock. It is
-# about the same for every model, so it is not measured.
-LANE_S = 0.3e-3
-ROW_S = 40e-6
+# A lane's work around a call, in seconds: choosing, packing, unpacking. It is about the same for
+# every model, so it is not measured.
+LANE_S = 0.1e-3
+ROW_S = 10e-6
 # Rows are enough when a chunk of so many time steps reaches this part of what more would reach.
-TYPICAL_STEPS = 16
-ENOUGH = 0.7
+TYPICAL_STEPS = 20
+ENOUGH = 0.77
+ROWS_APART = 4
 # A chunk ends after so many seconds, for newcomers wait for it; but a call must be worth its price.
 QUANTUM_S = 16e-3
 MIN_STEPS = 8
 # Of rows, to estimate with.
 MAX_ENOUGH = 64
-# Of two lengths of a chunk nearly as good as each other, the shorter lets callers go sooner.
+# Of two lengths of a chunk nearly as good as each other, the longer: long sequences, whose callers
+# wait longest, have fewer turns to wait for.
 NEARLY = 0.95
 
 
@@ -58,20 +60,18 @@ class Cost:
         return self.chunk_s(self.enough_rows(MAX_ENOUGH), MIN_STEPS)
 
     def enough_rows(self, most: int) -> int:
-        """The fewest rows, a power of two up to `most`, that use the kernel well.
+        """The fewest rows, a multiple of `ROWS_APART` up to `most`, that use the kernel well.
 
         More would hold their callers for longer and gain little.
         """
-        rows = 1
-        while rows < most:
+        for rows in range(ROWS_APART, most, ROWS_APART):
             useful = rows * (ROW_S + TYPICAL_STEPS * self.row_step_s)
             if useful >= ENOUGH * self.chunk_s(rows, TYPICAL_STEPS):
-                break
-            rows *= 2
-        return min(rows, most)
+                return rows
+        return most
 
     def best_steps(self, remaining: Row[int], most: int) -> int:
-        """How long a chunk should be: the most useful time steps a second, or nearly, but sooner.
+        """How long a chunk should be: the most useful time steps a second, or nearly.
 
         A row that ends within a chunk is computed to the chunk's end in vain; one that goes on pays
         for another call.
@@ -92,7 +92,7 @@ class Cost:
                 break
             ended += steps
         best = max(rate for rate, _ in rates)
-        return next(steps for rate, steps in rates if rate >= NEARLY * best)
+        return next(steps for rate, steps in reversed(rates) if rate >= NEARLY * best)
 
     def _bounded(self, rows: int, most: int) -> int:
         """The limit, or less where so many time steps would take longer than `QUANTUM_S`."""

@@ -2,7 +2,8 @@
 
 A sequence's way: waiting -> running (ready, in flight, ready, ...) -> ended. Whoever runs holds a
 slot. A chunk is led by the ready sequence that has waited longest since its last chunk, so that
-nobody starves; the rest of its rows are those whose lengths waste least beside the leader. The
+nobody starves. Some of its rows are for those who came first, so that long sequences do not wait
+through all of their turns; the rest are those whose lengths waste least beside the leader. The
 engine collects the ended with `take_ended`.
 """
 
@@ -10,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import nsmallest
+from operator import attrgetter
 
 from app.engine.cost import Cost
 from app.engine.sequence import Sequence
@@ -17,6 +19,9 @@ from app.errors import Cancelled, Expired, Overloaded, UnrollError
 
 # A chunk that takes so many times as long as expected is overdue.
 PATIENCE = 10
+# One row of so many is for who came first: those are the long ones, whose callers wait longest.
+SENIORS = 4
+NUMBER = attrgetter("number")
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,29 +223,17 @@ class Scheduler:
             picked = tuple(self.ready)
             self.ready.clear()
             return picked
-        leader = self._leader()
-        self.ready.remove(leader)
         longest = self._sizes.chunk_steps
-        length = min(leader.remaining, longest)
-        # Sorting is stable: of those alike, the oldest.
-        others = nsmallest(
-            rows - 1, self.ready, key=lambda other: abs(min(other.remaining, longest) - length)
-        )
-        taken = set(others)
+        lengths = {s: min(s.remaining, longest) for s in self.ready}
+        leader = self.ready[0]
+        seniors = nsmallest(rows // SENIORS, self.ready, key=NUMBER)
+        taken = {leader, *seniors}
+        # Sorting is stable: of those alike, the one that is ready longest.
+        alike = sorted(self.ready, key=lambda other: abs(lengths[other] - lengths[leader]))
+        for other in alike:
+            if len(taken) == rows:
+                break
+            taken.add(other)
+        picked = tuple(sequence for sequence in self.ready if sequence in taken)
         self.ready = deque(sequence for sequence in self.ready if sequence not in taken)
-        return (leader, *others)
-
-    def _leader(self) -> Sequence:
-        import os
-
-        self._oldest_leads = not self._oldest_leads
-        m = os.environ.get("LEAD", "alt")
-        if m == "alt":
-            o = self._oldest_leads
-        elif m == "old":
-            o = True
-        else:
-            o = False
-        if o:
-            return min(self.ready, key=lambda sequence: sequence.number)
-        return self.ready[0]
+        return picked

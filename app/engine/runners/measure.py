@@ -8,7 +8,7 @@ import numpy as np
 from app.engine.cost import Cost
 from app.engine.runner import ModelRunner
 
-TRIALS = 5
+TRIALS = 11
 
 
 def measure_cost(runner: ModelRunner, features: int, max_rows: int, max_steps: int) -> Cost:
