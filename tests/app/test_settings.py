@@ -185,7 +185,9 @@ def test_a_request_that_could_never_be_taken_is_no_setting(
     ("quota", "cores"),
     [("100000 100000", 1), ("10000 100000", 1), ("max 100000", None), ("", None)],
 )
-def test_workers_heed_the_quota_of_a_container(tmp_path: Path, quota: str, cores: int | None) -> None:
+def test_workers_heed_the_quota_of_a_container(
+    tmp_path: Path, quota: str, cores: int | None
+) -> None:
     file = tmp_path / "cpu.max"
     file.write_text(quota)
     everything = len(os.sched_getaffinity(0))

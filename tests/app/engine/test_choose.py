@@ -135,9 +135,7 @@ def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> N
     assert Choice.read(folder) == Choice("tensorflow")
 
 
-def test_a_choice_that_was_cut_off_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_choice_that_was_cut_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
