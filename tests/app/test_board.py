@@ -95,7 +95,7 @@ def test_what_the_dead_have_done_counts_and_what_they_had_to_do_does_not(path: P
     third = Worker(path)
     assert (board.total("chunks"), board.total("waiting"), board.total("running")) == (2, 1, 1)
     assert not board.ready
-    assert {(l.pid, l.ready, l.closed) for l in board.living()} == {
+    assert {tuple(living) for living in board.living()} == {
         (second.pid, True, 1),
         (third.pid, False, 0),
     }
