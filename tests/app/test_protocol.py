@@ -45,6 +45,7 @@ class Routes:
                 Route("/fails", self._echo, methods=["POST"]),
             ]
         )
+        self.app.router.redirect_slashes = False
         state = self.app.state
         state.direct = {("POST", "/now"): self.now, ("POST", "/later"): self.later}
         state.direct["POST", "/fails"] = self.fails
