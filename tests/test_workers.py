@@ -126,25 +126,34 @@ def test_nobody_is_left_when_the_parent_is_killed(server: Server) -> None:
         socket.create_connection(("127.0.0.1", server.port), timeout=10)
 
 
-def test_sigterm_lets_the_requests_of_both_finish(server: Server) -> None:
+def test_sigterm_lets_the_requests_of_both_finish(models_dir: Path, tmp_path: Path) -> None:
+    callers, count, slots = 6, 8, 8
+    sequence = to_json(raw_sequence(np.random.default_rng(0), 9000))
+    body = json.dumps({"sequences": [sequence] * count, "outputs": "last"}).encode()
     answers: list[httpx.Response] = []
 
-    def ask() -> None:
+    def ask(server: Server) -> None:
         with server.client() as client:
-            answers.append(client.post("/predict", content=body_of(9000)))
+            answers.append(client.post("/predict", content=body))
 
-    threads = [threading.Thread(target=ask) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    workers = server.workers()
-    until(lambda: all(connections_of(pid, server.port) >= 3 for pid in workers), "not spread")
-    server.process.send_signal(signal.SIGTERM)
-    for thread in threads:
-        thread.join(LIMIT_S)
-    assert server.process.wait(60) == 0
-    # Who had been read when it came is answered in full; the rest were told to come again.
-    assert len(answers) == 6
-    assert 200 in {answer.status_code for answer in answers}
-    assert {answer.status_code for answer in answers} <= {200, 503}
-    assert server.processes() == []
-    assert "Traceback" not in server.log.read_text()
+    # A time step a chunk, so that they take their time.
+    settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 1}
+    with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
+        threads = [threading.Thread(target=ask, args=(server,)) for _ in range(callers)]
+        for thread in threads:
+            thread.start()
+        # All have been read, and both workers have as many as they can run.
+        until(
+            lambda: (
+                server.counter("unroll_sequences_running") == 2 * slots
+                and server.counter("unroll_sequences_waiting") == callers * count - 2 * slots
+            ),
+            "they were never all there",
+        )
+        server.process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(LIMIT_S)
+        assert server.process.wait(60) == 0
+        assert [answer.status_code for answer in answers] == [200] * callers
+        assert server.processes() == []
+        assert "Traceback" not in server.log.read_text()
