@@ -71,7 +71,7 @@ class Process:
         return found
 
     def cpu_seconds(self) -> float:
-        """User and system time of all live processes, in core-seconds."""
+        """User and system time of all live processes, and the ended ones they waited for."""
         return sum(map(_cpu_seconds, self.pids()))
 
     def memory_bytes(self) -> int:
@@ -135,8 +135,9 @@ def _cpu_seconds(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    user, system = int(fields[11]), int(fields[12])
-    return (user + system) / TICKS_PER_S
+    # User and system time, its own and that of the children it has waited for: a worker that is
+    # replaced takes nothing away.
+    return sum(map(int, fields[11:15])) / TICKS_PER_S
 
 
 def _pss_bytes(pid: int) -> int:

@@ -85,6 +85,8 @@ def plan_of(options: argparse.Namespace) -> tuple[Plan, Path, Path]:
             sections=("closed",),
             servers=options.servers or (UNROLL, STRONGEST),
             clients=dict.fromkeys(options.workloads or ("fixed", "mixed"), clients),
+            parts={},
+            slow=(),
             units=options.model or 100,
         )
         folder, file = BUILD, "part"

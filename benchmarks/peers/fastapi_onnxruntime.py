@@ -1,4 +1,4 @@
-"""FastAPI + ONNX Runtime's LSTM with padded dynamic batching: the strongest peer.
+"""FastAPI + ONNX Runtime's LSTM with padded dynamic batching: the strongest of the peers.
 
 A route that takes the `Request` and returns bytes, orjson both ways, uvloop, httptools, no access
 log; batches are computed in a thread. The settings are the best of `benchmarks.sweep`. One process,
