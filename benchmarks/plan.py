@@ -99,7 +99,7 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     sections=("closed", "open", "kernel", "bound"),
-    servers=(UNROLL, STRONGEST, BUCKETS, PROCESSES),
+    servers=(UNROLL, STRONGEST, PROCESSES),
     clients={"fixed": (1, 64), "mixed": (64,)},
     rounds=2,
     open_seconds=3.0,

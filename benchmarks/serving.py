@@ -1,6 +1,6 @@
 """`python -m benchmarks.serving`: measures Unroll beside its peers.
 
-With no options it measures everything (about 40 minutes) and writes docs/benchmarks.md. With
+With no options it measures everything (about 35 minutes) and writes docs/benchmarks.md. With
 `--quick` it measures the most telling part in under 3 minutes. With servers, workloads or clients
 it measures only those, in a closed loop. All but the first write to build/bench/ only.
 """
