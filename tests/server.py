@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -38,6 +38,21 @@ class Server:
         lines = httpx.get(f"{self.url}/metrics").text.splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
+    def processes(self) -> list[int]:
+        """All of its processes that live, the first one included."""
+        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+        return sorted(pid for pid in pids if _group_of(pid) == self.process.pid)
+
+    def workers(self) -> list[int]:
+        """Those of its processes that answer."""
+        found = []
+        for pid in self.processes():
+            with suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if pid != self.process.pid and b"spawn_main" in command:
+                    found.append(pid)
+        return found
+
     def stop(self) -> int:
         """SIGTERM, then its exit status."""
         self.process.send_signal(signal.SIGTERM)
@@ -67,15 +82,47 @@ def serve(
     }
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app"], env=environment, stdout=output, stderr=output, text=True
+            [sys.executable, "-m", "app"],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            text=True,
+            # All of its processes are one group, which can be ended as one.
+            start_new_session=True,
         )
     server = Server(process, port, log)
     try:
         _wait(server, "/readyz" if ready else "/healthz")
         yield server
     finally:
-        process.kill()
-        process.wait(30)
+        end(server)
+
+
+def end(server: Server) -> None:
+    """Kills the server with its workers and waits for all of them: ports and cores are free."""
+    for pid in server.processes():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    server.process.kill()
+    server.process.wait(30)
+    deadline = time.monotonic() + 30
+    while left := server.processes():
+        assert time.monotonic() < deadline, f"{left} do not end"
+        # A worker may have been started between the look and the kill.
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _group_of(pid: int) -> int | None:
+    """The process group of a process that has not ended."""
+    try:
+        # The name before it may hold anything, a bracket too.
+        state, _, group, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else int(group)
 
 
 def _wait(server: Server, path: str) -> None:

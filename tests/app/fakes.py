@@ -35,6 +35,7 @@ class FakeRunner:
 
     state_size = 1
     compilations = 0
+    has_accelerator = False
 
     def __init__(
         self, poison: float | None = None, overflow: float | None = None, num_outputs: int = 1

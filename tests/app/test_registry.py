@@ -1,6 +1,7 @@
 """Which version is served, and what is told when there is none."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.board import Board
+from app.engine.cost import Cost
 from app.engine.runner import ModelRunner, RunnerLoader
 from app.engine.sequence import Sequence
 from app.errors import ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest
-from app.registry import Registry, find_models
+from app.registry import Registry, find_models, lane_threads
 from app.settings import Settings
 from tests.app.fakes import FakeRunner, load_fake, write_version
+
+
+def registry_of(
+    models_dir: Path, load_runner: RunnerLoader = load_fake, **changes: Any
+) -> Registry:
+    settings = Settings(models_dir=models_dir, **{"model": "tiny", **changes})
+    return Registry(settings, load_runner, Board().claim())
 
 
 def with_loaded(
@@ -24,8 +34,8 @@ def with_loaded(
     **changes: Any,
 ) -> None:
     """Runs `check` when loading is over, and drains."""
-    sizes = {"model": "tiny", "lanes": 2, "slots_per_lane": 4}
-    registry = Registry(Settings(models_dir=models_dir, **{**sizes, **changes}), load_runner)
+    sizes = {"lanes": 2, "slots_per_lane": 4}
+    registry = registry_of(models_dir, load_runner, **{**sizes, **changes})
 
     async def run() -> None:
         registry.start_loading()
@@ -193,7 +203,7 @@ def test_no_version_is_not_ready_with_a_way_out(tmp_path: Path, name: str) -> No
 
 
 def test_before_loading_is_over_it_is_not_ready(tmp_path: Path) -> None:
-    registry = Registry(Settings(models_dir=tmp_path, model="tiny"), load_fake)
+    registry = registry_of(tmp_path)
     assert not registry.ready
     with pytest.raises(NotReady, match="the model is being loaded"):
         registry.current()
@@ -226,7 +236,7 @@ def test_only_the_name_and_version_that_are_served_are_known(tmp_path: Path) -> 
 
 
 def test_an_unknown_name_is_echoed_in_short(tmp_path: Path) -> None:
-    registry = Registry(Settings(models_dir=tmp_path, model="tiny"), load_fake)
+    registry = registry_of(tmp_path)
     with pytest.raises(UnknownModel) as caught:
         registry.current("x" * 10_000)
     assert len(str(caught.value)) < 200
@@ -250,6 +260,72 @@ def test_a_drained_registry_is_not_ready_and_refuses(tmp_path: Path) -> None:
 
 
 def test_draining_with_nothing_loaded_is_nothing(tmp_path: Path) -> None:
-    registry = Registry(Settings(models_dir=tmp_path, model="tiny"), load_fake)
-    asyncio.run(registry.drain())
+    registry = registry_of(tmp_path)
+
+    async def run() -> None:
+        await registry.drain()
+
+    asyncio.run(run())
     assert not registry.ready
+
+
+def test_draining_twice_is_draining_once(tmp_path: Path) -> None:
+    """The protocol of each connection asks for it, and the application at its end."""
+    write_version(tmp_path / "tiny", 1)
+
+    async def check(registry: Registry) -> None:
+        assert registry.drain() is registry.drain()
+
+    with_loaded(tmp_path, check)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "call_s", "threads"), [(False, 1e-3, 0), (False, 10.0, 1), (True, 1e-3, 2)]
+)
+def test_chunks_are_computed_on_the_event_loop_unless_that_would_hold_it(
+    tmp_path: Path, accelerator: bool, call_s: float, threads: int
+) -> None:
+    write_version(tmp_path / "tiny", 1)
+    called_in: set[bool] = set()
+
+    class Runner(FakeRunner):
+        has_accelerator = accelerator
+
+        def warm_up(self, max_rows: int, max_steps: int) -> Cost:
+            return Cost(call_s=call_s, time_step_s=1e-5, row_step_s=0.0)
+
+        def run(self, *arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            called_in.add(threading.current_thread() is threading.main_thread())
+            return super().run(*arguments)
+
+    async def check(registry: Registry) -> None:
+        assert registry.engine is not None
+        assert lane_threads(registry.engine.runner, runner.warm_up(1, 1)) == threads
+        assert await answer(registry) == 6.0
+        assert called_in == {threads == 0}
+
+    runner = Runner()
+    with_loaded(tmp_path, check, lambda *_: runner, lanes=0)
+
+
+def test_it_is_ready_once_all_workers_are(tmp_path: Path) -> None:
+    write_version(tmp_path / "tiny", 1)
+    board = Board(workers=2)
+    other = board.claim()
+    settings = Settings(models_dir=tmp_path, model="tiny")
+    registry = Registry(settings, load_fake, board.claim())
+
+    async def run() -> None:
+        registry.start_loading()
+        while registry.loading:
+            await asyncio.sleep(0.001)
+        assert not registry.ready
+        # It answers whom it is given, nevertheless.
+        assert await answer(registry) == 6.0
+        other.set_ready(True)
+        assert registry.ready
+        await registry.drain()
+        assert not registry.ready
+        assert not board.ready
+
+    asyncio.run(run())

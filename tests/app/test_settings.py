@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-import uvicorn
 from pydantic import ValidationError
 
 from app import __main__
+from app import settings as settings_module
 from app.settings import Settings, available_cores
 
 
@@ -22,7 +22,7 @@ def _nothing_set_and_nothing_started(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name_of(field), raising=False)
     monkeypatch.setattr("sys.argv", ["app"])
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
-    monkeypatch.setattr(uvicorn.Server, "run", lambda _: pytest.fail("the service was started"))
+    monkeypatch.setattr(__main__, "serve", lambda _: pytest.fail("the service was started"))
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,8 @@ def _nothing_set_and_nothing_started(monkeypatch: pytest.MonkeyPatch) -> None:
         ("body_timeout_s", "0.5", 0.5),
         ("request_timeout_s", "5", 5.0),
         ("drain_timeout_s", "1e1", 10.0),
+        ("runner", "onnxruntime", "onnxruntime"),
+        ("workers", "5", 5),
         ("lanes", "3", 3),
         ("slots_per_lane", "4096", 4096),
         ("max_chunk_steps", "16", 16),
@@ -66,6 +68,9 @@ BAD = [
     # Waiting for longer than a thread can wait would fail at the end, in `drain`.
     ("drain_timeout_s", "inf"),
     ("drain_timeout_s", "1e300"),
+    ("runner", "torch"),
+    ("workers", "-1"),
+    ("workers", "1025"),
     ("lanes", "-1"),
     ("slots_per_lane", "4097"),
     ("max_chunk_steps", "0"),
@@ -101,9 +106,24 @@ def test_every_bad_setting_is_named_at_once(
     assert [line.split(":")[1].strip() for line in printed] == ["UNROLL_PORT", "UNROLL_LANES"]
 
 
-def test_lanes_are_as_set_or_one_for_each_core() -> None:
-    assert Settings(lanes=3).num_lanes == 3
-    assert Settings(lanes=0).num_lanes == len(os.sched_getaffinity(0)) >= 1
+def test_workers_are_as_set_or_one_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_module, "accelerator_present", lambda: False)
+    monkeypatch.setattr(settings_module, "available_cores", lambda: 7)
+    assert Settings(workers=3).num_workers == 3
+    assert Settings(workers=0).num_workers == 7
+
+
+def test_beside_an_accelerator_there_is_one_worker_unless_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each would load the model onto the same device."""
+    device = tmp_path / "nvidiactl"
+    monkeypatch.setattr(settings_module, "ACCELERATORS", (tmp_path / "kfd", device))
+    monkeypatch.setattr(settings_module, "available_cores", lambda: 7)
+    assert Settings().num_workers == 7
+    device.touch()
+    assert Settings().num_workers == 1
+    assert Settings(workers=3).num_workers == 3
 
 
 def test_settings_do_not_change_once_they_are_made() -> None:
@@ -165,7 +185,9 @@ def test_a_request_that_could_never_be_taken_is_no_setting(
     ("quota", "cores"),
     [("100000 100000", 1), ("10000 100000", 1), ("max 100000", None), ("", None)],
 )
-def test_lanes_heed_the_quota_of_a_container(tmp_path: Path, quota: str, cores: int | None) -> None:
+def test_workers_heed_the_quota_of_a_container(
+    tmp_path: Path, quota: str, cores: int | None
+) -> None:
     file = tmp_path / "cpu.max"
     file.write_text(quota)
     everything = len(os.sched_getaffinity(0))

@@ -27,15 +27,15 @@ def loader() -> Loader:
     return Loader()
 
 
-@pytest.fixture(params=["hot", "mounted"])
+@pytest.fixture(params=["alone", "mounted"])
 def route(request: pytest.FixtureRequest) -> str:
-    """The short way and FastAPI's: both watch the same."""
+    """FastAPI's way; `test_direct.py` has the direct one, which needs a connection."""
     return str(request.param)
 
 
 def caller_of(service: Service, route: str) -> Caller:
     app: ASGIApp = service.app
-    if route == "hot":
+    if route == "alone":
         return Caller(app)
     outer = FastAPI()
     outer.mount("/under", app)

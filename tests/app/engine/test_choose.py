@@ -1,15 +1,20 @@
 """Which kernel runs a model: never one that computes something else, never by a failure of one."""
 
+import json
 import logging
+import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from app.engine.runner import ModelRunner
-from app.engine.runners import choose
-from app.engine.runners.choose import ChosenRunner
+from app.engine.runners import choose, load
+from app.engine.runners.choice import KIND, Choice
+from app.engine.runners.choose import Chooser
+from app.engine.runners.load import ROOT, KernelLoader
 from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 from app.engine.runners.tensorflow import TensorFlowRunner
 from app.errors import ModelRefused
@@ -22,16 +27,9 @@ LAST_STATE = 8
 SECONDS = {TensorFlowRunner: 1.0, OnnxRuntimeRunner: 1.0}
 
 
-def chosen(models_dir: Path, choice: Any, model: str = "lstm") -> ChosenRunner:
+def chosen(models_dir: Path, wanted: Any, model: str = "lstm") -> Choice:
     folder = models_dir / model / "1"
-    runner = ChosenRunner(choice, folder, verified_manifest(folder))
-    runner.warm_up(2, 16)
-    return runner
-
-
-def kind(runner: ChosenRunner) -> type[ModelRunner]:
-    kinds: dict[str, type[ModelRunner]] = {k.__name__: k for k in SECONDS}
-    return kinds[type(runner.run.__self__).__name__]  # type: ignore[attr-defined]
+    return Chooser(folder, verified_manifest(folder), 2, 16).choose(wanted)
 
 
 @pytest.fixture
@@ -44,31 +42,46 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[type, float]:
 
 def test_auto_takes_the_faster(models_dir: Path, times: dict[type, float]) -> None:
     times[OnnxRuntimeRunner] = 0.5
-    assert kind(chosen(models_dir, "auto")) is OnnxRuntimeRunner
+    faster = chosen(models_dir, "auto")
+    assert faster.kernel == "onnxruntime"
+    assert faster.graph
     times[OnnxRuntimeRunner] = 2.0
-    assert kind(chosen(models_dir, "auto")) is TensorFlowRunner
+    assert chosen(models_dir, "auto") == Choice("tensorflow")
 
 
 def test_auto_measures_both(models_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    runner = chosen(models_dir, "auto")
-    assert "times as fast as TensorFlow" in caplog.text
-    assert f"runs on {kind(runner).__name__}" in caplog.text
+    assert chosen(models_dir, "auto").kernel in ("tensorflow", "onnxruntime")
+    for rows in (1, 2):
+        assert f"{rows} rows: ONNX Runtime is " in caplog.text
 
 
-@pytest.mark.parametrize("choice", ["tensorflow", "onnxruntime"])
-@pytest.mark.parametrize("model", ["rnn", "lstm", "gru", "mixed"])
-def test_a_named_kernel_is_taken_and_computes_the_model(
-    models_dir: Path, choice: str, model: str, times: dict[type, float]
+def test_auto_leaves_an_accelerator_to_tensorflow(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, times: dict[type, float]
 ) -> None:
-    times[OnnxRuntimeRunner] = 1e9 if choice == "onnxruntime" else 1e-9
-    runner = chosen(models_dir, choice, model)
-    expected_kind = OnnxRuntimeRunner if choice == "onnxruntime" else TensorFlowRunner
-    assert kind(runner) is expected_kind
+    times[OnnxRuntimeRunner] = 1e-9
+    monkeypatch.setattr(TensorFlowRunner, "has_accelerator", True)
+    assert chosen(models_dir, "auto").kernel == "tensorflow"
+    assert chosen(models_dir, "onnxruntime").kernel == "onnxruntime"
+
+
+@pytest.mark.parametrize("wanted", ["tensorflow", "onnxruntime"])
+def test_a_named_kernel_is_taken_whatever_it_takes(
+    models_dir: Path, wanted: str, times: dict[type, float]
+) -> None:
+    times[OnnxRuntimeRunner] = 1e9 if wanted == "onnxruntime" else 1e-9
+    assert chosen(models_dir, wanted).kernel == wanted
+
+
+@pytest.mark.parametrize("model", ["rnn", "lstm", "gru", "mixed"])
+def test_the_graph_that_is_chosen_computes_the_model(models_dir: Path, model: str) -> None:
+    folder = models_dir / model / "1"
+    choice = chosen(models_dir, "onnxruntime", model)
+    runner = OnnxRuntimeRunner(choice.graph, verified_manifest(folder))
     sequence = raw_sequence(np.random.default_rng(4), 16)
     zeros = np.zeros((1, runner.state_size), np.float32)
     outputs, _ = runner.run(sequence[np.newaxis], np.array([16], np.int32), zeros)
-    assert_close(outputs[0], Reference(models_dir / model / "1")(sequence)[0])
+    assert_close(outputs[0], Reference(folder)(sequence)[0])
 
 
 def test_a_kernel_that_computes_something_else_is_not_taken(
@@ -87,7 +100,7 @@ def test_a_kernel_that_computes_something_else_is_not_taken(
         return outputs, state
 
     monkeypatch.setattr(OnnxRuntimeRunner, "run", wrong)
-    assert kind(chosen(models_dir, "auto")) is TensorFlowRunner
+    assert chosen(models_dir, "auto").kernel == "tensorflow"
     assert "disagree on probe inputs" in caplog.text
     with pytest.raises(ModelRefused, match="disagree on probe inputs"):
         chosen(models_dir, "onnxruntime")
@@ -100,5 +113,153 @@ def test_auto_goes_on_without_a_kernel_that_cannot_be_built(
         raise RuntimeError("no such operator")
 
     monkeypatch.setattr(choose, "OnnxRuntimeRunner", fail)
-    assert kind(chosen(models_dir, "auto")) is TensorFlowRunner
+    assert chosen(models_dir, "auto").kernel == "tensorflow"
     assert "ONNX Runtime is not used: RuntimeError: no such operator" in caplog.text
+    with pytest.raises(RuntimeError, match="no such operator"):
+        chosen(models_dir, "onnxruntime")
+
+
+# The choice on its way between processes.
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [Choice("tensorflow"), Choice("onnxruntime", b"\0\xff graph"), Choice("refused", reason="why")],
+)
+def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> None:
+    folder = tmp_path / "not" / "there"
+    assert Choice.read(folder) is None
+    choice.write(folder)
+    assert Choice.read(folder) == choice
+    Choice("tensorflow").write(folder)
+    assert Choice.read(folder) == Choice("tensorflow")
+
+
+def test_a_choice_that_was_cut_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", fail)
+        with pytest.raises(OSError, match="disk full"):
+            Choice("onnxruntime", b"graph").write(tmp_path)
+    assert Choice.read(tmp_path) is None
+
+
+# What loads it, with the command that chooses replaced: TensorFlow needs seconds to begin.
+
+
+class Command:
+    """Stands for the command; writes what it is told to, to where the arguments say."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, choice: Choice | None) -> None:
+        self.calls: list[list[str]] = []
+        self._choice = choice
+        monkeypatch.setattr(load.subprocess, "run", self)
+
+    def __call__(self, arguments: list[str], **_: Any) -> None:
+        self.calls.append(arguments)
+        if self._choice is not None:
+            self._choice.write(Path(arguments[5]))
+
+
+def test_the_choice_is_made_once_for_all_workers(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = Command(monkeypatch, chosen(models_dir, "onnxruntime"))
+    folder = models_dir / "lstm" / "1"
+    for _ in range(3):
+        runner = KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
+        assert isinstance(runner, OnnxRuntimeRunner)
+    ((_, _, module, wanted, source, _, *sizes),) = command.calls
+    assert (module, wanted, source) == ("app.engine.runners.choose", "auto", str(folder.resolve()))
+    assert sizes[:4] == ["--max-rows", "2", "--max-steps", "16"]
+
+
+def test_each_version_has_a_choice_of_its_own(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = Command(monkeypatch, Choice("tensorflow"))
+    for model in ("lstm", "gru", "lstm"):
+        folder = models_dir / model / "1"
+        KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    assert len(command.calls) == 2
+
+
+def test_tensorflow_that_is_asked_for_needs_no_choice(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = Command(monkeypatch, None)
+    folder = models_dir / "lstm" / "1"
+    runner = KernelLoader("tensorflow", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    assert isinstance(runner, TensorFlowRunner)
+    assert command.calls == []
+
+
+def test_a_model_that_was_refused_is_refused_to_every_worker(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = Command(monkeypatch, Choice("refused", reason="it is not what it says"))
+    folder = models_dir / "lstm" / "1"
+    for _ in range(2):
+        with pytest.raises(ModelRefused, match="it is not what it says"):
+            KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    assert len(command.calls) == 1
+
+
+def test_a_command_that_fails_is_tried_again_by_the_next(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = models_dir / "lstm" / "1"
+    with monkeypatch.context() as patched:
+        patched.setattr(load.sys, "executable", "false")
+        with pytest.raises(subprocess.CalledProcessError):
+            KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    Command(monkeypatch, Choice("tensorflow"))
+    assert KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
+
+
+def _choose_slowly(folder: Path, home: Path, done: Any) -> None:
+    """In a process of its own: tells when it makes the choice, and when it has it."""
+
+    def run(arguments: list[str], **_: Any) -> None:
+        done.put("chosen")
+        Choice("refused", reason="told").write(Path(arguments[5]))
+
+    load.subprocess.run = run  # type: ignore[assignment]
+    try:
+        KernelLoader("auto", 2, 16, home)(folder, verified_manifest(folder))
+    except ModelRefused as error:
+        done.put(str(error))
+
+
+def test_workers_that_begin_together_choose_once(models_dir: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    done = context.Queue()
+    arguments = (models_dir / "lstm" / "1", tmp_path, done)
+    workers = [context.Process(target=_choose_slowly, args=arguments) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    told = sorted(done.get(timeout=60) for _ in range(5))
+    for worker in workers:
+        worker.join(60)
+    assert told == ["chosen", *["told"] * 4]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_command_chooses_or_says_why_it_refuses(
+    models_dir: Path, tmp_path: Path, whole: bool
+) -> None:
+    folder = models_dir / ("lstm" if whole else "absent") / "1"
+    command = [sys.executable, "-m", "app.engine.runners.choose", "onnxruntime", str(folder)]
+    sizes = ["--max-rows", "2", "--max-steps", "16"]
+    subprocess.run([*command, str(tmp_path), *sizes], cwd=ROOT, check=True, timeout=120)
+    choice = Choice.read(tmp_path)
+    assert choice is not None
+    if whole:
+        assert (choice.kernel, choice.reason) == ("onnxruntime", "")
+        assert choice.graph
+    else:
+        assert choice.kernel == "refused"
+        assert "absent" in choice.reason
+    assert json.loads((tmp_path / KIND).read_text())["kernel"] == choice.kernel

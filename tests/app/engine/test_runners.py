@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from app.engine.runner import ModelRunner
+from app.engine.runners.onnx_graph import build_graph
 from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 from app.engine.runners.tensorflow import TensorFlowRunner
 from app.errors import ModelRefused
@@ -23,13 +24,19 @@ MAX_ROWS, MAX_STEPS = 4, 16
 CHUNKS = (([1], 1), ([16], 16), ([3], 9), ([7, 2], 7), ([16, 1, 9], 16), ([5, 16, 1, 12], 16))
 
 
+def make_runner(kind: type[ModelRunner], folder: Path, manifest: Manifest) -> ModelRunner:
+    if kind is OnnxRuntimeRunner:
+        return OnnxRuntimeRunner(build_graph(folder, manifest).SerializeToString(), manifest)
+    return TensorFlowRunner(folder, manifest)
+
+
 class Kernel:
     """A warm runner and the reference for the same folder."""
 
     def __init__(self, kind: type[ModelRunner], folder: Path) -> None:
         self.folder = folder
         self.manifest = verified_manifest(folder)
-        self.runner = kind(folder, self.manifest)
+        self.runner = make_runner(kind, folder, self.manifest)
         self.runner.warm_up(MAX_ROWS, MAX_STEPS)
         self.reference = Reference(folder)
 

@@ -1,0 +1,150 @@
+"""A service of two workers is one service, whoever of them answers or dies."""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.exports import raw_sequence, to_json
+from tests.server import Server, serve
+
+LIMIT_S = 120.0
+
+
+@pytest.fixture
+def server(models_dir: Path, tmp_path: Path) -> Iterator[Server]:
+    settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 8}
+    with serve(models_dir, "mixed", tmp_path / "log", **settings) as running:
+        yield running
+
+
+def body_of(steps: int = 5, seed: int = 0) -> bytes:
+    sequence = to_json(raw_sequence(np.random.default_rng(seed), steps))
+    return json.dumps({"sequences": [sequence], "outputs": "last"}).encode()
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def connections_of(pid: int, port: int) -> int:
+    """Callers that a process holds a connection with."""
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
+        except OSError:
+            continue
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    local = f":{port:04X}"
+    return sum(line[1].endswith(local) and line[3] == "01" and line[9] in inodes for line in lines)
+
+
+def is_ready(server: Server) -> bool:
+    try:
+        return httpx.get(f"{server.url}/readyz", timeout=10.0).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_connections_are_spread_evenly_and_all_are_answered_alike(server: Server) -> None:
+    workers = server.workers()
+    assert len(workers) == 2
+    assert server.counter("unroll_workers") == 2
+    before = server.counter("unroll_sequences_completed_total")
+    clients = [server.client() for _ in range(8)]
+    try:
+        answers = [client.post("/predict", content=body_of()) for client in clients]
+        assert {answer.status_code for answer in answers} == {200}
+        # Alone in its chunk each time, so it is the same computation.
+        assert len({answer.content for answer in answers}) == 1
+        until(
+            lambda: [connections_of(pid, server.port) for pid in workers] == [4, 4],
+            "connections are not spread evenly",
+        )
+        # Whoever is asked tells what all have done.
+        for client in clients:
+            lines = client.get("/metrics").text.splitlines()
+            name = "unroll_sequences_completed_total "
+            (found,) = [float(line.split()[1]) for line in lines if line.startswith(name)]
+            assert found == before + 8
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_forgotten(server: Server) -> None:
+    for _ in range(6):
+        assert httpx.post(f"{server.url}/predict", content=body_of()).status_code == 200
+    completed = server.counter("unroll_sequences_completed_total")
+    assert completed >= 6
+    victim, other = server.workers()
+    os.kill(victim, signal.SIGKILL)
+    answered = 0
+    # The rest of the service goes on all the while.
+    while victim in server.workers() or len(server.workers()) < 2 or not is_ready(server):
+        answer = httpx.post(f"{server.url}/predict", content=body_of(), timeout=LIMIT_S)
+        assert answer.status_code == 200
+        answered += 1
+        found = server.counter("unroll_sequences_completed_total")
+        assert found >= completed + answered
+        assert answered < 100_000
+    assert other in server.workers()
+    until(lambda: server.counter("unroll_workers") == 2, "the worker is not replaced")
+    # The new one has its share.
+    clients = [server.client() for _ in range(6)]
+    try:
+        for client in clients:
+            assert client.post("/predict", content=body_of()).status_code == 200
+        for pid in server.workers():
+            assert connections_of(pid, server.port) == 3
+    finally:
+        for client in clients:
+            client.close()
+    total = server.counter("unroll_sequences_completed_total")
+    assert total == completed + answered + 6
+    assert server.stop() == 0
+
+
+def test_nobody_is_left_when_the_parent_is_killed(server: Server) -> None:
+    assert len(server.processes()) >= 3
+    server.process.kill()
+    server.process.wait(30)
+    until(lambda: server.processes() == [], "a process is left behind")
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def test_sigterm_lets_the_requests_of_both_finish(server: Server) -> None:
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        with server.client() as client:
+            answers.append(client.post("/predict", content=body_of(9000)))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    workers = server.workers()
+    until(lambda: all(connections_of(pid, server.port) >= 3 for pid in workers), "not spread")
+    server.process.send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(LIMIT_S)
+    assert server.process.wait(60) == 0
+    # Who had been read when it came is answered in full; the rest were told to come again.
+    assert len(answers) == 6
+    assert 200 in {answer.status_code for answer in answers}
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert server.processes() == []
+    assert "Traceback" not in server.log.read_text()
