@@ -9,6 +9,7 @@ import fcntl
 import mmap
 import os
 import tempfile
+import weakref
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,14 +44,16 @@ class Board:
 
     def __init__(self, workers: int = 1, path: Path | None = None) -> None:
         self._workers = workers
-        # Open for as long as the board is there: it is what `claim` locks.
-        self._file = path.open("r+b") if path else tempfile.TemporaryFile()  # noqa: SIM115
+        with path.open("r+b") if path else tempfile.TemporaryFile() as file:
+            # Open for as long as the board is there: it is what `claim` locks.
+            self._file = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._file)
         # While workers are replaced one by one there are more of them.
         rows, width = 2 * workers + 2, len(COLUMNS)
         size = rows * width * WORD
-        if os.fstat(self._file.fileno()).st_size < size:
-            os.ftruncate(self._file.fileno(), size)
-        words = memoryview(mmap.mmap(self._file.fileno(), size)).cast("q")
+        if os.fstat(self._file).st_size < size:
+            os.ftruncate(self._file, size)
+        words = memoryview(mmap.mmap(self._file, size)).cast("q")
         self._rows = [words[row * width : (row + 1) * width] for row in range(rows)]
 
     def claim(self) -> "Place":

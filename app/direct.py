@@ -63,9 +63,10 @@ class Exchange:
             except Exception as bug:
                 self._fail(respond, bug)
             else:
+                # In the order of FastAPI's way.
                 head = (
-                    (b"content-type", b"application/json"),
                     (b"content-length", b"%d" % len(body)),
+                    (b"content-type", b"application/json"),
                 )
                 respond(200, head, body)
         else:

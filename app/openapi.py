@@ -1,7 +1,7 @@
 """The OpenAPI document: generated, then completed with what FastAPI cannot see.
 
-The body of a hot route is read and checked by the codec, not by FastAPI; its schema comes from the
-same pydantic models all the same. The example is the loaded model's own.
+The body of a direct route is read and checked by the codec, not by FastAPI; its schema comes from
+the same pydantic models all the same. The example is the loaded model's own.
 """
 
 from typing import Any

@@ -4,6 +4,7 @@ A request that is for a direct route and arrives in one piece, as nearly all do,
 a task, without ASGI's messages and with one write. All others take uvicorn's way.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ from app.direct import Direct, Exchange, Headers
 
 # Headers that ask for more than an answer to a body.
 LEFT_TO_ASGI = frozenset({b"expect", b"content-encoding"})
+# Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
+# follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
+UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 
 class DirectProtocol(HttpToolsProtocol):
@@ -32,6 +36,7 @@ class DirectProtocol(HttpToolsProtocol):
         self._drain: Callable[[], Any] = state.registry.drain
         self._count_closed: Callable[[], None] = state.place.count_closed
         self._reading = False
+        self._within_message = False
         # A request whose body has not ended, and the application that would get it.
         self._held: tuple[RequestResponseCycle, Any] | None = None
         self._exchange: Exchange | None = None
@@ -39,6 +44,10 @@ class DirectProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
         self._reading = True
+        if not self._within_message:
+            end = data.find(b"\r\n\r\n")
+            if end > 0 and UPGRADE.search(data, 0, end):
+                data = UPGRADE.sub(b"", data[:end]) + data[end:]
         try:
             super().data_received(data)
         finally:
@@ -56,8 +65,14 @@ class DirectProtocol(HttpToolsProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        self._within_message = True
+        super().on_message_begin()
+
     def on_message_complete(self) -> None:
         """Called by the parser at the end of a body."""
+        self._within_message = False
         super().on_message_complete()
         if self._held is None or self._held[0] is not self.cycle:
             return

@@ -1,20 +1,24 @@
 """`python -m benchmarks.bare`: Unroll's app without a kernel, to measure its HTTP and JSON alone.
 
-The one place that reaches into `app`: everything is Unroll's own but the engine, which completes a
-request at once with random numbers, as long to print as real ones.
+The one place that reaches into `app`: everything is Unroll's own, its worker processes included,
+but the engine, which completes a request at once with random numbers, as long to print as real
+ones.
 """
 
+import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastapi import FastAPI
 
 import app.__main__ as command
-import app.main as wiring
 import app.registry as registry
+import app.worker as worker
 from app.engine.cost import Cost
-from app.engine.engine import Engine
+from app.engine.engine import Done, Engine
 from app.engine.sequence import Sequence
 from app.manifest import Manifest
 
@@ -26,6 +30,7 @@ class NoRunner:
     """A kernel of the model's sizes that is never asked. See `ModelRunner`."""
 
     compilations = 0
+    has_accelerator = False
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.num_outputs = len(manifest.outputs)
@@ -41,7 +46,7 @@ class NoRunner:
 
 
 class InstantEngine(Engine):
-    """An engine whose every request is complete when it is submitted."""
+    """An engine whose every request is complete when it is begun."""
 
     def __init__(self, runner: Any, *sizes: Any, **named: Any) -> None:
         super().__init__(runner, *sizes, **named)
@@ -50,18 +55,32 @@ class InstantEngine(Engine):
         self._outputs = random.uniform(-1, 1, shape).astype(np.float32)
         self._state = random.uniform(-1, 1, runner.state_size).astype(np.float32)
 
-    async def submit(self, sequences: list[Sequence]) -> None:
-        """Completes the sequences."""
+    def begin(self, sequences: list[Sequence], done: Done) -> None:
+        """Completes the sequences; `done` is called when this has returned, as `Engine` has it."""
         for sequence in sequences:
             sequence.outputs = self._outputs[: len(sequence.inputs)]
             sequence.cursor = len(sequence.inputs)
             sequence.state = self._state
+        asyncio.get_running_loop().call_soon(done, None)
+
+
+class InstantWorker(worker.Worker):
+    """A worker without a kernel. What it replaces, it replaces in the process that serves."""
+
+    def __call__(self) -> FastAPI:
+        """See `Worker`."""
+        vars(registry)["Engine"] = InstantEngine
+        vars(worker)["KernelLoader"] = _no_loader
+        return super().__call__()
+
+
+def _no_loader(*_: Any) -> Callable[[Path, Manifest], NoRunner]:
+    return NoRunner
 
 
 def main() -> int:
     """Serves as `python -m app` does."""
-    vars(registry)["Engine"] = InstantEngine
-    vars(wiring)["kernel_loader"] = lambda settings: NoRunner
+    vars(command)["Worker"] = InstantWorker
     return command.main()
 
 

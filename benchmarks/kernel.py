@@ -50,8 +50,8 @@ def load_forms(model: BenchModel, most_rows: int) -> dict[str, Form]:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     forms: dict[str, Form] = {ANCHOR: onnx_form(model)}
-    for name, place in RUNNERS.items():
-        forms[name] = runner_form(model, place, most_rows)
+    for name, make in RUNNERS.items():
+        forms[name] = runner_form(model, make, most_rows)
     forms["Keras tf.function"] = keras_form(model)
     forms["PyTorch"] = TorchProcess(model)
     wanted = forms[ANCHOR].total()

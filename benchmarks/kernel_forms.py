@@ -5,14 +5,15 @@ To add a runner of Unroll's, add it to `RUNNERS`.
 
 import subprocess
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
 import tensorflow as tf
 
-from app.manifest import verified_manifest
+from app.engine.runner import ModelRunner
+from app.manifest import Manifest, verified_manifest
 from benchmarks.arrays import STEPS, inputs_of, median_seconds
 from benchmarks.environment import peers_python
 from benchmarks.peers.common import PARTS
@@ -20,11 +21,6 @@ from benchmarks.places import ROOT, BenchModel
 
 # The form that others are compared with.
 ANCHOR = "ONNX Runtime"
-# Unroll's, as `module:class`, made with a folder and its manifest.
-RUNNERS = {
-    "Unroll: TensorFlow": "app.engine.runners.tensorflow:TensorFlowRunner",
-    "Unroll: ONNX Runtime": "app.engine.runners.onnxruntime:OnnxRuntimeRunner",
-}
 TOLERANCE = 1e-3
 
 
@@ -95,11 +91,31 @@ class TorchProcess:
         return float(self._process.stdout.readline())
 
 
-def runner_form(model: BenchModel, place: str, most_rows: int) -> CallForm:
+def _tensorflow_runner(folder: Path, manifest: Manifest) -> ModelRunner:
+    from app.engine.runners.tensorflow import TensorFlowRunner
+
+    return TensorFlowRunner(folder, manifest)
+
+
+def _onnxruntime_runner(folder: Path, manifest: Manifest) -> ModelRunner:
+    from app.engine.runners.onnx_graph import build_graph
+    from app.engine.runners.onnxruntime import OnnxRuntimeRunner
+
+    return OnnxRuntimeRunner(build_graph(folder, manifest).SerializeToString(), manifest)
+
+
+# Unroll's, each made from a folder and its manifest.
+RUNNERS: dict[str, Callable[[Path, Manifest], ModelRunner]] = {
+    "Unroll: TensorFlow": _tensorflow_runner,
+    "Unroll: ONNX Runtime": _onnxruntime_runner,
+}
+
+
+def runner_form(
+    model: BenchModel, make: Callable[[Path, Manifest], ModelRunner], most_rows: int
+) -> CallForm:
     """One of Unroll's runners, warm."""
-    module, _, name = place.partition(":")
-    manifest = verified_manifest(model.folder)
-    runner: Any = getattr(import_module(module), name)(model.folder, manifest)
+    runner = make(model.folder, verified_manifest(model.folder))
     runner.warm_up(most_rows, STEPS)
 
     def prepare(inputs: np.ndarray) -> Callable[[], np.ndarray]:

@@ -8,6 +8,7 @@ from benchmarks.servers import STRONGEST, UNROLL
 from benchmarks.sweep import SETTINGS
 
 BUCKETS = f"{STRONGEST}_buckets"
+PROCESSES = f"{STRONGEST}_processes"
 SECTIONS = (
     "closed",
     "kernels",
@@ -30,6 +31,9 @@ class Plan:
         servers: of the closed and the open loop.
         clients: for each workload of the closed loop.
         rounds, seconds: of each cell.
+        parts: workloads of the servers that do not get all of them.
+        slow: servers that are several times slower, where little depends on a round.
+        slow_rounds: of their cells, at most.
         units: of the model's layers.
         other_kernels: servers of the section `kernels`: frameworks with ONNX Runtime as kernel.
         large_servers: of the section `large`, the model of 512 units.
@@ -47,6 +51,7 @@ class Plan:
         "unroll_tensorflow",
         STRONGEST,
         BUCKETS,
+        PROCESSES,
         "fastapi_keras",
         "bentoml",
         "litserve",
@@ -56,10 +61,15 @@ class Plan:
         default_factory=lambda: {
             "fixed": (1, 16, 64, 128),
             "mixed": (1, 16, 64, 128),
-            "many": (1, 16, 64),
-            "stream": (1, 16, 64),
+            "many": (1, 64),
+            "stream": (1, 64),
         }
     )
+    parts: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {PROCESSES: ("fixed", "mixed")}
+    )
+    slow: tuple[str, ...] = ("fastapi_keras", "bentoml", "litserve", "ray_serve")
+    slow_rounds: int = 1
     rounds: int = 3
     seconds: float = 2.0
     units: int = 100
@@ -69,7 +79,7 @@ class Plan:
         "litserve_onnxruntime",
         "ray_serve_onnxruntime",
     )
-    large_servers: tuple[str, ...] = (UNROLL, "unroll_tensorflow", STRONGEST, BUCKETS)
+    large_servers: tuple[str, ...] = (UNROLL, "unroll_tensorflow", STRONGEST, BUCKETS, PROCESSES)
     large_clients: tuple[int, ...] = (1, 64)
     large_seconds: float = 6.0
     open_seconds: float = 5.0
@@ -77,11 +87,19 @@ class Plan:
     requests: int = REQUESTS
     settings: tuple[str, ...] = tuple(SETTINGS)
 
+    def rounds_of(self, server: str) -> int:
+        """Rounds of a server's cells."""
+        return min(self.rounds, self.slow_rounds) if server in self.slow else self.rounds
+
+    def has(self, server: str, workload: str) -> bool:
+        """Whether a server is measured with a workload."""
+        return workload in self.parts.get(server, (workload,))
+
 
 FULL = Plan()
 QUICK = Plan(
     sections=("closed", "open", "kernel", "bound"),
-    servers=(UNROLL, STRONGEST, BUCKETS),
+    servers=(UNROLL, STRONGEST, PROCESSES),
     clients={"fixed": (1, 64), "mixed": (64,)},
     rounds=2,
     open_seconds=3.0,

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from benchmarks.places import ROOT
 TOKEN = "BENCH_SERVER"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STOP_TIMEOUT_S = 15.0
+# For what the workers are about to answer their parent.
+SETTLE_S = 0.02
 
 
 class ServerFailed(Exception):
@@ -68,7 +71,7 @@ class Process:
         return found
 
     def cpu_seconds(self) -> float:
-        """User and system time of all live processes, in core-seconds."""
+        """User and system time of all live processes, and the ended ones they waited for."""
         return sum(map(_cpu_seconds, self.pids()))
 
     def memory_bytes(self) -> int:
@@ -76,12 +79,20 @@ class Process:
         return sum(map(_pss_bytes, self.pids()))
 
     def pause(self) -> None:
-        """Stops every process, so that an idle server takes no CPU from a measured one."""
-        self._signal(signal.SIGSTOP)
+        """Stops every process, so that an idle server takes no CPU from a measured one.
+
+        The command first, and last when they go on: a parent that asks its workers whether they
+        live (uvicorn's does) would else take those for dead that were stopped before they answered.
+        """
+        self._signal(signal.SIGSTOP, [self._popen.pid])
+        time.sleep(SETTLE_S)
+        self._signal(signal.SIGSTOP, self.pids())
 
     def resume(self) -> None:
         """Lets them go on."""
-        self._signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT, [pid for pid in self.pids() if pid != self._popen.pid])
+        time.sleep(SETTLE_S)
+        self._signal(signal.SIGCONT, self.pids())
 
     def stop(self) -> None:
         """Ends every process: politely, then not."""
@@ -92,12 +103,12 @@ class Process:
                 self._popen.wait(STOP_TIMEOUT_S)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while self.pids() and time.monotonic() < deadline:
-            self._signal(signal.SIGKILL)
+            self._signal(signal.SIGKILL, self.pids())
             time.sleep(0.05)
         self._popen.wait()
 
-    def _signal(self, number: int) -> None:
-        for pid in self.pids():
+    def _signal(self, number: int, pids: Sequence[int]) -> None:
+        for pid in pids:
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
@@ -124,8 +135,9 @@ def _cpu_seconds(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    user, system = int(fields[11]), int(fields[12])
-    return (user + system) / TICKS_PER_S
+    # User and system time, its own and that of the children it has waited for: a worker that is
+    # replaced takes nothing away.
+    return sum(map(int, fields[11:15])) / TICKS_PER_S
 
 
 def _pss_bytes(pid: int) -> int:

@@ -24,8 +24,8 @@ NOT_COVERED = """## Not covered
 - One machine, and the load generator on it: `wrk` (one thread) takes its share of the same cores,
   as it does from every server. No network, no TLS, no proxy.
 - One set of random weights in each of two sizes. No GRU, no simple RNN, no missing values.
-- No accelerators; and no more cores than the machine has. Peers may scale over many cores with more
-  workers; Unroll is one process with a lane a core.
+- No accelerators; and no more cores than the machine has: how Unroll, a process a core, and its
+  peers would share more of them is not known. Of the peers' forms with more processes one is here.
 - Other servers (Triton, TensorFlow Serving, TorchServe) and other kernels (OpenVINO) are not here.
 - The frameworks do not promise to be fast with bodies of numbers in JSON; some take binary bodies.
 - Each peer is configured as well as its documentation and a few tries allowed. Whoever knows
@@ -70,9 +70,9 @@ def _head(results: Results) -> str:
     commits = ", ".join(f"`{commit}`" for commit in dict.fromkeys(results["commits"].values()))
     cores = f"{machine['cores']} cores{' of a virtual machine' * machine['virtual']}"
     found = [cell["others"] for cell in results.get("closed", [])]
-    others = ""
+    others = _fewer_rounds(results)
     if found:
-        others = (
+        others += (
             f"\nOther processes and the hypervisor took {statistics.median(found):.1%} of the cores"
             f" meanwhile (the median; at most {max(found):.1%} in a cell)."
         )
@@ -94,6 +94,16 @@ Before that each server's answers are checked against the model's own to 1e-4.{o
 | Unroll's side | {listed(versions["unroll"])} |
 | peers' side | {listed(versions["peers"])} |
 | load | {versions["wrk"]}; an open-loop generator of our own |"""
+
+
+def _fewer_rounds(results: Results) -> str:
+    """Which servers have fewer rounds than the others, if any."""
+    counts = {cell["server"]: len(cell["rounds"]) for cell in results.get("closed", [])}
+    fewest = min(counts.values(), default=results["rounds"])
+    if fewest >= results["rounds"]:
+        return ""
+    names = ", ".join(name for name, count in counts.items() if count == fewest)
+    return f"\nRounds of the slow ones ({names}): {fewest}."
 
 
 def _closed(cells: Sequence[tables.Row], results: Results, folder: Path) -> str:
@@ -200,7 +210,8 @@ all the time. Latency of the short ones in ms.
 def _memory(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
     return f"""## Memory
 
-`mixed` requests from 64 clients to one Unroll. After the first part its memory changes by
+`mixed` requests from 64 clients to one Unroll. Memory and counters are those of all its processes,
+what they share counted once. After the first part its memory changes by
 {tables.growth(rows):+.1%}.
 
 {tables.memory(rows)}
@@ -209,7 +220,7 @@ def _memory(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
 
 
 def _sweep(cells: Sequence[tables.Row], results: Results, folder: Path) -> str:
-    return f"""## The settings of the strongest peer
+    return f"""## The settings of the strongest peer of one process
 
 `python -m benchmarks.sweep`: each row changes the plainest (1 worker, 1 thread, batches of 64, no
 wait). `fastapi_onnxruntime` keeps "2 workers, batch 32", `fastapi_onnxruntime_buckets` "2 workers,

@@ -104,12 +104,27 @@ class Round:
 
 
 def measure(
-    servers: Sequence[Server], workload: Workload, clients: int, rounds: int, seconds: float
+    servers: Sequence[Server],
+    workload: Workload,
+    clients: int,
+    rounds: int | Callable[[str], int],
+    seconds: float,
 ) -> list[Cell]:
-    """One cell a server, from rounds in turn. Each round begins with a warm-up, not counted."""
+    """One cell a server, from rounds in turn. Each round begins with a warm-up, not counted.
+
+    Args:
+        servers: running, paused.
+        workload: what to send.
+        clients: connections.
+        rounds: how many, for all or by a server's name.
+        seconds: of a round.
+    """
     found: dict[str, list[Round]] = {server.kind.name: [] for server in servers}
-    for _ in range(rounds):
+    left = {name: rounds(name) if callable(rounds) else rounds for name in found}
+    for number in range(max(left.values(), default=0)):
         for server in servers:
+            if number >= left[server.kind.name]:
+                continue
             with awake(server):
                 server.load(workload, clients, WARM_UP_S)
                 found[server.kind.name].append(_round(server, workload, clients, seconds))
@@ -155,7 +170,7 @@ def median_cell(server: str, workload: str, clients: int, rounds: Sequence[Round
     )
     noise = f"  OTHERS TOOK {cell.others:.0%}" if cell.others > MUCH else ""
     say(
-        f"{workload:7} {clients:4} clients  {server:22} {cell.per_second:8.0f}/s"
+        f"{workload:7} {clients:4} clients  {server:29} {cell.per_second:8.0f}/s"
         f"  p50 {cell.p50_ms:8.2f} ms  p99 {cell.p99_ms:8.2f} ms"
         f"  {1e6 * cell.core_s:7.0f} core-us"
         + (f"  {cell.errors} ERRORS" if cell.errors else "")

@@ -31,8 +31,9 @@ def closed_loop(
     cells: list[Cell] = []
     with running(kinds, ensure_model(units), list(workloads.values())) as started:
         for name, numbers in clients.items():
+            some = [server for server in started if plan.has(server.kind.name, name)]
             for number in numbers:
-                cells += measure(started, workloads[name], number, plan.rounds, seconds)
+                cells += measure(some, workloads[name], number, plan.rounds_of, seconds)
     return [cell.document() for cell in cells]
 
 
@@ -77,9 +78,10 @@ def open_loop(plan: Plan, results: Results) -> dict[str, Any]:
     loads: dict[str, list[openloop.OpenLoad]] = {name: [] for name in plan.servers}
     kinds = [KINDS[name] for name in plan.servers]
     with running(kinds, ensure_model(plan.units), [make("mixed")]) as servers:
-        for _ in range(plan.rounds):
+        for number in range(plan.rounds):
             for server in servers:
-                loads[server.kind.name].append(_open_round(server, rate, plan.open_seconds))
+                if number < plan.rounds_of(server.kind.name):
+                    loads[server.kind.name].append(_open_round(server, rate, plan.open_seconds))
     rows = []
     for name, found in loads.items():
         row: dict[str, Any] = {"server": name, "errors": sum(load.errors for load in found)}

@@ -16,9 +16,16 @@ from benchmarks.workloads import NO_WRAP, Workload, Wrap
 from benchmarks.wrk import Load, drive
 
 START_TIMEOUT_S = 120.0
+# A server rests when it takes less than this part of a core for so many seconds.
+RESTING, REST_S, REST_TRIES = 0.1, 0.4, 10
 PROBE = b'{"sequences":[[[0,0,0,0,0,0,0,0]]]}'
 UNROLL = "unroll"
 STRONGEST = "fastapi_onnxruntime"
+
+
+def available_cores() -> int:
+    """Cores that the servers may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class ServerKind:
 
 
 BUCKETS = {"BENCH_BUCKET": "0.7"}
+PROCESSES = {"BENCH_PROCESSES": str(available_cores()), "BENCH_WORKERS": "1"}
 ONE_THREAD = {"BENCH_THREADS": "1"}
 # Where batches are computed by Keras, whose calls are slow, a longer wait fills them better.
 LITSERVE = {**ONE_THREAD, "BENCH_WORKERS": "2", "BENCH_WAIT_S": "0.01"}
@@ -85,11 +93,11 @@ def _peer(
 KINDS = {
     kind.name: kind
     for kind in (
-        ServerKind(UNROLL, "app", "all defaults", peer=False),
+        ServerKind(UNROLL, "app", "all defaults: one worker process a core", peer=False),
         ServerKind(
             "unroll_tensorflow",
             "app",
-            "UNROLL_RUNNER=tensorflow, else all defaults",
+            "UNROLL_RUNNER=tensorflow, else all defaults: one worker process a core",
             peer=False,
             environment={"UNROLL_RUNNER": "tensorflow"},
         ),
@@ -107,6 +115,14 @@ KINDS = {
             "the same, but each batch is sorted by length and cut into groups of at least 8, "
             "whose shortest has at least 0.7 of the longest; each is padded to its own longest",
             BUCKETS,
+        ),
+        _peer(
+            f"{STRONGEST}_processes",
+            "fastapi_onnxruntime",
+            f"the same, but {PROCESSES['BENCH_PROCESSES']} processes (uvicorn's workers, one a "
+            "core, which share a listening socket), each with 1 worker of one thread and batches "
+            "of 32 of its own",
+            PROCESSES,
         ),
         _peer(
             "fastapi_keras",
@@ -161,11 +177,6 @@ KINDS = {
 }
 
 
-def available_cores() -> int:
-    """Cores that the servers may use."""
-    return len(os.sched_getaffinity(0))
-
-
 class Server:
     """A running server.
 
@@ -213,11 +224,32 @@ class Server:
             if self.process.ended:
                 raise ServerFailed(f"{self.kind.name} ended at once: see {self.process.log}")
             try:
-                self.answer(PROBE, timeout_s=10.0)
+                self._probe()
                 return
             except OSError:
                 time.sleep(0.2)
         raise ServerFailed(f"{self.kind.name} is not ready: see {self.process.log}")
+
+    def _probe(self) -> None:
+        """Succeeds once every process answers.
+
+        Unroll says so itself. A peer's processes start together: once one answers and none
+        computes any more, all do.
+        """
+        if self.kind.peer:
+            self.answer(PROBE, timeout_s=10.0)
+            self._rest()
+        else:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=10.0):
+                self.answer(PROBE, timeout_s=10.0)
+
+    def _rest(self) -> None:
+        """Waits until the processes do next to nothing; some never rest, so not for long."""
+        for _ in range(REST_TRIES):
+            before = self.process.cpu_seconds()
+            time.sleep(REST_S)
+            if self.process.cpu_seconds() - before < RESTING * REST_S:
+                return
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """`python -m benchmarks.serving`: measures Unroll beside its peers.
 
-With no options it measures everything (about 40 minutes) and writes docs/benchmarks.md. With
+With no options it measures everything (about 35 minutes) and writes docs/benchmarks.md. With
 `--quick` it measures the most telling part in under 3 minutes. With servers, workloads or clients
 it measures only those, in a closed loop. All but the first write to build/bench/ only.
 """
@@ -85,6 +85,8 @@ def plan_of(options: argparse.Namespace) -> tuple[Plan, Path, Path]:
             sections=("closed",),
             servers=options.servers or (UNROLL, STRONGEST),
             clients=dict.fromkeys(options.workloads or ("fixed", "mixed"), clients),
+            parts={},
+            slow=(),
             units=options.model or 100,
         )
         folder, file = BUILD, "part"

@@ -10,7 +10,6 @@ ROW_S = 10e-6
 # Rows are enough when a chunk of so many time steps reaches this part of what more would reach.
 TYPICAL_STEPS = 20
 ENOUGH = 0.77
-ROWS_APART = 4
 # A chunk ends after so many seconds, for newcomers wait for it; but a call must be worth its price.
 QUANTUM_S = 16e-3
 MIN_STEPS = 8
@@ -60,11 +59,11 @@ class Cost:
         return self.chunk_s(self.enough_rows(MAX_ENOUGH), MIN_STEPS)
 
     def enough_rows(self, most: int) -> int:
-        """The fewest rows, a multiple of `ROWS_APART` up to `most`, that use the kernel well.
+        """The fewest rows up to `most` that use the kernel well.
 
         More would hold their callers for longer and gain little.
         """
-        for rows in range(ROWS_APART, most, ROWS_APART):
+        for rows in range(1, most):
             useful = rows * (ROW_S + TYPICAL_STEPS * self.row_step_s)
             if useful >= ENOUGH * self.chunk_s(rows, TYPICAL_STEPS):
                 return rows

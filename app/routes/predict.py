@@ -28,15 +28,19 @@ def install(app: FastAPI, settings: Settings, registry: Registry) -> None:
 
     watcher = Watcher(settings.body_timeout_s, settings.request_timeout_s)
 
+    def check_room() -> None:
+        # Who cannot be answered is told before the body is read.
+        registry.current().engine.check_room()
+
     def direct(body: bytes, exchange: Exchange) -> None:
+        check_room()
         asked = _parse(body, registry, settings)
         engine, sequences = asked.ready.engine, asked.sequences
         exchange.wait(watcher, lambda reason: engine.cancel(sequences, reason))
         engine.begin(sequences, lambda error: exchange.finish(error, lambda: _print(asked)))
 
     async def in_pieces(scope: Scope, receive: Receive) -> bytes:
-        # Who cannot be answered is told before the body is read.
-        registry.current().engine.check_room()
+        check_room()
         with Watch(watcher, receive) as watch:
             body = await read_body(scope["headers"], receive, watch, settings.max_body_bytes)
             asked = _parse(body, registry, settings)

@@ -1,7 +1,8 @@
-"""FastAPI + ONNX Runtime's LSTM, padded dynamic batching in one process: the strongest peer.
+"""FastAPI + ONNX Runtime's LSTM with padded dynamic batching: the strongest of the peers.
 
 A route that takes the `Request` and returns bytes, orjson both ways, uvloop, httptools, no access
-log; batches are computed in a thread. The settings are the best of `benchmarks.sweep`.
+log; batches are computed in a thread. The settings are the best of `benchmarks.sweep`. One process,
+or as many of uvicorn's workers as `BENCH_PROCESSES` says.
 """
 
 import os
@@ -14,6 +15,8 @@ from fastapi import FastAPI, Request, Response
 
 from benchmarks.peers.batcher import Batcher, BatchSettings
 from benchmarks.peers.common import BadRequest, make_kernel, parse, print_answer, served_model
+
+HEALTH_S = 600
 
 
 def from_environment() -> BatchSettings:
@@ -30,7 +33,10 @@ def from_environment() -> BatchSettings:
 
 
 def create_app() -> FastAPI:
-    """The application; the model is loaded here."""
+    """The application of one process; the model is loaded here."""
+    interval = os.environ.get("BENCH_SWITCH_INTERVAL_S")
+    if interval:
+        sys.setswitchinterval(float(interval))
     model = served_model()
     kernel = make_kernel(model, "onnxruntime", threads=1)
     batchers: list[Batcher] = []
@@ -56,11 +62,12 @@ def create_app() -> FastAPI:
 
 def main() -> None:
     """Serves on `BENCH_PORT`."""
-    interval = os.environ.get("BENCH_SWITCH_INTERVAL_S")
-    if interval:
-        sys.setswitchinterval(float(interval))
     uvicorn.run(
-        create_app(),
+        "benchmarks.peers.fastapi_onnxruntime:create_app",
+        factory=True,
+        workers=int(os.environ.get("BENCH_PROCESSES", "1")),
+        # The benchmark stops processes that it does not measure: they are not dead.
+        timeout_worker_healthcheck=HEALTH_S,
         port=int(os.environ["BENCH_PORT"]),
         loop="uvloop",
         http="httptools",

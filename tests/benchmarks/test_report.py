@@ -90,6 +90,15 @@ def test_the_page_says_what_was_measured_on_what(tmp_path: Path) -> None:
         assert text in page, text
 
 
+def test_the_page_says_who_has_fewer_rounds(tmp_path: Path) -> None:
+    found = results()
+    assert "Rounds of the slow ones" not in render(found, tmp_path)
+    for each in found["closed"]:
+        if each["server"] == "bentoml":
+            each["rounds"] = each["rounds"][:1]
+    assert "Rounds of the slow ones (bentoml): 1." in render(found, tmp_path)
+
+
 def test_a_page_of_some_sections(tmp_path: Path) -> None:
     found = {
         name: results()[name] for name in ("command", "minutes", "rounds", "machine", "commits")

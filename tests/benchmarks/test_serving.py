@@ -8,6 +8,7 @@ import pytest
 from benchmarks import places, rounds, servers, wrk
 from benchmarks.bound import find_bound
 from benchmarks.places import BenchModel
+from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.serving import parse_arguments, plan_of
 from benchmarks.workloads import WORKLOADS, make
 from tests.benchmarks.results import kernel
@@ -84,6 +85,20 @@ def test_options_choose_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan("--clients", "64")[0] == ("closed",)
     assert plan("--clients", "64")[2] == "part.json"
     assert plan("--only", "open,bound") == (("open", "bound"), "docs", "results.json")
+
+
+def test_slow_servers_get_fewer_rounds_and_others_a_part() -> None:
+    plan = Plan(slow=("bentoml",), slow_rounds=1, parts={"ray_serve": ("fixed",)}, rounds=3)
+    assert [plan.rounds_of(name) for name in ("unroll", "bentoml")] == [3, 1]
+    assert plan.has("unroll", "many")
+    assert plan.has("ray_serve", "fixed")
+    assert not plan.has("ray_serve", "mixed")
+
+
+@pytest.mark.parametrize("plan", [FULL, QUICK])
+def test_plans_name_servers_that_there_are(plan: Plan) -> None:
+    for names in (plan.servers, plan.parts, plan.slow, plan.large_servers, plan.other_kernels):
+        assert set(names) <= set(servers.KINDS)
 
 
 def test_unknown_names_are_refused(

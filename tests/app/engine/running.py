@@ -23,9 +23,15 @@ async def engine_of(
     runner: FakeRunner,
     cost: Cost = WIDE,
     clock: Callable[[], float] = time.monotonic,
+    threads: bool = True,
     **changes: int,
 ) -> AsyncIterator[Engine]:
-    """Its slots are enough for full chunks in all lanes, unless `changes` say otherwise."""
+    """Its slots are enough for full chunks in all lanes, unless `changes` say otherwise.
+
+    Without threads the event loop is the only lane.
+    """
+    if not threads:
+        changes["lanes"] = 1
     sizes = {
         "lanes": 2,
         "chunk_rows": 3,
@@ -35,7 +41,7 @@ async def engine_of(
         **changes,
     }
     sizes.setdefault("slots", sizes["lanes"] * sizes["chunk_rows"])
-    engine = Engine(runner, cost, Sizes(**sizes), clock)
+    engine = Engine(runner, cost, Sizes(**sizes), clock, threads)
     engine.start(asyncio.get_running_loop())
     try:
         yield engine

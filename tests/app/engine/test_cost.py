@@ -66,14 +66,15 @@ def test_a_chunk_ends_where_a_row_does_or_where_it_must(
 
 @settings(max_examples=200)
 @given(costs, remaining_lengths, limits)
-def test_of_nearly_equal_lengths_the_shorter_is_taken(
+def test_of_nearly_equal_lengths_the_longest_is_taken(
     cost: Cost, remaining: list[int], most: int
 ) -> None:
     steps = cost.best_steps(remaining, most)
     longest = allowed(cost, len(remaining), most)
     best = max(rate(cost, remaining, other) for other in range(1, longest + 1))
-    for shorter in {left for left in remaining if left < steps}:
-        assert rate(cost, remaining, shorter) < NEARLY * best * (1 + 1e-9)
+    assert rate(cost, remaining, steps) >= NEARLY * best * (1 - 1e-9)
+    for longer in {left for left in remaining if steps < left <= longest}:
+        assert rate(cost, remaining, longer) < NEARLY * best * (1 + 1e-9)
 
 
 @given(costs, st.integers(1, 300), limits)
@@ -116,10 +117,8 @@ def test_enough_rows_are_the_fewest_that_use_the_kernel_well(cost: Cost, most: i
         return rows * of_a_row / cost.chunk_s(rows, TYPICAL_STEPS)
 
     if rows < most:
-        assert rows & (rows - 1) == 0, "not a power of two"
         assert used(rows) >= ENOUGH
-    fewer = [1 << i for i in range(most.bit_length()) if 1 << i < rows]
-    assert all(used(other) < ENOUGH for other in fewer)
+    assert all(used(other) < ENOUGH for other in range(1, rows))
 
 
 @given(costs, st.integers(1, 64))

@@ -23,7 +23,7 @@ OVERFLOW = 777.0
 @settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 500), min_size=1, max_size=12),
-    st.integers(1, 3),
+    st.integers(0, 3),
     st.integers(1, 4),
     st.integers(1, 12),
     st.integers(1, 70),
@@ -36,7 +36,7 @@ def test_batched_is_alone_and_chunked_is_whole(
 
     async def run() -> None:
         sizes = {"lanes": lanes, "chunk_rows": rows, "slots": slots, "chunk_steps": chunk_steps}
-        async with engine_of(FakeRunner(), cost, **sizes) as engine:
+        async with engine_of(FakeRunner(), cost, threads=lanes > 0, **sizes) as engine:
             together = [sequence(length, seed) for seed, length in enumerate(lengths)]
             apart = [sequence(length, seed) for seed, length in enumerate(lengths)]
             await asyncio.gather(
@@ -137,14 +137,17 @@ def test_a_cancelled_caller_frees_its_slots_and_the_others_finish() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("threads", [True, False])
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 60), min_size=2, max_size=9), st.data())
-def test_a_poisoned_sequence_fails_alone(lengths: list[int], data: st.DataObject) -> None:
+def test_a_poisoned_sequence_fails_alone(
+    threads: bool, lengths: list[int], data: st.DataObject
+) -> None:
     victim = data.draw(st.integers(0, len(lengths) - 1), label="victim")
     place = data.draw(st.integers(0, lengths[victim] - 1), label="place")
 
     async def run() -> None:
-        async with engine_of(FakeRunner(POISON), lanes=1, chunk_rows=9) as engine:
+        async with engine_of(FakeRunner(POISON), threads=threads, lanes=1, chunk_rows=9) as engine:
             line = [sequence(length, seed) for seed, length in enumerate(lengths)]
             line[victim].inputs[place] = POISON
             found = await asyncio.gather(
@@ -162,10 +165,13 @@ def test_a_poisoned_sequence_fails_alone(lengths: list[int], data: st.DataObject
     asyncio.run(run())
 
 
-def test_a_sequence_that_overflows_fails_alone_and_is_named() -> None:
+@pytest.mark.parametrize("threads", [True, False])
+def test_a_sequence_that_overflows_fails_alone_and_is_named(threads: bool) -> None:
     async def run() -> None:
         runner = FakeRunner(overflow=OVERFLOW)
-        async with engine_of(runner, lanes=1, chunk_rows=4, chunk_steps=8) as engine:
+        async with engine_of(
+            runner, threads=threads, lanes=1, chunk_rows=4, chunk_steps=8
+        ) as engine:
             line = [sequence(30, seed, pointer=f"/sequences/{seed}") for seed in range(4)]
             line[2].inputs[13] = OVERFLOW
             found = await asyncio.gather(
@@ -203,7 +209,8 @@ def test_a_state_that_overflows_fails_though_the_outputs_do_not() -> None:
     asyncio.run(run())
 
 
-def test_a_request_with_a_bad_sequence_fails_and_its_others_leave() -> None:
+@pytest.mark.parametrize("threads", [True, False])
+def test_a_request_with_a_bad_sequence_fails_and_its_others_leave(threads: bool) -> None:
     class StopsAfterACall(FakeRunner):
         def run(
             self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
@@ -214,7 +221,7 @@ def test_a_request_with_a_bad_sequence_fails_and_its_others_leave() -> None:
 
     async def run() -> None:
         runner = StopsAfterACall(overflow=OVERFLOW)
-        async with engine_of(runner, lanes=1, chunk_rows=2) as engine:
+        async with engine_of(runner, threads=threads, lanes=1, chunk_rows=2) as engine:
             bad = Sequence(np.full((1, 1), OVERFLOW, np.float32))
             with pytest.raises(NotFinite):
                 await engine.submit([sequence(500, 1), bad, sequence(500, 2)])
@@ -227,14 +234,16 @@ def test_a_request_with_a_bad_sequence_fails_and_its_others_leave() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("threads", [True, False])
 def test_a_row_is_not_computed_twice_when_its_chunk_fails_after_the_call(
+    threads: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No memory for another row's outputs: the halves begin where the whole began."""
 
     async def run() -> None:
         runner = FakeRunner()
-        async with engine_of(runner, lanes=1, chunk_rows=4) as engine:
+        async with engine_of(runner, threads=threads, lanes=1, chunk_rows=4) as engine:
             line = [sequence(30, 1), sequence(31, 2), sequence(40, 3)]
             empty = np.empty
 

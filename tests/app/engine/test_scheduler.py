@@ -1,6 +1,8 @@
 """The scheduler by itself: no threads, no numbers computed, a clock that stands until it is set."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.engine.cost import MIN_STEPS, QUANTUM_S, Cost
 from app.errors import Overloaded
@@ -229,12 +231,12 @@ def test_lengths_beyond_a_chunk_are_alike_and_the_oldest_of_them_goes_first() ->
         (0.0, 8),
         # A row has all of the cost: more of them gain nothing and hold each other up.
         (1.0, 1),
-        # Two rows already use 16 * 2 * 2 of 15 + 16 * 2 * 2: that is enough.
+        # Two rows already use 20 * 2 * 2 of 20 + 20 * 2 * 2: that is enough.
         (2.0, 2),
     ],
 )
 def test_a_chunk_has_no_more_rows_than_pay(row_step_s: float, rows: int) -> None:
-    call_s = 15.0 if row_step_s == 2.0 else 1.0
+    call_s = 20.0 if row_step_s == 2.0 else 1.0
     scheduler = make(rows=8, slots=20, cost=Cost(call_s, 0.0, row_step_s))
     scheduler.add(sequences(*[5] * 20))
     assert len(take(scheduler).sequences) == rows
@@ -313,6 +315,36 @@ def test_a_request_that_does_not_fit_is_refused_whole_until_there_is_room() -> N
     scheduler.advance(chunk)
     scheduler.add(sequences(5))
     assert len(scheduler) == 3
+
+
+def test_who_came_first_is_in_every_chunk_beside_newcomers() -> None:
+    """A long sequence goes on while others come and go."""
+    scheduler = make(lanes=1, rows=4, slots=100, steps=8)
+    (long,) = sequences(80)
+    scheduler.add([long])
+    scheduler.add(sequences(*[8] * 6))
+    for _ in range(10):
+        chunk = take(scheduler)
+        assert long in chunk.sequences
+        assert len(chunk.sequences) == 4
+        scheduler.advance(chunk)
+        scheduler.add(sequences(*[8] * 3))
+    assert long.ended
+
+
+@settings(max_examples=100)
+@given(st.integers(1, 12), st.integers(1, 40))
+def test_long_sequences_that_came_first_starve_nobody(rows: int, others: int) -> None:
+    """Whoever is ready is in a chunk after at most as many chunks as others are ready."""
+    scheduler = make(lanes=1, rows=rows, slots=1000, steps=8)
+    scheduler.add(sequences(*[10_000] * others))
+    late = sequences(3)[0]
+    scheduler.add([late])
+    for _ in range(others + 1):
+        scheduler.advance(take(scheduler))
+        if late.ended:
+            return
+    pytest.fail("it starves")
 
 
 def test_a_lane_cannot_have_two_chunks_nor_return_one_twice() -> None:
