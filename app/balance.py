@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two attempts while no worker takes connections, at the start for example.
 RETRY_S = 0.02
+# Seconds that who came last, when the service stops, has to send its request.
+LAST_S = 0.5
 
 
 class Dealer(threading.Thread):
@@ -126,6 +128,7 @@ class Receiver:
         self._loop = loop
         self._factory = protocol_factory
         self._path = path
+        self._closing = False
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._socket.bind(str(path))
@@ -135,6 +138,7 @@ class Receiver:
         """Takes no more than what has been dealt already."""
         if self._path.exists():
             self._path.unlink()
+            self._closing = True
             self._receive()
             self._loop.remove_reader(self._socket)
             self._socket.close()
@@ -145,13 +149,21 @@ class Receiver:
     def _receive(self) -> None:
         while True:
             try:
-                _, (number, *_), *_ = socket.recv_fds(self._socket, 1, 1)
+                _, numbers, *_ = socket.recv_fds(self._socket, 1, 1)
             except BlockingIOError:
                 return
-            connection = socket.socket(fileno=number)
-            connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._loop.create_task(self._loop.connect_accepted_socket(self._factory, connection))
+            if numbers:
+                self._loop.create_task(self._serve(socket.socket(fileno=numbers[0])))
+            else:
+                logger.error("a connection is lost: this process has too many open files")
+
+    async def _serve(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _, protocol = await self._loop.connect_accepted_socket(self._factory, connection)
+        if self._closing:
+            # uvicorn has told the others already.
+            self._loop.call_later(LAST_S, protocol.shutdown)
 
 
 class WorkerConfig(uvicorn.Config):

@@ -92,7 +92,9 @@ class Engine:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Starts the lanes. Everything else is called on `loop`."""
         self._loop = loop
-        self.counters.compilations = self.runner.compilations
+        # Whose place this worker takes may have compiled too.
+        self._compiled_before = self.counters.compilations
+        self._count_compilations()
         self._lanes.start(loop)
 
     @property
@@ -231,7 +233,10 @@ class Engine:
         steps = sum(chunk.steps)
         self.counters.time_steps += steps
         self.counters.padding += len(chunk.steps) * max(chunk.steps) - steps
-        self.counters.compilations = self.runner.compilations
+        self._count_compilations()
+
+    def _count_compilations(self) -> None:
+        self.counters.compilations = self._compiled_before + self.runner.compilations
 
     def _count_load(self) -> None:
         self.counters.waiting = len(self._scheduler.waiting)
