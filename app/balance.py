@@ -1,4 +1,4 @@
-"""Deals connections out to the workers, each to the one that has fewest.
+"""Deals connections out to the workers evenly, each to one that has fewest.
 
 Workers that shared a listening socket would take what they are quick enough to take: one may have
 three times as many callers as another, and a few callers may all meet at the same one. So the
@@ -12,6 +12,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,18 @@ import uvicorn
 import uvloop
 from uvicorn.supervisors import Multiprocess
 
-from app.board import Board
+from app.board import Board, Living
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two attempts while no worker takes connections, at the start for example.
 RETRY_S = 0.02
+# Connections that come so close upon each other, in seconds, are spread evenly, whatever workers
+# have besides: a busy worker sees late that some of its own have been closed.
+BURST_S = 0.2
+# The kernel keeps few datagrams in line. A worker that computes takes them after so many seconds at
+# most; one that does not hangs, and the next gets the connection.
+PATIENCE_S = 0.1
 # Seconds that who came last, when the service stops, has to send its request.
 LAST_S = 0.5
 
@@ -48,7 +55,10 @@ class Dealer(threading.Thread):
         self._home = home
         self._board = board
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._dealt: dict[int, int] = {}  # connections of each process
+        self._sender.settimeout(PATIENCE_S)
+        self._dealt: Counter[int] = Counter()  # connections of each process
+        self._burst: Counter[int] = Counter()  # those of the last moment
+        self._last = 0.0
         self._stopping = False
 
     def run(self) -> None:
@@ -76,23 +86,28 @@ class Dealer(threading.Thread):
     def _deal(self, connection: socket.socket) -> bool:
         """Hands a connection over; whether a worker took it."""
         living = self._board.living()
-        self._dealt = {worker.pid: self._dealt.get(worker.pid, 0) for worker in living}
-        by_load = sorted(
-            living, key=lambda worker: (not worker.ready, self._dealt[worker.pid] - worker.closed)
-        )
+        self._dealt = Counter({worker.pid: self._dealt[worker.pid] for worker in living})
+        last, self._last = self._last, time.monotonic()
+        if self._last > last + BURST_S:
+            self._burst.clear()
+
+        def load(worker: Living) -> tuple[bool, int, int]:
+            held = self._dealt[worker.pid] - worker.closed
+            return not worker.ready, self._burst[worker.pid], held
+
+        by_load = sorted(living, key=load)
         return any(self._hand_over(connection, worker.pid) for worker in by_load)
 
     def _hand_over(self, connection: socket.socket, pid: int) -> bool:
         rights = array.array("i", [connection.fileno()])
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
         try:
-            self._sender.sendmsg(
-                [b"c"], ancillary, socket.MSG_DONTWAIT, str(_path(self._home, pid))
-            )
+            self._sender.sendmsg([b"c"], ancillary, 0, str(_path(self._home, pid)))
         except OSError:
-            # It has not begun, has ended, or has more than it can take.
+            # It has not begun, has ended, or hangs.
             return False
         self._dealt[pid] += 1
+        self._burst[pid] += 1
         return True
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from app.balance import Dealer, WorkerLoop, _path
+from app.balance import BURST_S, Dealer, WorkerLoop, _path
 from app.board import Living
 from tests.app.engine.running import until
 
@@ -119,12 +120,30 @@ def test_who_has_lost_some_gets_more(table: Table) -> None:
     table.wait_for(8)
     assert [first.count(), second.count()] == [4, 4]
     table.board.put(1, closed=3)
-    table.call(3)
-    table.wait_for(11)
+    for dealt in (9, 10, 11):
+        # Each by itself: those of a burst are spread evenly.
+        time.sleep(1.5 * BURST_S)
+        table.call(1)
+        table.wait_for(dealt)
     assert [first.count(), second.count()] == [3, 0]
+    time.sleep(1.5 * BURST_S)
     table.call(2)
     table.wait_for(13)
     assert [first.count(), second.count()] == [1, 1]
+
+
+def test_a_burst_is_spread_evenly_though_one_has_seen_its_own_go_and_the_other_not(
+    table: Table,
+) -> None:
+    first, second = table.add(1), table.add(2)
+    table.call(8)
+    table.wait_for(8)
+    assert [first.count(), second.count()] == [4, 4]
+    table.board.put(1, closed=4)
+    time.sleep(1.5 * BURST_S)
+    table.call(8)
+    table.wait_for(16)
+    assert [first.count(), second.count()] == [4, 4]
 
 
 def test_who_is_not_ready_gets_none_while_another_is(table: Table) -> None:
