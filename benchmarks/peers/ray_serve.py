@@ -23,6 +23,7 @@ from benchmarks.peers.common import (
     print_answer,
     served_model,
 )
+from benchmarks.processes import free_port
 
 MAX_BATCH = int(os.environ.get("BENCH_MAX_BATCH", "64"))
 WAIT_S = float(os.environ.get("BENCH_WAIT_S", "0.001"))
@@ -61,6 +62,9 @@ def main() -> None:
     # Its default lowers the replica's priority below the load generator's.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # HAProxy's own two are fixed ports by default, which another program may hold.
+    os.environ.setdefault("RAY_SERVE_HAPROXY_METRICS_PORT", str(free_port()))
+    os.environ.setdefault("RAY_SERVE_HAPROXY_STATS_PORT", str(free_port()))
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["BENCH_PORT"])})
     deployment: Any = Lstm
