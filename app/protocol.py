@@ -131,7 +131,11 @@ class DirectProtocol(HttpToolsProtocol):
         """Called by the event loop."""
         super().connection_lost(exc)
         self._count_closed()
-        self._held = None
+        # These refer back to the protocol. Without them it goes now: the garbage collector, which
+        # comes seldom here, would let thousands of dead connections pile up.
+        self._unset_keepalive_if_required()
+        self.cycle = self._held = self.timeout_keep_alive_task = None
+        self.pipeline.clear()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.hang_up()

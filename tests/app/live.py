@@ -168,6 +168,12 @@ class Live:
         self._connections.append(connection)
         return connection
 
+    async def leave(self, connection: Connection) -> None:
+        """Closes a connection and forgets it."""
+        self._connections.remove(connection)
+        await connection.close()
+        del connection.protocol
+
     async def ready(self) -> None:
         registry = self.app.state.registry
         await until(lambda: registry.ready)

@@ -1,6 +1,8 @@
 """HTTP on a true connection: what is answered directly, what by the application, and in order."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ from app.direct import Exchange
 from app.errors import Cancelled, Fault, NotFinite, UnrollError
 from app.watch import Watcher
 from tests.app.engine.running import until
-from tests.app.live import Connection, Live, chunked, head_of, request
+from tests.app.live import Connection, Counting, Live, chunked, head_of, request
 
 MAX_BYTES = 1000
 DIRECT, ASGI = b"direct:", b"ASGI:"
@@ -457,6 +459,30 @@ def test_every_connection_is_counted_when_it_closes(live: Live, routes: Routes) 
         await until(lambda: routes.closed == 6)
 
     live.run(run())
+
+
+def test_a_connection_that_ended_leaves_nothing_for_the_garbage_collector(live: Live) -> None:
+    """It comes seldom: thousands of dead connections would pile up before it does."""
+
+    async def dead(*messages: bytes) -> weakref.ref[Counting]:
+        connection = await live.connect()
+        for message in messages:
+            await connection.ask(message)
+        gone = weakref.ref(connection.protocol)
+        await live.leave(connection)
+        return gone
+
+    async def run() -> None:
+        for messages in ((), (whole("/now", b"1"),), (head_of("/plain", method="GET"),) * 2):
+            gone = await dead(*messages)
+            await until(lambda gone=gone: gone() is None)
+
+    gc.collect()
+    gc.disable()
+    try:
+        live.run(run())
+    finally:
+        gc.enable()
 
 
 def test_a_body_that_never_ends_is_dropped_with_its_connection(live: Live) -> None:
