@@ -134,7 +134,9 @@ class DirectProtocol(HttpToolsProtocol):
         # These refer back to the protocol. Without them it goes now: the garbage collector, which
         # comes seldom here, would let thousands of dead connections pile up.
         self._unset_keepalive_if_required()
-        self.cycle = self._held = self.timeout_keep_alive_task = None
+        self.timeout_keep_alive_task = None
+        self.cycle = None  # type: ignore[assignment]  # as uvicorn has it before the first request
+        self._held = None
         self.pipeline.clear()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
