@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run train test bench lint format lock clean
+.PHONY: help run train test bench bench-training lint format lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 run: $(VENV)/.installed  ## set up, train the default model if there is none yet, serve it
 	$(BIN)/python -m model.train --only-if-missing
@@ -21,6 +21,9 @@ test: $(VENV)/.installed-dev  ## run every test
 
 bench: $(VENV)/.installed-dev  ## measure serving beside its peers (wrk needed; 40 minutes; --quick: 3)
 	$(BIN)/python -m benchmarks.serving $(BENCH)
+
+bench-training: $(VENV)/.installed-dev  ## measure training beside Keras, and layers on two devices (8 minutes)
+	$(BIN)/python -m benchmarks.training
 
 lint: $(VENV)/.installed-dev  ## check style, types and the import rules
 	$(BIN)/ruff format --check .

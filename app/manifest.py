@@ -54,6 +54,7 @@ class Layer(Part):
     cell: Literal["rnn", "lstm", "gru"]
     units: Annotated[int, Field(ge=1)]
     activation: str = "tanh"
+    device: str = "CPU:0"
     states: Annotated[tuple[StatePart, ...], Field(min_length=1)]
 
 

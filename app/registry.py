@@ -17,7 +17,7 @@ from app.board import Place
 from app.codec import Codec, LayerLayout, Limits
 from app.engine.cost import Cost
 from app.engine.engine import Engine
-from app.engine.runner import ModelRunner, RunnerLoader
+from app.engine.runner import ModelRunner, RunnerLoader, on_accelerator
 from app.engine.scheduler import Sizes
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest, verified_manifest
@@ -207,11 +207,14 @@ class Registry:
 def lane_threads(runner: ModelRunner, cost: Cost) -> int:
     """How many threads compute chunks; 0 where the event loop can do that by itself.
 
-    A device has one chunk while the next is packed. On the processor a worker has a core, and a
-    thread gains nothing unless chunks are so long that the event loop would seem to hang.
+    Layers on several devices are the stages of a pipeline: a chunk in flight for each keeps all of
+    them busy. A single accelerator has one chunk while the next is packed. On the processor a
+    worker has a core, and a thread gains nothing unless chunks are so long that the event loop
+    would seem to hang.
     """
-    if runner.has_accelerator:
-        return 2
+    stages = len(set(runner.devices))
+    if stages > 1 or on_accelerator(runner.devices):
+        return max(2, stages)
     return int(cost.shortest_s() > MAX_HOLD_S)
 
 

@@ -3,6 +3,8 @@
 The numbers themselves are skipped here and checked by `codec.py`, all at once.
 """
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, model_validator
@@ -110,6 +112,7 @@ class LayerInfo(BaseModel):
 
     cell: Literal["rnn", "lstm", "gru"]
     units: int
+    device: str | None = Field(None, description="where it is, once the model is ready")
 
 
 class ModelInfo(BaseModel):
@@ -154,8 +157,13 @@ class Problem(BaseModel):
     errors: list[FaultInfo] | None = Field(None, description="bad input: each mistake, at most 10")
 
 
-def describe_columns(manifest: Manifest) -> dict[str, Any]:
-    """Features, outputs and layers of a model as `ModelInfo` tells them."""
+def describe_columns(manifest: Manifest, devices: Sequence[str]) -> dict[str, Any]:
+    """Features, outputs and layers of a model as `ModelInfo` tells them.
+
+    Args:
+        manifest: of the model.
+        devices: of its layers; none if it is not loaded.
+    """
 
     def feature(item: Feature) -> FeatureInfo:
         return FeatureInfo(
@@ -169,5 +177,8 @@ def describe_columns(manifest: Manifest) -> dict[str, Any]:
         "description": manifest.description,
         "features": [feature(item) for item in manifest.features],
         "outputs": [output(item) for item in manifest.outputs],
-        "layers": [LayerInfo(cell=item.cell, units=item.units) for item in manifest.layers],
+        "layers": [
+            LayerInfo(cell=item.cell, units=item.units, device=device)
+            for item, device in zip_longest(manifest.layers, devices)
+        ],
     }

@@ -59,12 +59,12 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=0, le=1024)] = Field(
         0,
         description="processes that answer; 0 for one a core, or a single one beside an "
-        "accelerator. Limits on what waits and runs are those of each",
+        "accelerator or where the CPU is split. Limits on what waits and runs are those of each",
     )
     lanes: Annotated[int, Field(ge=0, le=1024)] = Field(
         0,
         description="threads of a worker that run chunks; 0 for none, unless there is an "
-        "accelerator or the model is very large",
+        "accelerator (2), layers are on several devices (one for each), or the model is very large",
     )
     slots_per_lane: Annotated[int, Field(ge=1, le=4096)] = Field(
         64, description="sequences that run at once for each lane, and most rows of a chunk"
@@ -73,10 +73,28 @@ class Settings(BaseSettings):
         64, description="most time steps of a chunk: newcomers wait no longer than that"
     )
 
+    logical_devices: Annotated[int, Field(ge=1, le=64)] = Field(
+        1,
+        description="devices that the CPU is split into, for a model trained on several; with more "
+        "than one it is run by TensorFlow, in one worker unless UNROLL_WORKERS says otherwise",
+    )
+
     @property
     def num_workers(self) -> int:
         """Workers to start: as set, or one for each core that this process may use."""
-        return self.workers or (1 if accelerator_present() else available_cores())
+        if self.workers:
+            return self.workers
+        alone = self.logical_devices > 1 or accelerator_present()
+        return 1 if alone else available_cores()
+
+    @model_validator(mode="after")
+    def _a_split_cpu_is_tensorflows(self) -> Self:
+        if self.logical_devices > 1 and self.runner == "onnxruntime":
+            raise ValueError(
+                f"UNROLL_LOGICAL_DEVICES={self.logical_devices} is for TensorFlow, but "
+                "UNROLL_RUNNER=onnxruntime: ONNX Runtime has one CPU device"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_request_fits(self) -> Self:

@@ -50,6 +50,10 @@ class Worker:
         settings = self.settings
         place = Board(settings.num_workers, self.home / BOARD).claim()
         load = KernelLoader(
-            settings.runner, settings.slots_per_lane, settings.max_chunk_steps, self.home
+            settings.runner,
+            settings.slots_per_lane,
+            settings.max_chunk_steps,
+            self.home,
+            settings.logical_devices,
         )
         return create_app(settings, load, place)

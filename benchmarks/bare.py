@@ -30,7 +30,7 @@ class NoRunner:
     """A kernel of the model's sizes that is never asked. See `ModelRunner`."""
 
     compilations = 0
-    has_accelerator = False
+    devices = ("CPU:0",)
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.num_outputs = len(manifest.outputs)

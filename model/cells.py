@@ -1,10 +1,16 @@
-"""The recurrent cells and the dropout around them. Used by `rnn.py` only.
+"""The recurrent cells: one layer at one time step. `recurrence.py` runs them over time.
 
-A cell is one layer at one time step: `step(inputs, state) -> (output, next_state)`. A state is a
-tuple of float32 tensors `[B, H]`, in the order of the cell's `state_names`.
+A time step is two matrix products and numbers that meet one by one:
+
+    x_gates = inputs W + b        of all time steps of a chunk together
+    h_gates = h U                 of one time step after the other
+    next state = activate(join(x_gates, h_gates), state)
+
+Only `join` and `activate` differ between cells. A state is a tuple of float32 tensors `[B, H]`, in
+the order of the cell's `state_names`; the first, `h`, is the layer's output.
 """
 
-from typing import Protocol
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -14,14 +20,26 @@ from model.config import CellKind, LayerConfig
 State = tuple[tf.Tensor, ...]
 
 
-class Cell(keras.layers.Layer):  # type: ignore[misc]  # keras has no type information
-    """One layer at one time step.
+class Weights(NamedTuple):
+    """A cell's weights, or what belongs to each of them: a copy, a gradient.
 
-    Its weights are `kernel [I, G*H]`, `recurrent_kernel [H, G*H]` and `bias`, for G gates.
+    Attributes:
+        kernel: float32 `[I, G*H]`, for G gates.
+        recurrent_kernel: float32 `[H, G*H]`.
+        bias: float32 `[G*H]`; a GRU's `[2, G*H]`, of inputs and of state.
     """
+
+    kernel: tf.Tensor
+    recurrent_kernel: tf.Tensor
+    bias: tf.Tensor
+
+
+class Cell(keras.layers.Layer):  # type: ignore[misc]  # keras has no type information
+    """One layer at one time step. Its weights are variables; its mathematics takes tensors."""
 
     state_names: tuple[str, ...] = ("h",)
     num_gates = 1
+    num_sums = 1
 
     def __init__(self, config: LayerConfig, **kwargs: object) -> None:
         super().__init__(**kwargs)
@@ -42,28 +60,48 @@ class Cell(keras.layers.Layer):  # type: ignore[misc]  # keras has no type infor
     def _add_bias(self, width: int) -> None:
         self.bias = self.add_weight(name="bias", shape=(width,), initializer="zeros")
 
-    def step(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """Advances by one time step.
+    def read(self) -> Weights:
+        """The weights as they are now."""
+        return Weights(
+            *(tf.convert_to_tensor(v) for v in (self.kernel, self.recurrent_kernel, self.bias))
+        )
+
+    def x_gates(self, inputs: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """What the inputs add to the gates: float32 `[N, I]` to `[N, G*H]`."""
+        return tf.matmul(inputs, weights.kernel) + weights.bias
+
+    def h_gates(self, h: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """What the state adds to the gates: float32 `[B, H]` to `[B, G*H]`."""
+        return tf.matmul(h, weights.recurrent_kernel)
+
+    def join(self, x_gates: tf.Tensor, h_gates: tf.Tensor) -> tf.Tensor:
+        """The sums that `activate` takes, `[B, num_sums*H]`; linear."""
+        return x_gates + h_gates
+
+    def unjoin(self, d_sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The gradient of `join`: those of `x_gates` and `h_gates`."""
+        return d_sums, d_sums
+
+    def activate(self, sums: tf.Tensor, state: State) -> State:
+        """The next state. Works on every number by itself.
 
         Args:
-            inputs: float32 `[B, I]`.
+            sums: float32 `[B, num_sums*H]`, as `join` gives them.
             state: of the time step before.
-
-        Returns:
-            The output, float32 `[B, H]`, and the next state.
         """
-        raise AssertionError("this is a bug: every kind of cell has a step of its own")
+        raise AssertionError("this is a bug: every kind of cell has activations of its own")
+
+    def bias_gradient(self, d_x_gates: tf.Tensor, d_h_gates: tf.Tensor) -> tf.Tensor:
+        """The gradient of the bias, from those of the gates, `[N, G*H]`."""
+        return tf.reduce_sum(d_x_gates, axis=0)
 
 
 class RNNCell(Cell):
     """h' = act(x W + h U + b), with act tanh or relu (Elman 1990)."""
 
-    def step(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """See `Cell.step`."""
-        (h,) = state
-        total = tf.matmul(inputs, self.kernel) + tf.matmul(h, self.recurrent_kernel) + self.bias
-        h = tf.nn.relu(total) if self.config.activation == "relu" else tf.tanh(total)
-        return h, (h,)
+    def activate(self, sums: tf.Tensor, state: State) -> State:
+        """See `Cell.activate`."""
+        return (tf.nn.relu(sums) if self.config.activation == "relu" else tf.tanh(sums),)
 
 
 class LSTMCell(Cell):
@@ -75,6 +113,7 @@ class LSTMCell(Cell):
 
     state_names = ("h", "c")
     num_gates = 4
+    num_sums = 4
 
     def _add_bias(self, width: int) -> None:
         def forget_at_first(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
@@ -85,14 +124,12 @@ class LSTMCell(Cell):
 
         self.bias = self.add_weight(name="bias", shape=(width,), initializer=forget_at_first)
 
-    def step(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """See `Cell.step`."""
-        h, c = state
-        gates = tf.matmul(inputs, self.kernel) + tf.matmul(h, self.recurrent_kernel) + self.bias
-        i, f, g, o = tf.split(gates, 4, axis=1)
+    def activate(self, sums: tf.Tensor, state: State) -> State:
+        """See `Cell.activate`."""
+        _, c = state
+        i, f, g, o = tf.split(sums, 4, axis=1)
         c = tf.sigmoid(f) * c + tf.sigmoid(i) * tf.tanh(g)
-        h = tf.sigmoid(o) * tf.tanh(c)
-        return h, (h, c)
+        return tf.sigmoid(o) * tf.tanh(c), c
 
 
 class GRUCell(Cell):
@@ -103,57 +140,41 @@ class GRUCell(Cell):
     """
 
     num_gates = 3
+    num_sums = 4
 
     def _add_bias(self, width: int) -> None:
         self.bias = self.add_weight(name="bias", shape=(2, width), initializer="zeros")
 
-    def step(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """See `Cell.step`."""
+    def x_gates(self, inputs: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """See `Cell.x_gates`."""
+        return tf.matmul(inputs, weights.kernel) + weights.bias[0]
+
+    def h_gates(self, h: tf.Tensor, weights: Weights) -> tf.Tensor:
+        """See `Cell.h_gates`."""
+        return tf.matmul(h, weights.recurrent_kernel) + weights.bias[1]
+
+    def join(self, x_gates: tf.Tensor, h_gates: tf.Tensor) -> tf.Tensor:
+        """The sums of z and r, and both parts of n, which meet behind the reset gate only."""
+        xz, xr, xn = tf.split(x_gates, 3, axis=1)
+        hz, hr, hn = tf.split(h_gates, 3, axis=1)
+        return tf.concat([xz + hz, xr + hr, xn, hn], axis=1)
+
+    def unjoin(self, d_sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Cell.unjoin`."""
+        dz, dr, dxn, dhn = tf.split(d_sums, 4, axis=1)
+        return tf.concat([dz, dr, dxn], axis=1), tf.concat([dz, dr, dhn], axis=1)
+
+    def activate(self, sums: tf.Tensor, state: State) -> State:
+        """See `Cell.activate`."""
         (h,) = state
-        xz, xr, xn = tf.split(tf.matmul(inputs, self.kernel) + self.bias[0], 3, axis=1)
-        hz, hr, hn = tf.split(tf.matmul(h, self.recurrent_kernel) + self.bias[1], 3, axis=1)
-        z = tf.sigmoid(xz + hz)
-        n = tf.tanh(xn + tf.sigmoid(xr + hr) * hn)
-        h = z * h + (1.0 - z) * n
-        return h, (h,)
+        z, r, xn, hn = tf.split(sums, 4, axis=1)
+        z = tf.sigmoid(z)
+        n = tf.tanh(xn + tf.sigmoid(r) * hn)
+        return (z * h + (1.0 - z) * n,)
+
+    def bias_gradient(self, d_x_gates: tf.Tensor, d_h_gates: tf.Tensor) -> tf.Tensor:
+        """See `Cell.bias_gradient`."""
+        return tf.stack([tf.reduce_sum(d_x_gates, axis=0), tf.reduce_sum(d_h_gates, axis=0)])
 
 
 CELLS: dict[CellKind, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
-
-
-class Stepper(Protocol):
-    """What a stack calls at each time step: a cell, with or without dropout around it."""
-
-    def step(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """See `Cell.step`."""
-        ...
-
-
-class Dropout:
-    """A cell with dropout on its inputs, outputs and state, for one time step of training.
-
-    Survivors are scaled by 1 / keep probability, so that inference needs no change.
-
-    Args:
-        cell: the cell inside.
-        seed: int32 `[2]`. Equal seeds draw equal masks: a seed that differs at every time step
-            gives fresh masks, one that does not gives variational dropout.
-    """
-
-    def __init__(self, cell: Cell, seed: tf.Tensor) -> None:
-        self.cell = cell
-        self.seed = seed
-
-    def step(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """See `Cell.step`. State dropout acts on `h` as the next time step sees it."""
-        config = self.cell.config
-        output, state = self.cell.step(self._drop(inputs, config.input_keep_prob, 0), state)
-        state = (self._drop(state[0], config.state_keep_prob, 1), *state[1:])
-        return self._drop(output, config.output_keep_prob, 2), state
-
-    def _drop(self, values: tf.Tensor, keep_prob: float, which: int) -> tf.Tensor:
-        if keep_prob == 1.0:
-            return values
-        seed = tf.random.experimental.stateless_fold_in(self.seed, which)
-        noise = tf.random.stateless_uniform(tf.shape(values), seed)
-        return tf.where(noise < keep_prob, values / keep_prob, 0.0)

@@ -4,6 +4,7 @@
 passed in, stored in the manifest, and never changed.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,6 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 CellKind = Literal["rnn", "lstm", "gru"]
 Activation = Literal["tanh", "relu"]
 KeepProb = Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+def canonical(device: str) -> str:
+    """A device's name as it is used everywhere: `/device:gpu:0` and `gpu:0` as `GPU:0`.
+
+    Raises:
+        ValueError: the name has another form.
+    """
+    found = re.fullmatch(r"(?:/device:)?(cpu|gpu):(\d{1,4})", device.lower(), re.ASCII)
+    if not found:
+        raise ValueError(f"device {device!r} is not of the form gpu:0 or cpu:0")
+    return f"{found[1].upper()}:{int(found[2])}"
 
 
 class Frozen(BaseModel):
@@ -41,6 +54,7 @@ class LayerConfig(Frozen):
     input_keep_prob: KeepProb = 1.0
     output_keep_prob: KeepProb = 1.0
     state_keep_prob: KeepProb = 1.0
+    device: str | None = None
 
     @model_validator(mode="after")
     def _relu_is_for_rnn(self) -> Self:
@@ -57,13 +71,18 @@ class LayerConfig(Frozen):
     def parse(cls, text: str) -> "LayerConfig":
         """Reads `cell:units` or `rnn:units:activation`, as in `lstm:100` or `rnn:64:relu`.
 
+        A layer may name its device behind an `@`: `lstm:100@gpu:1`.
+
         Raises:
             ValueError: the text has another form, or a value is out of its limits.
         """
-        parts = text.split(":")
+        stack, at, device = text.partition("@")
+        parts = stack.split(":")
         if len(parts) not in (2, 3) or not parts[1].isascii() or not parts[1].isdigit():
             raise ValueError(f"layer {text!r} is not of the form cell:units, such as lstm:100")
         fields = dict(zip(("cell", "units", "activation"), parts, strict=False))
+        if at:
+            fields["device"] = canonical(device)
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
@@ -96,7 +115,7 @@ class TrainConfig(Frozen):
     layers: tuple[str, ...] = Field(
         ("lstm:100", "lstm:100", "lstm:100"),
         description="the stack, first layer first, each of rnn:UNITS, rnn:UNITS:relu, lstm:UNITS, "
-        "gru:UNITS",
+        "gru:UNITS; with @DEVICE, as in lstm:100@gpu:1, on a device of its own",
         min_length=1,
         max_length=64,
     )
@@ -137,6 +156,24 @@ class TrainConfig(Frozen):
         "0 for the weights themselves",
         ge=0,
         lt=1,
+    )
+    devices: tuple[str, ...] = Field(
+        ("auto",),
+        description="devices for the layers, in order, such as gpu:0 gpu:1; auto: every GPU, or "
+        "else the CPU",
+        min_length=1,
+        max_length=64,
+    )
+    logical_devices: int = Field(
+        1, description="devices that the CPU is split into, to try several", ge=1, le=64
+    )
+    replicas: int = Field(
+        1, description="copies of the layers, each on its own devices and part of a batch", ge=1
+    )
+    chunk_steps: int | None = Field(
+        None,
+        description="time steps that pass from layer to layer at once; default: chosen",
+        ge=1,
     )
     seed: int = Field(0, description="seed of weights, dropout and shuffling", ge=0, lt=2**31)
 

@@ -43,12 +43,12 @@ def model_forecasts(
     Returns:
         float32 `[K, O]`.
     """
-    predict = tf.function(model.predict_sequences, autograph=False, reduce_retracing=True)
+    predict = tf.function(model.predict_sequences, autograph=False)
     found = []
     for start in range(0, len(rows), batch_size):
         ends = rows[start : start + batch_size]
         past = split.features[ends[:, None] + np.arange(1 - steps, 1)]
-        outputs, _ = predict(tf.constant(past), tf.fill([len(ends)], steps))
+        outputs, _ = predict(tf.constant(past), tf.fill([len(ends)], steps), compiled=True)
         found.append(outputs[:, -1].numpy())
     return np.concatenate(found)
 

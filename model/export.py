@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from model.manifest import describe_model, file_digests, state_tensor, write_manifest
 from model.network import SequenceModel
-from model.rnn import StackState
+from model.pipeline import StackState
 
 HIDDEN = ".export-"
 CELL_WEIGHTS = ("kernel", "recurrent_kernel", "bias")
@@ -28,7 +28,8 @@ class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type 
     """The SavedModel's object: two signatures over the same weights.
 
     `serving_default`: `sequences [B,T,F]`, `lengths [B]` -> `outputs [B,T,O]` and each state.
-    `chunk`: the same plus each layer's initial state, compiled with XLA.
+    `chunk`: the same plus each layer's initial state, compiled with XLA: the whole where all layers
+    are on one device, else each layer by itself, since XLA cannot compile across devices.
 
     `weights` names the variables for whoever builds another kernel from the checkpoint:
     `layer_0/kernel`, `layer_0/recurrent_kernel`, `layer_0/bias`, ..., `head/kernel`, `head/bias`.
@@ -48,6 +49,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type 
 def _signatures(model: SequenceModel) -> tuple[Any, Any]:
     """The two functions. The model itself stays outside of the export: it holds the optimizer."""
     layers = model.config.layers
+    one_device = len(set(model.rnn.devices())) == 1
     sequences = tf.TensorSpec([None, None, len(model.features)], tf.float32, "sequences")
     lengths = tf.TensorSpec([None], tf.int32, "lengths")
     states = {
@@ -70,13 +72,13 @@ def _signatures(model: SequenceModel) -> tuple[Any, Any]:
             tuple(given[state_tensor(index, part)] for part in layer.state_names)
             for index, layer in enumerate(layers)
         )
-        return named(*model.predict_sequences(sequences, lengths, initial))
+        return named(*model.predict_sequences(sequences, lengths, initial, not one_device))
 
     return (
         tf.function(whole, autograph=False).get_concrete_function(
             sequences=sequences, lengths=lengths
         ),
-        tf.function(chunk, autograph=False, jit_compile=True).get_concrete_function(
+        tf.function(chunk, autograph=False, jit_compile=one_device).get_concrete_function(
             sequences=sequences, lengths=lengths, **states
         ),
     )

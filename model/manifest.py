@@ -23,12 +23,19 @@ def state_tensor(layer: int, part: str) -> str:
     return f"state_{layer}_{part}"
 
 
-def describe_layer(index: int, layer: LayerConfig) -> dict[str, Any]:
-    """One layer as the manifest tells it."""
+def describe_layer(index: int, layer: LayerConfig, device: str) -> dict[str, Any]:
+    """One layer as the manifest tells it.
+
+    Args:
+        index: of the layer.
+        layer: its configuration.
+        device: where its variables are, as TensorFlow names it.
+    """
     return {
         "cell": layer.cell,
         "units": layer.units,
         "activation": layer.activation,
+        "device": device.rpartition("device:")[2],
         "states": [
             {"name": part, "tensor": state_tensor(index, part)} for part in layer.state_names
         ],
@@ -42,7 +49,10 @@ def describe_model(model: SequenceModel) -> dict[str, Any]:
         "dtype": "float32",
         "features": [feature.model_dump() for feature in model.features],
         "outputs": [output.model_dump() for output in model.outputs_spec],
-        "layers": [describe_layer(i, layer) for i, layer in enumerate(model.config.layers)],
+        "layers": [
+            describe_layer(i, cell.config, cell.kernel.value.device)
+            for i, cell in enumerate(model.rnn.cells)
+        ],
         "libraries": {name: version(name) for name in ("tensorflow", "keras", "numpy")},
     }
 

@@ -3,124 +3,108 @@
 load -> train with early stopping -> evaluate against the baselines -> export with a model card
 """
 
-import argparse
 import os
 import sys
 import time
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# TensorFlow reads it when it is imported: its C++ notes would bury the progress bar.
+# TensorFlow reads these when it is imported: its C++ notes would bury the progress bar, and oneDNN
+# has the faster products also on the processors on which it is off by itself.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import numpy as np
 import tensorflow as tf
-from pydantic import ValidationError
 
 from model import data, report
+from model.command import parse_arguments
 from model.config import RNNConfig, TrainConfig
+from model.devices import find_devices, free_bytes, share_cores, split_cpu
 from model.evaluate import check_forecastable, evaluate, skill_table
 from model.export import check_writable, existing_versions, export_model
+from model.fit import fit
 from model.network import SequenceModel
+from model.placement import Placement, check_memory, explain, plan_replicas
 from model.task import TaskConfig, load_task
+from model.transforms import Feature, Output
 
 
-def masked_error(scale: np.ndarray) -> Any:
-    """Mean absolute error over known targets, each output in units of its own spread.
-
-    The absolute error is what the skill table reports, and a storm's large error does not outweigh
-    a week of small ones.
-
-    Args:
-        scale: float32 `[O]`, the spread of each output.
-    """
-
-    def loss(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        known = tf.math.is_finite(targets)
-        error = tf.abs(tf.where(known, targets, 0.0) - outputs) / scale
-        total = tf.reduce_sum(tf.where(known, error, 0.0))
-        return total / tf.maximum(tf.reduce_sum(tf.cast(known, tf.float32)), 1.0)
-
-    return loss
-
-
-def build_model(task: TaskConfig, config: TrainConfig, train: data.Split) -> SequenceModel:
-    """The network for a task, with its transforms fitted on the training split."""
-    features, outputs = data.fit_features(task, train), data.fit_outputs(task, train)
-    network = RNNConfig(
+def network_config(
+    config: TrainConfig, features: Sequence[Feature], outputs: Sequence[Output]
+) -> RNNConfig:
+    """The network between the transforms."""
+    return RNNConfig(
         layers=config.layer_configs(),
         num_inputs=sum(feature.num_inputs for feature in features),
         num_outputs=len(outputs),
         variational_dropout=config.variational_dropout,
         input_noise=config.input_noise,
     )
-    return SequenceModel(network, features, outputs, seed=config.seed)
 
 
-def fit(
-    model: SequenceModel, splits: dict[str, data.Split], config: TrainConfig, verbose: str | int
-) -> dict[str, list[float]]:
-    """Trains until the validation error stops falling and keeps the best weights.
+def build_model(task: TaskConfig, config: TrainConfig, train: data.Split) -> SequenceModel:
+    """The network for a task, with its transforms fitted on the training split.
 
-    Returns:
-        Loss by epoch, `loss` and `val_loss`.
+    Raises:
+        PlacementError: its layers cannot be placed as asked.
     """
-    steps, stride = config.window_steps, config.stride_steps
-    train = data.batches(
-        splits["train"],
-        data.windows(splits["train"], steps, stride),
-        steps,
-        config.batch_size,
-        shuffle_seed=config.seed,
+    features, outputs = data.fit_features(task, train), data.fit_outputs(task, train)
+    network = network_config(config, features, outputs)
+    placements = needed(place(network, config))
+    return SequenceModel(
+        network, features, outputs, placements, config.chunk_steps, seed=config.seed
     )
-    # Windows half a window apart: each hour is forecast with little and with much behind it.
-    validation = data.batches(
-        splits["validation"],
-        data.windows(splits["validation"], steps, steps // 2),
-        steps,
-        config.batch_size,
-    )
-    model.compile(
-        optimizer=_optimizer(config, config.epochs * train.cardinality().numpy()),
-        loss=masked_error(np.array([o.transform.std for o in model.outputs_spec], np.float32)),
-        # The loop over time compiles for minutes under XLA with its gradient, and is no faster.
-        jit_compile=False,
-    )
-    callbacks = [keras.callbacks.EarlyStopping(patience=config.patience, restore_best_weights=True)]
-    if config.average_momentum > 0:
-        # First, so that early stopping keeps the average that was validated.
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    history = model.fit(
-        train,
-        validation_data=validation,
-        epochs=config.epochs,
-        callbacks=callbacks,
-        shuffle=False,  # the batches are shuffled already
-        verbose=verbose,
-    )
-    return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 
-def _optimizer(config: TrainConfig, num_batches: int) -> keras.optimizers.Optimizer:
-    warmup = int(config.warmup_fraction * num_batches)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate,
-        num_batches - warmup,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    optimizer = keras.optimizers.AdamW(
-        schedule,
-        weight_decay=config.weight_decay,
-        global_clipnorm=config.clip_norm,
-        use_ema=config.average_momentum > 0,
-        ema_momentum=config.average_momentum or 0.99,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    return optimizer
+def prepare_devices(config: TrainConfig) -> None:
+    """Sets up TensorFlow's devices and threads, which can be done before its first use only.
+
+    Raises:
+        PlacementError: it is too late to split the CPU.
+    """
+    share_cores(len(config.layers))
+    if config.logical_devices > 1:
+        split_cpu(config.logical_devices)
+
+
+def explain_placement(config: TrainConfig) -> None:
+    """Prints which layer would go where, as a table.
+
+    Raises:
+        OSError, ValueError: the task or its table cannot be used, or layers cannot be placed; where
+            it is for want of memory, the table is printed before.
+    """
+    prepare_devices(config)
+    task = load_task(config.task)
+    train = data.load(task)["train"]
+    features, outputs = data.fit_features(task, train), data.fit_outputs(task, train)
+    network = network_config(config, features, outputs)
+    print(explain(plan_replicas(network, find_devices(config.devices), config.replicas)))
+    place(network, config)
+
+
+def place(network: RNNConfig, config: TrainConfig) -> tuple[Placement, ...]:
+    """Where the layers go on this machine.
+
+    Raises:
+        PlacementError: not as asked, or there is too little memory.
+    """
+    devices = find_devices(config.devices)
+    placements = plan_replicas(network, devices, config.replicas)
+    check_memory(placements, free_bytes(devices), config.batch_size, config.window_steps)
+    return placements
+
+
+def needed(placements: tuple[Placement, ...]) -> tuple[Placement, ...]:
+    """None for a plan that is what TensorFlow does by itself.
+
+    The graph that is exported then asks for no device.
+    """
+    used = {device for placement in placements for device in placement.devices}
+    return () if used == {find_devices(("auto",))[0]} else placements
 
 
 def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
@@ -133,6 +117,7 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
         OSError, ValueError: the task or its table cannot be used, the models' folder cannot be
             written, or training diverged.
     """
+    prepare_devices(config)
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     task = load_task(config.task)
@@ -195,57 +180,28 @@ def example(split: data.Split, steps: int) -> list[list[float | None]]:
     return [[None if np.isnan(x) else float(str(x)) for x in row] for row in rows]
 
 
-def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[TrainConfig, bool]:
-    """Reads the command line; each field of `TrainConfig` is an option.
-
-    Returns:
-        The configuration, and whether to train only if there is no model yet.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m model.train",
-        description="Train a deep recurrent network and export it as a SavedModel.",
-    )
-    for name, field in TrainConfig.model_fields.items():
-        flag, default = f"--{name.replace('_', '-')}", field.default
-        many = typing.get_origin(field.annotation) is tuple
-        shown = " ".join(map(str, default)) if many else default
-        known = "" if default is None else f" (default: {shown})"
-        help_text = f"{field.description}{known}".replace("%", "%%")
-        if field.annotation is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
-        elif many:
-            parser.add_argument(flag, nargs="+", metavar=name.upper(), help=help_text)
-        else:
-            parser.add_argument(flag, metavar=name.upper(), help=help_text)
-    parser.add_argument(
-        "--only-if-missing",
-        action="store_true",
-        help="do nothing where a version is exported already",
-    )
-    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
-    only_if_missing = given.pop("only_if_missing")
-    try:
-        config = TrainConfig.model_validate(given)
-        config.layer_configs()
-    except ValidationError as error:
-        first = error.errors()[0]
-        flag = str(first["loc"][0]).replace("_", "-")
-        parser.error(f"--{flag}: {first['msg']}, but got {first['input']!r}")
-    except ValueError as error:
-        parser.error(f"--layers: {error}")
-    return config, only_if_missing
-
-
 def main() -> int:
     """The command; returns the exit status."""
-    config, only_if_missing = parse_arguments()
+    command = parse_arguments()
+    config = command.config
     try:
-        if only_if_missing:
+        if command.explain_placement:
+            explain_placement(config)
+            return 0
+        if command.only_if_missing:
             name = config.name or load_task(config.task).name
             if versions := existing_versions(config.models_dir / name):
                 print(f"{config.models_dir / name} has version {versions[-1]}: nothing to train")
                 return 0
         run(config, verbose="auto" if sys.stdout.isatty() else 2)
+    except tf.errors.ResourceExhaustedError as error:
+        first = str(error.message).partition("\n")[0]
+        print(
+            "error: a device has no memory left: lower --batch-size or --window-steps, or give "
+            f"more devices ({first})",
+            file=sys.stderr,
+        )
+        return 1
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,5 +1,6 @@
 """`ModelRunner`: what every kernel does for the engine."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +22,8 @@ class ModelRunner(Protocol):
     state_size: int
 
     @property
-    def has_accelerator(self) -> bool:
-        """Whether it computes on a device other than the processor."""
+    def devices(self) -> tuple[str, ...]:
+        """Where each layer is, such as `GPU:0`."""
         ...
 
     @property
@@ -67,3 +68,8 @@ class RunnerLoader(Protocol):
             ModelRefused: it cannot be loaded, or does not have the signatures of the contract.
         """
         ...
+
+
+def on_accelerator(devices: Iterable[str]) -> bool:
+    """Whether some of the devices are not the processor."""
+    return any(not device.startswith("CPU") for device in devices)

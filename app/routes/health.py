@@ -34,7 +34,10 @@ def make_router(registry: Registry) -> APIRouter:
     async def models() -> ModelList:
         found = []
         for model in registry.models:
-            columns: dict[str, Any] = describe_columns(model.manifest) if model.manifest else {}
+            devices = model.engine.runner.devices if model.engine else ()
+            columns: dict[str, Any] = (
+                describe_columns(model.manifest, devices) if model.manifest else {}
+            )
             found.append(
                 ModelInfo(
                     name=model.name,

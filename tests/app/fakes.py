@@ -35,7 +35,7 @@ class FakeRunner:
 
     state_size = 1
     compilations = 0
-    has_accelerator = False
+    devices: tuple[str, ...] = ("CPU:0",)
 
     def __init__(
         self, poison: float | None = None, overflow: float | None = None, num_outputs: int = 1

@@ -280,17 +280,22 @@ def test_draining_twice_is_draining_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accelerator", "call_s", "threads"), [(False, 1e-3, 0), (False, 10.0, 1), (True, 1e-3, 2)]
+    ("devices", "call_s", "threads"),
+    [
+        (["CPU:0", "CPU:0"], 1e-3, 0),
+        (["CPU:0", "CPU:0"], 10.0, 1),
+        (["GPU:0", "GPU:0"], 1e-3, 2),
+        (["CPU:0", "CPU:1"], 1e-3, 2),
+        (["GPU:0", "GPU:1", "GPU:1", "GPU:2"], 1e-3, 3),
+    ],
 )
 def test_chunks_are_computed_on_the_event_loop_unless_that_would_hold_it(
-    tmp_path: Path, accelerator: bool, call_s: float, threads: int
+    tmp_path: Path, devices: list[str], call_s: float, threads: int
 ) -> None:
     write_version(tmp_path / "tiny", 1)
     called_in: set[bool] = set()
 
     class Runner(FakeRunner):
-        has_accelerator = accelerator
-
         def warm_up(self, max_rows: int, max_steps: int) -> Cost:
             return Cost(call_s=call_s, time_step_s=1e-5, row_step_s=0.0)
 
@@ -305,6 +310,7 @@ def test_chunks_are_computed_on_the_event_loop_unless_that_would_hold_it(
         assert called_in == {threads == 0}
 
     runner = Runner()
+    runner.devices = tuple(devices)
     with_loaded(tmp_path, check, lambda *_: runner, lanes=0)
 
 

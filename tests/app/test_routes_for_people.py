@@ -66,7 +66,7 @@ def test_models_tell_what_goes_in_and_what_comes_out(service: Service) -> None:
     assert [(o["name"], o["unit"], o["horizon"]) for o in model["outputs"]] == [
         (output.name, output.unit, output.horizon) for output in OUTPUTS
     ]
-    assert model["layers"] == [{"cell": "rnn", "units": 1}]
+    assert model["layers"] == [{"cell": "rnn", "units": 1, "device": "CPU:0"}]
 
 
 def test_models_tell_why_a_version_was_refused(tmp_path: Path) -> None:

@@ -200,3 +200,10 @@ def test_a_misspelt_setting_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNROLL_PORT", "1")
     assert "UNROLL_PROT" in __main__.unknown_settings()
     assert "UNROLL_PORT" not in __main__.unknown_settings()
+
+
+def test_a_split_cpu_cannot_be_given_to_onnx_runtime() -> None:
+    with pytest.raises(ValidationError, match="UNROLL_LOGICAL_DEVICES=2 is for TensorFlow"):
+        Settings(logical_devices=2, runner="onnxruntime")
+    assert Settings(logical_devices=2, runner="auto").num_workers == 1
+    assert Settings(logical_devices=2, workers=3).num_workers == 3

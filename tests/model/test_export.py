@@ -163,6 +163,7 @@ def test_the_manifest_tells_what_the_model_is(exported: Path, model: SequenceMod
             "cell": "gru",
             "units": 3,
             "activation": "tanh",
+            "device": "CPU:0",
             "states": [{"name": "h", "tensor": "state_0_h"}],
         }
     ]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from model.config import LayerConfig, RNNConfig
 from model.rnn import DeepRNN
+from tests.model.cell_step import step
 from tests.reference import assert_close
 
 # One call shape for the laws, so that each way to run it is compiled once.
@@ -19,10 +20,14 @@ LAYERS = ("lstm:5", "gru:4", "rnn:3:relu", "lstm:2")
 
 
 def make_rnn(
-    layers: tuple[str, ...], dropout: dict[str, float] | None = None, **config: Any
+    layers: tuple[str, ...],
+    dropout: dict[str, float] | None = None,
+    chunk_steps: int | None = None,
+    **config: Any,
 ) -> DeepRNN:
     stack = tuple(LayerConfig.parse(text).model_copy(update=dropout or {}) for text in layers)
-    rnn = DeepRNN(RNNConfig(layers=stack, num_inputs=INPUTS, num_outputs=OUTPUTS, **config))
+    network = RNNConfig(layers=stack, num_inputs=INPUTS, num_outputs=OUTPUTS, **config)
+    rnn = DeepRNN(network, chunk_steps=chunk_steps)
     rnn.build()
     random = np.random.default_rng(0)
     for weight in rnn.trainable_weights:
@@ -67,9 +72,18 @@ def cell_by_cell(rnn: DeepRNN, sequence: np.ndarray, state: Any) -> tuple[np.nda
     """One row alone, one time step after the other: outputs `[T, O]` and the final state."""
     outputs = []
     for inputs in sequence:
-        top, state = rnn.step(tf.constant(inputs[np.newaxis]), state)
-        outputs.append(rnn.head(top)[0].numpy())
+        top, state = one_time_step(rnn, tf.constant(inputs[np.newaxis]), state)
+        outputs.append(rnn.head.forward(top, rnn.head.read())[0].numpy())
     return np.array(outputs).reshape(len(sequence), OUTPUTS), state
+
+
+def one_time_step(rnn: DeepRNN, inputs: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+    """Every layer by its cell alone."""
+    after = []
+    for cell, entry in zip(rnn.cells, state, strict=True):
+        inputs, entry = step(cell, inputs, entry)
+        after.append(entry)
+    return inputs, tuple(after)
 
 
 def assert_states_close(found: Any, expected: Any, message: str) -> None:
@@ -123,12 +137,13 @@ def test_without_a_state_and_lengths_it_begins_at_zero_and_goes_to_the_end(rnn: 
         assert_states_close(row_of(final, row), state, f"row {row}")
 
 
-def test_the_loop_ends_with_the_longest_row(rnn: DeepRNN) -> None:
-    """Padding to T costs nothing: what is beyond the longest row is never computed."""
+def test_the_loop_of_a_chunk_ends_with_the_longest_row() -> None:
+    """Padding costs nothing: what is beyond the longest row is never computed."""
+    rnn = make_rnn(LAYERS, chunk_steps=STEPS)
     inputs = random_inputs()
     inputs[:, 2:] = np.nan
     outputs, _ = rnn.unroll(tf.constant(inputs), None, tf.constant([2, 1, 2, 0]))
-    beyond = rnn.head(tf.zeros([1, rnn.cells[-1].units]))[0]
+    beyond = rnn.head.read().bias
     np.testing.assert_array_equal(outputs[:, 2:], np.broadcast_to(beyond, (BATCH, 4, OUTPUTS)))
 
 
@@ -206,33 +221,73 @@ def test_input_noise_is_gaussian_of_the_spread_given_and_new_at_every_number() -
     assert len(np.unique(noise)) > 9_900
 
 
+def plain_gradient(
+    rnn: DeepRNN, inputs: np.ndarray, lengths: list[int], weights: np.ndarray
+) -> list[tf.Tensor]:
+    """TensorFlow's own, of the cells alone, of a sum of weighted outputs."""
+    variables = [variable.value for variable in rnn.trainable_weights]
+    with tf.GradientTape() as tape:
+        loss = 0.0
+        for row, length in enumerate(lengths):
+            state = row_of(rnn.initial_state(tf.constant(BATCH)), row)
+            for time in range(length):
+                top, state = one_time_step(rnn, tf.constant(inputs[row : row + 1, time]), state)
+                output = rnn.head.forward(top, rnn.head.read())
+                loss += tf.reduce_sum(output * weights[row, time])
+    gradient: list[tf.Tensor] = tape.gradient(loss, variables)
+    return gradient
+
+
 @pytest.mark.parametrize("compiled", [False, True])
-def test_the_gradient_of_the_weights_ignores_padded_time_steps(
-    rnn: DeepRNN, compiled: bool
+@pytest.mark.parametrize("chunk_steps", [1, 4, STEPS, None])
+@pytest.mark.parametrize("layers", [LAYERS, ("rnn:4",), ("gru:3", "gru:4"), ("lstm:3", "lstm:4")])
+def test_the_gradient_is_that_of_the_cells_alone(
+    layers: tuple[str, ...], chunk_steps: int | None, compiled: bool
 ) -> None:
-    """It is the sum of each row's alone, whatever finite numbers the padding holds."""
-    inputs, lengths = random_inputs(), [6, 1, 3, 4]
-    weights = [weight.value for weight in rnn.trainable_weights]
-
-    def gradient(sequences: tf.Tensor, lengths: tf.Tensor) -> list[tf.Tensor]:
-        with tf.GradientTape() as tape:
-            outputs, _ = rnn.unroll(sequences, None, lengths)
-            valid = tf.sequence_mask(lengths, tf.shape(sequences)[1])[..., tf.newaxis]
-            loss = tf.reduce_sum(tf.where(valid, outputs, 0.0) ** 2)
-        return tape.gradient(loss, weights)
-
-    if compiled:
-        any_shape = [tf.TensorSpec([None, None, INPUTS]), tf.TensorSpec([None], tf.int32)]
-        gradient = tf.function(gradient, input_signature=any_shape, autograph=False)
-    alone = [
-        gradient(tf.constant(inputs[row : row + 1, :length]), tf.constant([length]))
-        for row, length in enumerate(lengths)
-    ]
-    expected = [np.sum(parts, axis=0) for parts in zip(*alone, strict=True)]
-    assert all(np.abs(part).max() > 0.01 for part in expected), "every weight takes part"
+    """Wherever time is cut, and whatever finite numbers the padding holds."""
+    rnn = make_rnn(layers, chunk_steps=chunk_steps)
+    inputs, lengths = random_inputs(), [6, 1, 3, 0]
+    weights = np.random.default_rng(2).normal(size=(BATCH, STEPS, OUTPUTS)).astype(np.float32)
+    expected = plain_gradient(rnn, inputs, lengths, weights)
+    assert all(np.abs(part).max() > 0.001 for part in expected), "every weight takes part"
     for row, length in enumerate(lengths):
-        inputs[row, length:] = 50.0
-    for found, wanted in zip(
-        gradient(tf.constant(inputs), tf.constant(lengths)), expected, strict=True
-    ):
-        assert_close(found, wanted)
+        inputs[row, length:], weights[row, length:] = 50.0, 0.0
+
+    def gradient() -> list[tf.Tensor]:
+        run = rnn.run(tf.constant(inputs), None, tf.constant(lengths), keep=True, compiled=compiled)
+        return rnn.gradients(run, tf.constant(weights))
+
+    found = tf.function(gradient, autograph=False)() if compiled else gradient()
+    names = [weight.path for weight in rnn.trainable_weights]
+    for name, ours, theirs in zip(names, found, expected, strict=True):
+        assert_close(ours, theirs, name)
+
+
+@pytest.mark.parametrize("variational", [False, True])
+@pytest.mark.parametrize("text", ["rnn:5", "lstm:5", "gru:5"])
+def test_the_gradient_goes_through_dropout(text: str, variational: bool) -> None:
+    """Beside the slope of the loss along each weight: a central difference, in float32."""
+    rnn = make_rnn((text, text), KEEP, variational_dropout=variational, chunk_steps=4)
+    inputs = tf.constant(random_inputs())
+    weights = tf.constant(np.random.default_rng(2).normal(size=(BATCH, STEPS, OUTPUTS)), tf.float32)
+    seed = rnn.seeds.state.numpy()
+
+    def forward() -> Any:
+        # The same masks each time.
+        rnn.seeds.state.assign(seed)
+        return rnn.run(inputs, training=True, keep=True)
+
+    found = rnn.gradients(forward(), weights)
+    random = np.random.default_rng(3)
+    for variable, gradient in zip(rnn.trainable_weights, found, strict=True):
+        direction = random.normal(size=variable.shape)
+        direction /= np.linalg.norm(direction)
+        before, step = variable.numpy(), 1e-2
+        sums = []
+        for sign in (1, -1):
+            variable.assign(before + sign * step * direction)
+            sums.append(float(tf.reduce_sum(forward().outputs * weights)))
+        variable.assign(before)
+        slope = (sums[0] - sums[1]) / (2 * step)
+        # Third derivatives times the step squared, and rounding by 1e-6 over the step.
+        assert np.sum(gradient * direction) == pytest.approx(slope, rel=0.01, abs=0.01)

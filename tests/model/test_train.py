@@ -14,6 +14,7 @@ import tensorflow as tf
 from app.manifest import verified_manifest
 from model import data, train
 from model.config import TrainConfig
+from model.fit import fit, masked_error
 from model.task import load_task
 from tests.model.children import pool, run_command
 from tests.model.tables import make_table, write_table
@@ -207,7 +208,7 @@ def test_it_stops_when_validation_does_and_keeps_the_weights_that_did_best(
         average_momentum=momentum,
     )  # fmt: skip
     model = train.build_model(toy, config, splits["train"])
-    history = train.fit(model, splits, config, verbose=0)
+    history = fit(model, splits, config, verbose=0)
     assert history["val_loss"] == sorted(history["val_loss"])
     assert len(history["val_loss"]) == 2, "one epoch without a better error is enough"
     places = data.windows(validation, 8, 4)
@@ -227,11 +228,12 @@ def test_training_windows_are_shuffled_by_the_seed_and_validation_windows_are_no
         """First temperature of each window, of two passes over each of the two splits."""
         config = TrainConfig(layers=("rnn:1",), output_keep_prob=(1.0,), seed=seed)
         model = train.build_model(toy, config, splits["train"])
-        with mock.patch.object(model, "fit", return_value=mock.Mock(history={})) as fit:
-            train.fit(model, splits, config, verbose=0)
+        with mock.patch.object(model, "fit", return_value=mock.Mock(history={})) as keras_fit:
+            fit(model, splits, config, verbose=0)
+        given = keras_fit.call_args
         return tuple(
             [[float(t) for x, _ in batches for t in x["sequences"][:, 0, 0]] for _ in range(2)]
-            for batches in (fit.call_args.args[0], fit.call_args.kwargs["validation_data"])
+            for batches in (given.args[0], given.kwargs["validation_data"])
         )
 
     (first, second), (validation, again) = passes(seed=1)
@@ -250,7 +252,7 @@ def test_masked_error_is_the_mean_over_known_targets_in_spreads() -> None:
     """|2 - 1| / 2 = 0.5, |1 - 3| / 2 = 1 and |5.5 - 5| / 0.5 = 1; the 9 is for nothing known."""
     outputs = tf.Variable(OUTPUTS)
     with tf.GradientTape() as tape:
-        error = train.masked_error(np.array([2.0, 0.5], np.float32))(tf.constant(TARGETS), outputs)
+        error = masked_error(np.array([2.0, 0.5], np.float32))(tf.constant(TARGETS), outputs)
     assert float(error) == pytest.approx(2.5 / 3, rel=1e-6)
     # The sign over the spread, over 3.
     expected = [[[1 / 6, 0.0], [-1 / 6, 2 / 3]]]
@@ -260,6 +262,6 @@ def test_masked_error_is_the_mean_over_known_targets_in_spreads() -> None:
 def test_masked_error_of_nothing_known_is_zero_with_a_gradient_of_zero() -> None:
     outputs = tf.Variable(OUTPUTS)
     with tf.GradientTape() as tape:
-        error = train.masked_error(np.ones(2, np.float32))(tf.fill([1, 2, 2], np.nan), outputs)
+        error = masked_error(np.ones(2, np.float32))(tf.fill([1, 2, 2], np.nan), outputs)
     assert float(error) == 0.0
     np.testing.assert_array_equal(tape.gradient(error, outputs), np.zeros((1, 2, 2)))

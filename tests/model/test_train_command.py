@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from model import train
+from model.command import Command, parse_arguments
 from model.config import TrainConfig
 from tests.model.children import pool, run_command
 
@@ -16,23 +17,26 @@ WEATHER = Path(__file__).parents[2] / "model" / "tasks" / "weather.toml"
 
 
 def test_without_arguments_every_field_has_its_default() -> None:
-    assert train.parse_arguments([]) == (TrainConfig(), False)
+    assert parse_arguments([]) == Command(TrainConfig())
 
 
 def test_every_kind_of_option_is_read() -> None:
-    config, only_if_missing = train.parse_arguments(
+    command = parse_arguments(
         [
             "--layers", "gru:8", "rnn:4:relu", "--input-keep-prob", "0.5", "1", "--epochs", "3",
             "--learning-rate", "1e-2", "--name", "tiny", "--variational-dropout",
-            "--models-dir", "elsewhere", "--only-if-missing",
+            "--models-dir", "elsewhere", "--only-if-missing", "--devices", "cpu:0", "cpu:1",
+            "--logical-devices", "2", "--chunk-steps", "8", "--replicas", "2",
         ]
     )  # fmt: skip
-    assert config == TrainConfig(
+    assert command.config == TrainConfig(
         layers=("gru:8", "rnn:4:relu"), input_keep_prob=(0.5, 1.0), epochs=3, learning_rate=0.01,
         name="tiny", variational_dropout=True, models_dir=Path("elsewhere"),
+        devices=("cpu:0", "cpu:1"), logical_devices=2, chunk_steps=8, replicas=2,
     )  # fmt: skip
-    assert only_if_missing
-    config, _ = train.parse_arguments(["--no-variational-dropout"])
+    assert command.only_if_missing
+    assert not command.explain_placement
+    config = parse_arguments(["--no-variational-dropout"]).config
     assert not config.variational_dropout
 
 
@@ -41,7 +45,7 @@ def test_help_names_every_field_with_its_meaning_and_default(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "1000")  # no line is wrapped
     with pytest.raises(SystemExit) as end:
-        train.parse_arguments(["--help"])
+        parse_arguments(["--help"])
     assert end.value.code == 0
     text = capsys.readouterr().out.split("options:")[1]
     for name, field in TrainConfig.model_fields.items():
@@ -82,7 +86,7 @@ def test_a_bad_argument_ends_with_status_2_and_a_line_that_names_it(
     capsys: pytest.CaptureFixture[str], arguments: list[str], named: str
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        train.parse_arguments(arguments)
+        parse_arguments(arguments)
     assert end.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("python -m model.train: error: ")
@@ -168,13 +172,20 @@ def test_training_that_diverged_ends_with_status_1_and_exports_nothing(
     [
         (["--models-dir", "{}/file"], "{}/file"),
         (["--models-dir", "{}", "--window-steps", "9999"], "the train split has no run of 9999 "),
+        (["--devices", "gpu:7"], "there is no device GPU:7; this machine has CPU:0"),
+        (["--devices", "cpu:0", "cpu:0"], "device CPU:0 is given twice"),
+        (["--devices", "tape"], "device 'tape' is not of the form gpu:0"),
+        (["--layers", "lstm:4@cpu:3"], "layer 0 is to be on CPU:3, but the devices are CPU:0"),
+        (["--replicas", "2"], "2 replicas need as many devices"),
+        (["--layers", "lstm:65536", "lstm:65536"], "CPU has "),
     ],
 )
 def test_what_would_fail_after_training_fails_before(
     tmp_path: Path, options: list[str], named: str
 ) -> None:
     (tmp_path / "file").touch()
-    options = [option.format(tmp_path) for option in ("--task", str(WEATHER), *options)]
+    places = ["--task", str(WEATHER), "--models-dir", str(tmp_path / "models")]
+    options = [*places, *(option.format(tmp_path) for option in options)]
     with pool(1) as processes:
         trained = AssertionError("this is too late: it has trained")
         status, _, err = processes.submit(command_with_fit, trained, options).result()
@@ -182,6 +193,40 @@ def test_what_would_fail_after_training_fails_before(
     assert len(err.splitlines()) == 1, err
     assert err.startswith("error: ")
     assert named.format(tmp_path) in err
+
+
+@pytest.mark.parametrize(
+    ("devices", "layers", "expected"),
+    [
+        (
+            2,
+            ["rnn:64", "rnn:64", "rnn:64", "rnn:64"],
+            ["CPU:0", "CPU:0", "CPU:1", "CPU:1", "CPU:1"],
+        ),
+        (4, ["gru:4", "lstm:4"], ["CPU:0", "CPU:1", "CPU:1"]),
+        (2, ["gru:4@cpu:1", "lstm:4"], ["CPU:1", "CPU:0", "CPU:0"]),
+    ],
+)
+def test_the_plan_is_told_and_nothing_trained(
+    tmp_path: Path, devices: int, layers: list[str], expected: list[str]
+) -> None:
+    """More layers than devices, more devices than layers, and a layer that names its own."""
+    options = [
+        "--task",
+        str(WEATHER),
+        "--models-dir",
+        str(tmp_path / "models"),
+        "--layers",
+        *layers,
+    ]
+    options += ["--logical-devices", str(devices), "--explain-placement"]
+    with pool(1) as processes:
+        status, out, err = processes.submit(run_command, train.main, options).result()
+    assert (status, err) == (0, "")
+    head, *rows = out.splitlines()
+    assert head.split("  ")[0] == "layer"
+    assert [re.search(r"CPU:\d", row)[0] for row in rows] == expected  # type: ignore[index]
+    assert not (tmp_path / "models").exists()
 
 
 def test_what_cannot_be_read_ends_with_status_1_and_one_line(tmp_path: Path) -> None:

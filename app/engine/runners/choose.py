@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.engine.runner import ModelRunner
+from app.engine.runner import ModelRunner, on_accelerator
 from app.engine.runners.choice import Choice
 from app.engine.runners.measure import median_seconds
 from app.engine.runners.onnx_graph import build_graph
@@ -59,7 +59,7 @@ class Chooser:
         Raises:
             ModelRefused: the one that is wanted does not compute what TensorFlow does.
         """
-        if wanted == "tensorflow" or (wanted == "auto" and self._reference.has_accelerator):
+        if wanted == "tensorflow" or (wanted == "auto" and on_accelerator(self._reference.devices)):
             return Choice("tensorflow")
         try:
             graph = build_graph(self._folder, self._manifest).SerializeToString()

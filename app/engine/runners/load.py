@@ -26,10 +26,21 @@ class KernelLoader:
         max_rows: most rows of a chunk.
         max_steps: most time steps of a chunk.
         home: a folder that the service's workers share.
+        logical_devices: into how many the CPU is split. Only TensorFlow can use more than one.
     """
 
-    def __init__(self, wanted: RunnerChoice, max_rows: int, max_steps: int, home: Path) -> None:
-        self._wanted = wanted
+    def __init__(
+        self,
+        wanted: RunnerChoice,
+        max_rows: int,
+        max_steps: int,
+        home: Path,
+        logical_devices: int = 1,
+    ) -> None:
+        self._wanted: RunnerChoice = wanted
+        if wanted == "auto" and logical_devices > 1:
+            self._wanted = "tensorflow"
+        self._logical_devices = logical_devices
         self._max_rows, self._max_steps = max_rows, max_steps
         self._home = home
 
@@ -49,7 +60,7 @@ class KernelLoader:
             return OnnxRuntimeRunner(graph, manifest)
         from app.engine.runners.tensorflow import TensorFlowRunner
 
-        return TensorFlowRunner(folder, manifest)
+        return TensorFlowRunner(folder, manifest, self._logical_devices)
 
     def _chosen(self, folder: Path, manifest: Manifest) -> Choice:
         place = self._home / f"{manifest.name}-{manifest.version}"

@@ -27,11 +27,10 @@ class OnnxRuntimeRunner:
         manifest: of the model.
     """
 
-    has_accelerator = False
-
     def __init__(self, graph: bytes, manifest: Manifest) -> None:
         self.state_size = sum(layer.units for layer in manifest.layers for _ in layer.states)
         self.num_outputs = len(manifest.outputs)
+        self.devices = ("CPU:0",) * len(manifest.layers)
         # One graph serves all shapes.
         self.compilations = 0
         self._features = len(manifest.features)

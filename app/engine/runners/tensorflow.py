@@ -8,7 +8,9 @@ compiled once, at warm-up.
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 # TensorFlow reads it when it is imported: its C++ notes are of no use in a service's log.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,6 +20,7 @@ import tensorflow as tf
 
 from app.engine.cost import Cost
 from app.engine.runners.measure import measure_cost
+from app.engine.runners.place import assign, placed
 from app.errors import ModelRefused
 from app.manifest import Manifest
 
@@ -33,12 +36,16 @@ class TensorFlowRunner:
     Args:
         folder: verified.
         manifest: of the folder.
+        logical_devices: into how many devices the CPU is split.
+
+    Attributes:
+        devices: where each layer's variables are.
 
     Raises:
         ModelRefused: TensorFlow cannot load it, or its signatures are not those of the manifest.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, logical_devices: int = 1) -> None:
         self._tensors = tuple(part.tensor for layer in manifest.layers for part in layer.states)
         self._sizes = [layer.units for layer in manifest.layers for _ in layer.states]
         self.state_size = sum(self._sizes)
@@ -48,13 +55,10 @@ class TensorFlowRunner:
         self._shapes: set[tuple[int, int]] = set()
         # Lanes run side by side: threads that split one small product mostly wait for each other.
         _one_thread_a_lane()
+        _split_cpu(logical_devices)
+        trained = [layer.device for layer in manifest.layers]
         try:
-            self._loaded = tf.saved_model.load(
-                str(folder),
-                options=tf.saved_model.LoadOptions(
-                    experimental_variable_policy="save_variable_devices"
-                ),
-            )
+            self._loaded = _load(folder, assign(trained, _devices()))
             self._chunk = self._loaded.signatures["chunk"]
             self._whole = self._loaded.signatures["serving_default"]
         except Exception as error:
@@ -62,11 +66,10 @@ class TensorFlowRunner:
                 f"{folder}: TensorFlow cannot load it: {type(error).__name__}: {error}"
             ) from error
         self._check_signature(folder)
-
-    @property
-    def has_accelerator(self) -> bool:
-        """Whether TensorFlow sees a device other than the CPU."""
-        return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
+        self.devices = tuple(
+            _short(self._loaded.weights[f"layer_{index}"]["kernel"].device)
+            for index in range(len(manifest.layers))
+        )
 
     @property
     def compilations(self) -> int:
@@ -105,11 +108,13 @@ class TensorFlowRunner:
             padded[:rows, :steps] = inputs
             inputs, lengths, state = padded, _pad(lengths, shape[0]), _pad(state, shape[0])
         parts = np.split(state, np.cumsum(self._sizes)[:-1], axis=1)
-        named = self._chunk(
-            sequences=tf.constant(inputs),
-            lengths=tf.constant(lengths),
-            **{name: tf.constant(part) for name, part in zip(self._tensors, parts, strict=True)},
-        )
+        # A compiled function runs where it is called; its variables may be on another device.
+        with tf.device(self.devices[0]):
+            named = self._chunk(
+                sequences=tf.constant(inputs),
+                lengths=tf.constant(lengths),
+                **{n: tf.constant(part) for n, part in zip(self._tensors, parts, strict=True)},
+            )
         next_state = np.concatenate([named[name].numpy() for name in self._tensors], axis=1)
         return named["outputs"].numpy()[:rows, :steps], next_state[:rows]
 
@@ -151,6 +156,32 @@ def _one_thread_a_lane() -> None:
     except RuntimeError:
         # It can be set only before TensorFlow's first use; a second model finds it set already.
         logger.debug("TensorFlow runs already, its threads stay as they are")
+
+
+def _split_cpu(count: int) -> None:
+    physical = tf.config.list_physical_devices("CPU")[0]
+    logical = [tf.config.LogicalDeviceConfiguration()] * count
+    try:
+        tf.config.set_logical_device_configuration(physical, logical)
+    except RuntimeError:
+        found = len(tf.config.list_logical_devices("CPU"))
+        if found != count:
+            logger.warning("the CPU stays %d devices: TensorFlow runs already", found)
+
+
+def _devices() -> list[str]:
+    return [_short(device.name) for device in tf.config.list_logical_devices()]
+
+
+def _short(device: str) -> str:
+    """`GPU:0` for `/job:localhost/replica:0/task:0/device:GPU:0`."""
+    return device.rpartition("device:")[2]
+
+
+def _load(folder: Path, assigned: Mapping[str, str]) -> Any:
+    options = tf.saved_model.LoadOptions(experimental_variable_policy="save_variable_devices")
+    with placed(folder, assigned) as place:
+        return tf.saved_model.load(str(place), options=options)
 
 
 def _power_of_two(rows: int) -> int:

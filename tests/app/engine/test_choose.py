@@ -60,7 +60,7 @@ def test_auto_leaves_an_accelerator_to_tensorflow(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch, times: dict[type, float]
 ) -> None:
     times[OnnxRuntimeRunner] = 1e-9
-    monkeypatch.setattr(TensorFlowRunner, "has_accelerator", True)
+    monkeypatch.setattr("app.engine.runners.choose.on_accelerator", lambda _: True)
     assert chosen(models_dir, "auto").kernel == "tensorflow"
     assert chosen(models_dir, "onnxruntime").kernel == "onnxruntime"
 
