@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from app.errors import Fault, InvalidRequest, NotJSON
+from app.state_token import StateTokens
 
 MAX_FAULTS = 10
 MAX_ECHO = 80
@@ -75,16 +76,25 @@ class Codec:
         nullable: for each feature, whether it may be null.
         layers: the layers' states.
         limits: what a request may hold.
+        tokens: of the model's states.
+
+    Attributes:
+        tokens: as given.
     """
 
     def __init__(
-        self, nullable: tuple[bool, ...], layers: tuple[LayerLayout, ...], limits: Limits
+        self,
+        nullable: tuple[bool, ...],
+        layers: tuple[LayerLayout, ...],
+        limits: Limits,
+        tokens: StateTokens,
     ) -> None:
         self._nullable = np.array(nullable)
         self._may_be_null = any(nullable)
         self._layers = layers
         self._spans = _spans(layers)
         self._limits = limits
+        self.tokens = tokens
 
     def parse_sequences(self, value: object) -> list[np.ndarray]:
         """Reads `sequences`.
@@ -113,10 +123,11 @@ class Codec:
         return good
 
     def parse_states(self, value: object, count: int) -> list[State | None]:
-        """Reads `initial_states`: None, or one entry a sequence, per layer or concatenated.
+        """Reads `initial_states`: None, or one entry a sequence, in any form of an answer.
 
         Raises:
             InvalidRequest: with up to `MAX_FAULTS` places.
+            OtherModel: a token is of another model or version.
         """
         if value is None:
             return [None] * count
@@ -132,6 +143,8 @@ class Codec:
             pointer = f"/initial_states/{index}"
             if entry is None:
                 states.append(None)
+            elif isinstance(entry, str):
+                states.append(self.tokens.open(entry, pointer))
             elif isinstance(entry, list) and entry and not isinstance(entry[0], dict):
                 states.append(self._concatenated_state(entry, pointer, faults))
             else:

@@ -7,6 +7,7 @@ UnrollError
 |   +-- BodyTooLarge        more bytes than allowed
 |   +-- BodyTooSlow         the body did not arrive in time
 |   +-- UnknownModel        no such model or version
+|   +-- OtherModel          a state token of another model or version
 |   +-- NotFinite           the numbers are too large for the model to compute with
 +-- Unavailable             try again later
 |   +-- NotReady            no model is loaded yet
@@ -66,6 +67,10 @@ class BodyTooSlow(InvalidRequest):
 
 class UnknownModel(InvalidRequest):
     """There is no such model, or not this version of it."""
+
+
+class OtherModel(InvalidRequest):
+    """A state token belongs to another model, or another version of it."""
 
 
 class NotFinite(InvalidRequest):

@@ -25,6 +25,7 @@ STATUSES: dict[type[UnrollError], tuple[int, str]] = {
     errors.BodyTooLarge: (413, "The body is too large"),
     errors.EncodedBody: (415, "The body is compressed"),
     errors.UnknownModel: (404, "There is no such model"),
+    errors.OtherModel: (409, "The state is of another model"),
     errors.NotFinite: (422, "The model overflows on this input"),
     errors.InvalidRequest: (422, "The request is invalid"),
     errors.NotReady: (503, "The service is not ready"),

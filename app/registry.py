@@ -22,6 +22,7 @@ from app.engine.scheduler import Sizes
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest, verified_manifest
 from app.settings import Settings
+from app.state_token import StateTokens
 
 logger = logging.getLogger(__name__)
 
@@ -219,13 +220,16 @@ def lane_threads(runner: ModelRunner, cost: Cost) -> int:
 
 
 def _codec(manifest: Manifest, settings: Settings) -> Codec:
+    layers = tuple(
+        LayerLayout(layer.cell, layer.units, tuple(part.name for part in layer.states))
+        for layer in manifest.layers
+    )
+    layout = [(layer.cell, layer.units, layer.parts) for layer in layers]
     return Codec(
         nullable=tuple(feature.missing for feature in manifest.features),
-        layers=tuple(
-            LayerLayout(layer.cell, layer.units, tuple(part.name for part in layer.states))
-            for layer in manifest.layers
-        ),
+        layers=layers,
         limits=Limits(settings.max_sequences, settings.max_sequence_steps),
+        tokens=StateTokens(manifest.name, manifest.version, layout),
     )
 
 

@@ -56,19 +56,19 @@ class PredictRequest(RequestPart):
         "model's order; null where the feature may be missing"
     )
     initial_states: Annotated[
-        list[list[LayerState] | list[float] | None] | None, SkipValidation
+        list[list[LayerState] | list[float] | str | None] | None, SkipValidation
     ] = Field(
         None,
-        description="one entry a sequence, as an earlier answer returned it in either form; "
+        description="one entry a sequence, as an earlier answer returned it in any form; "
         "null starts that sequence from zeros",
     )
     outputs: Literal["all", "last", "none"] = Field(
         "all", description="outputs of every time step, of each sequence's last one, or none"
     )
-    states: Literal["per_layer", "concatenated", "none"] = Field(
+    states: Literal["per_layer", "concatenated", "token", "none"] = Field(
         "per_layer",
         description="final states layer by layer, as one row of all layers (h, then c) in order, "
-        "or none",
+        "as one opaque string, or none",
     )
     model: Annotated[
         ModelRef | None, BeforeValidator(_as_object, json_schema_input_type=ModelRef | str | None)
@@ -85,7 +85,7 @@ class PredictResponse(BaseModel):
         None,
         description='`[T][O]` for each sequence, `[O]` for "last"; absent for "none"',
     )
-    states: list[list[LayerState]] | list[list[float]] | None = Field(
+    states: list[list[LayerState]] | list[list[float]] | list[str] | None = Field(
         None, description='final state of each sequence; absent for "none"'
     )
 

@@ -95,7 +95,7 @@ def test_chunked_equals_whole(client, models_dir, tmp_path, random) -> None:
     assert_same(chunked, 0, expected, "16 time steps a chunk")
 
 
-@pytest.mark.parametrize("form", ["per_layer", "concatenated"])
+@pytest.mark.parametrize("form", ["per_layer", "concatenated", "token"])
 def test_continued_equals_uninterrupted(client, random, form) -> None:
     sequence = raw_sequence(random, 90)
     expected = predict(client, [sequence])
@@ -108,7 +108,7 @@ def test_continued_equals_uninterrupted(client, random, form) -> None:
     assert_close(outputs, np.array(expected["outputs"][0]), f"cut at {cuts}")
     if form == "per_layer":
         assert_same_states(states[0], expected["states"][0], f"cut at {cuts}")
-    else:
+    elif form == "concatenated":
         flat = [x for layer in expected["states"][0] for part in layer.values() for x in part]
         assert_close(states[0], np.array(flat), f"cut at {cuts}")
 

@@ -120,4 +120,6 @@ def _print(asked: _Asked) -> bytes:
         answer["states"] = [codec.layered(state) for state in final]
     elif asked.states == "concatenated":
         answer["states"] = final
+    elif asked.states == "token":
+        answer["states"] = [codec.tokens.seal(state) for state in final]
     return print_json(answer)

@@ -11,13 +11,15 @@ from hypothesis.extra import numpy as arrays_of
 
 from app.codec import MAX_ECHO, MAX_FAULTS, Codec, LayerLayout, Limits, echo, parse_json, print_json
 from app.errors import InvalidRequest, NotJSON
+from app.state_token import StateTokens
 from tests.app.strategies import attempt, finite32, json_values
 
 LIMITS = Limits(max_sequences=3, max_sequence_steps=5)
 LAYERS = (LayerLayout("gru", 2, ("h",)),)
+TOKENS = StateTokens("tiny", 1, [("gru", 2, ("h",))])
 # The second of two features may be null.
-CODEC = Codec((False, True), LAYERS, LIMITS)
-STRICT = Codec((False, False), LAYERS, LIMITS)
+CODEC = Codec((False, True), LAYERS, LIMITS, TOKENS)
+STRICT = Codec((False, False), LAYERS, LIMITS, TOKENS)
 
 
 def refused(value: Any, codec: Codec = CODEC) -> list[tuple[str, str]]:

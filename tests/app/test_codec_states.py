@@ -1,4 +1,4 @@
-"""States: both forms, and every way in which one can be wrong."""
+"""States: all forms, and every way in which one can be wrong."""
 
 from typing import Any
 
@@ -10,11 +10,13 @@ from hypothesis.extra import numpy as arrays_of
 
 from app.codec import MAX_FAULTS, Codec, LayerLayout, Limits, parse_json, print_json
 from app.errors import InvalidRequest
+from app.state_token import StateTokens
 from tests.app.strategies import attempt, finite32, json_values
 
 LAYERS = (LayerLayout("lstm", 2, ("h", "c")), LayerLayout("gru", 1, ("h",)))
 SIZES = (2, 2, 1)
-CODEC = Codec((False,), LAYERS, Limits(max_sequences=3, max_sequence_steps=5))
+TOKENS = StateTokens("tiny", 1, [(layer.cell, layer.units, layer.parts) for layer in LAYERS])
+CODEC = Codec((False,), LAYERS, Limits(max_sequences=3, max_sequence_steps=5), TOKENS)
 GOOD = [{"h": [1, 2], "c": [3, 4]}, {"h": [5]}]
 
 states = arrays_of.arrays(np.float32, sum(SIZES), elements=finite32)
@@ -29,11 +31,11 @@ def refused(value: Any, count: int = 1) -> list[tuple[str, str]]:
 
 
 @given(states)
-def test_both_forms_are_read_back_bit_for_bit(state: np.ndarray) -> None:
-    answer = parse_json(print_json([CODEC.layered(state), state]))
+def test_all_forms_are_read_back_bit_for_bit(state: np.ndarray) -> None:
+    answer = parse_json(print_json([CODEC.layered(state), state, CODEC.tokens.seal(state)]))
     assert [sorted(entry) for entry in answer[0]] == [["c", "h"], ["h"]]
     assert len(answer[1]) == sum(SIZES)
-    for again in CODEC.parse_states(answer, 2):
+    for again in CODEC.parse_states(answer, 3):
         assert again is not None
         assert again.dtype == np.float32
         assert again.tobytes() == state.tobytes()
@@ -79,7 +81,7 @@ def test_a_part_that_a_cell_does_not_have_may_be_null() -> None:
         ([], "", "holds 0 states for 1 sequences; one for each"),
         ([GOOD, GOOD], "", "holds 2 states for 1 sequences; one for each"),
         ([5], "/0", "must be an array of 2 layers, got 5"),
-        (["x"], "/0", 'must be an array of 2 layers, got "x"'),
+        (["x"], "/0", "is no state token: those begin with 'u1.', got 'x'"),
         ([{"h": [1, 2]}], "/0", "must be an array of 2 layers, got an object"),
         ([[]], "/0", "must be an array of 2 layers, got an array of 0"),
         ([GOOD[:1]], "/0", "must be an array of 2 layers, got an array of 1"),

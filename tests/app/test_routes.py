@@ -92,7 +92,7 @@ def test_states_layer_by_layer_in_a_row_or_none(
     assert ("states" in made) == (states != "none")
 
 
-@pytest.mark.parametrize("states", ["per_layer", "concatenated"])
+@pytest.mark.parametrize("states", ["per_layer", "concatenated", "token"])
 def test_a_sequence_continues_from_the_states_of_an_answer(service: Service, states: str) -> None:
     first = answer(service, sequences=[FIRST[:1], SECOND], states=states)
     rest = answer(service, sequences=[FIRST[1:], SECOND], initial_states=first["states"])
@@ -138,7 +138,11 @@ def test_another_model_than_the_one_served_is_not_found(
             "Input should be 'all', 'last' or 'none', got \"first\"",
         ),
         ({"outputs": None}, "/outputs", "Input should be 'all', 'last' or 'none', got null"),
-        ({"states": True}, "/states", "Input should be 'per_layer', 'concatenated' or 'none', got"),
+        (
+            {"states": True},
+            "/states",
+            "Input should be 'per_layer', 'concatenated', 'token' or",
+        ),
         ({"model": 5}, "/model", "Input should be an object"),
         ({"model": {"name": "tiny", "version": "1"}}, "/model/version", "Input should be a valid"),
         ({"sequences": None}, "/sequences", "must be an array of sequences, got null"),

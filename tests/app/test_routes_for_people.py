@@ -163,7 +163,7 @@ def test_the_request_of_predict_is_documented_by_its_schema(service: Service) ->
     assert request["required"] == ["sequences"]
     assert request["additionalProperties"] is False
     assert request["properties"]["outputs"]["enum"] == ["all", "last", "none"]
-    assert request["properties"]["states"]["enum"] == ["per_layer", "concatenated", "none"]
+    assert request["properties"]["states"]["enum"] == ["per_layer", "concatenated", "token", "none"]
     assert {"type": "string"} in request["properties"]["model"]["anyOf"]
     # Of every field what it means, since nobody else tells.
     assert all(field.get("description") for field in request["properties"].values())
