@@ -25,6 +25,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "The body is not JSON",
         404: "There is no such model",
+        409: "The state is of another model",
         408: "The body did not arrive in time",
         413: "The body is too large",
         415: "The body is compressed; send it plain",
