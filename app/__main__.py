@@ -91,7 +91,7 @@ def main() -> int:
     except ValidationError as error:
         for item in error.errors():
             if not item["loc"]:
-                print(f"error: {item['msg']}", file=sys.stderr)
+                print(f"error: {item['msg'].removeprefix('Value error, ')}", file=sys.stderr)
                 continue
             name = f"UNROLL_{str(item['loc'][0]).upper()}"
             print(f"error: {name}: {item['msg']}, got {item['input']!r}", file=sys.stderr)
