@@ -28,6 +28,7 @@ STATUSES = {
     "BodyTooLarge": 413,
     "BodyTooSlow": 408,
     "UnknownModel": 404,
+    "OtherModel": 409,
     "NotFinite": 422,
     "Unavailable": 503,
     "NotReady": 503,
