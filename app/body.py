@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from starlette.types import Receive
 
-from app.codec import echo
+from app.codec.numbers import echo
 from app.errors import BodyTooLarge, BodyTooSlow, Cancelled, EncodedBody, Fault
 from app.watch import Watch
 

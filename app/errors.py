@@ -8,18 +8,23 @@ UnrollError
 |   +-- BodyTooSlow         the body did not arrive in time
 |   +-- UnknownModel        no such model or version
 |   +-- OtherModel          a state token of another model or version
+|   +-- UnknownSession      no such session
+|   +-- SessionConflict     the session is not where the caller believes
 |   +-- NotFinite           the numbers are too large for the model to compute with
 +-- Unavailable             try again later
 |   +-- NotReady            no model is loaded yet
 |   +-- Overloaded          the waiting line is full
 |   +-- Expired             waited longer than allowed
 |   +-- ShuttingDown        the service is stopping
+|   +-- TooManySessions     no more sessions are kept
+|   +-- SessionsUnavailable the store of sessions does not answer
 +-- Cancelled               the caller has gone
 +-- RunFailed               the kernel failed on this sequence: our fault
 +-- ModelRefused            a model folder is not whole, or not what its manifest says
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 
 class UnrollError(Exception):
@@ -73,6 +78,14 @@ class OtherModel(InvalidRequest):
     """A state token belongs to another model, or another version of it."""
 
 
+class UnknownSession(InvalidRequest):
+    """There is no such session."""
+
+
+class SessionConflict(InvalidRequest):
+    """A piece does not fit to where its session is."""
+
+
 class NotFinite(InvalidRequest):
     """An output or state is infinite or not a number."""
 
@@ -95,6 +108,21 @@ class Expired(Unavailable):
 
 class ShuttingDown(Unavailable):
     """The service finishes what it has and takes no more."""
+
+
+class TooManySessions(Unavailable):
+    """As many sessions are kept as may be."""
+
+    @classmethod
+    def at(cls, limit: int) -> Self:
+        """The error at a limit."""
+        return cls(
+            f"{limit} sessions are kept, which is the limit; end some, or wait until idle ones go"
+        )
+
+
+class SessionsUnavailable(Unavailable):
+    """The store of sessions does not answer."""
 
 
 class Cancelled(UnrollError):

@@ -2,14 +2,18 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 
 from app import metrics, openapi, problems
 from app.board import Board, Place
 from app.engine.runner import RunnerLoader
+from app.intake import Intake
 from app.registry import Registry
-from app.routes import docs, health, predict
+from app.routes import docs, health, predict, sessions
+from app.sessions.open import open_store
+from app.sessions.sessions import Sessions
 from app.settings import Settings
 
 DESCRIPTION = """Send sequences of any lengths; get the outputs of every time step and the final
@@ -17,7 +21,10 @@ state of every layer. Send those states back to continue where a sequence ended.
 
 
 def create_app(
-    settings: Settings, load_runner: RunnerLoader, place: Place | None = None
+    settings: Settings,
+    load_runner: RunnerLoader,
+    place: Place | None = None,
+    home: Path | None = None,
 ) -> FastAPI:
     """Makes an application; tests make as many as they like.
 
@@ -25,14 +32,17 @@ def create_app(
         settings: of this application.
         load_runner: makes the kernel from a verified model folder.
         place: on the board of all workers; on one of its own if None.
+        home: a folder that all workers share; None for an application that is alone.
     """
     registry = Registry(settings, load_runner, place or Board().claim())
+    intake = Intake(settings, registry, Sessions(open_store(settings, home)))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         registry.start_loading()
         yield
         await registry.drain()
+        await intake.sessions.close()
 
     app = FastAPI(
         title="Unroll",
@@ -50,7 +60,8 @@ def create_app(
     app.state.max_body_bytes = settings.max_body_bytes
     problems.install(app)
     openapi.install(app, registry)
-    predict.install(app, settings, registry)
+    predict.install(app, intake)
+    app.include_router(sessions.make_router(intake))
     app.include_router(health.make_router(registry))
     metrics.install(app, registry)
     docs.install(app)

@@ -24,8 +24,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     }
     for status, text in {
         400: "The body is not JSON",
-        404: "There is no such model",
-        409: "The state is of another model",
+        404: "There is no such model or session",
+        409: "The state is of another model, or the session is elsewhere",
         408: "The body did not arrive in time",
         413: "The body is too large",
         415: "The body is compressed; send it plain",
@@ -33,6 +33,15 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         500: "The service failed on this request",
         503: "Not ready, overloaded, or out of time; try again after `Retry-After`",
     }.items()
+}
+
+PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Results in the order of the request's sequences; with `Accept: "
+        "application/x-ndjson` line by line, the outputs of each chunk when it is computed",
+        "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+    },
+    **PROBLEMS,
 }
 
 

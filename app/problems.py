@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app import errors
-from app.codec import MAX_ECHO, MAX_FAULTS, echo, print_json
+from app.codec.numbers import MAX_ECHO, MAX_FAULTS, echo, escaped, print_json
 from app.errors import Fault, InvalidRequest, UnrollError
 
 logger = logging.getLogger(__name__)
@@ -26,15 +26,27 @@ STATUSES: dict[type[UnrollError], tuple[int, str]] = {
     errors.EncodedBody: (415, "The body is compressed"),
     errors.UnknownModel: (404, "There is no such model"),
     errors.OtherModel: (409, "The state is of another model"),
+    errors.UnknownSession: (404, "There is no such session"),
+    errors.SessionConflict: (409, "The session is elsewhere"),
     errors.NotFinite: (422, "The model overflows on this input"),
     errors.InvalidRequest: (422, "The request is invalid"),
     errors.NotReady: (503, "The service is not ready"),
     errors.Overloaded: (503, "The service is overloaded"),
     errors.Expired: (503, "The request took too long"),
     errors.ShuttingDown: (503, "The service is stopping"),
+    errors.TooManySessions: (503, "There are too many sessions"),
+    errors.SessionsUnavailable: (503, "The sessions are unavailable"),
     errors.Unavailable: (503, "The service is unavailable"),
     errors.Cancelled: (499, "The caller has gone"),
     errors.UnrollError: (500, "The service failed"),
+}
+
+
+# Protocols whose errors are `{"error": text}`, by the first part of their paths: the statuses that
+# they have instead, and those of some errors.
+DIALECTS: dict[str, tuple[dict[int, int], dict[type[UnrollError], int]]] = {
+    "v1": ({422: 400}, {errors.Overloaded: 429, errors.Expired: 504}),
+    "v2": ({422: 400}, {}),
 }
 
 
@@ -44,39 +56,65 @@ def problem(
     detail: str,
     faults: Iterable[Fault] = (),
     headers: Mapping[str, str] | None = None,
+    path: str = "",
 ) -> Response:
-    """An answer of media type `application/problem+json`."""
-    body: dict[str, Any] = {
+    """An answer of media type `application/problem+json`, or as the protocol at `path` has it."""
+    if _protocol(path) in DIALECTS:
+        return Response(print_json({"error": detail}), status, headers, "application/json")
+    return Response(
+        print_json(_document(status, title, detail, faults)), status, headers, MEDIA_TYPE
+    )
+
+
+def _document(status: int, title: str, detail: str, faults: Iterable[Fault] = ()) -> dict[str, Any]:
+    made: dict[str, Any] = {
         "type": "about:blank" if title == phrases.get(status) else _type_of(title),
         "title": title,
         "status": status,
         "detail": detail,
     }
     if listed := [{"pointer": f.pointer, "message": f.message} for f in faults]:
-        body["errors"] = listed[:MAX_FAULTS]
-    return Response(print_json(body), status, headers, MEDIA_TYPE)
+        made["errors"] = listed[:MAX_FAULTS]
+    return made
 
 
 def _type_of(title: str) -> str:
     return "urn:unroll:problem:" + title.lower().replace(" ", "-")
 
 
-def problem_of(error: UnrollError) -> Response:
-    """The answer to an error of ours."""
+def _protocol(path: str) -> str:
+    return path.split("/", 2)[1] if path.startswith("/") else ""
+
+
+def _nature(error: UnrollError) -> tuple[int, str, tuple[Fault, ...]]:
+    """Status, title and faults of an error of ours."""
     status, title = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
-    faults = error.faults if isinstance(error, InvalidRequest) else ()
+    return status, title, error.faults if isinstance(error, InvalidRequest) else ()
+
+
+def problem_document(error: UnrollError) -> dict[str, Any]:
+    """A problem as part of an answer that has begun."""
+    status, title, faults = _nature(error)
+    return _document(status, title, str(error), faults)
+
+
+def problem_of(error: UnrollError, path: str = "") -> Response:
+    """The answer to an error of ours, at a path."""
+    status, title, faults = _nature(error)
     headers = {}
     if isinstance(error, errors.Unavailable):
         headers["Retry-After"] = "1"
     if isinstance(error, errors.BodyTooLarge | errors.BodyTooSlow):
         # The rest of the body may still come, so the connection cannot be used again.
         headers["Connection"] = "close"
-    return problem(status, title, str(error), faults, headers)
+    statuses, kinds = DIALECTS.get(_protocol(path), ({}, {}))
+    status = kinds.get(type(error), statuses.get(status, status))
+    return problem(status, title, str(error), faults, headers, path)
 
 
-def unexpected(error: Exception) -> Response:
+def unexpected(error: Exception, path: str = "") -> Response:
     """The answer to what should not happen: no more than the error's kind."""
-    return problem(500, "The service failed", type(error).__name__)
+    return problem(500, "The service failed", type(error).__name__, path=path)
 
 
 def faults_of(found: Iterable[Mapping[str, Any]]) -> list[Fault]:
@@ -85,7 +123,7 @@ def faults_of(found: Iterable[Mapping[str, Any]]) -> list[Fault]:
     for item in found:
         # Cut first: half of an escape would be no pointer.
         parts = (str(part)[:MAX_ECHO] for part in item["loc"])
-        pointer = "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts)
+        pointer = "".join(f"/{escaped(part)}" for part in parts)
         message = str(item["msg"])
         if item["type"] == "model_type":
             message = "Input should be an object"
@@ -99,19 +137,21 @@ def install(app: FastAPI) -> None:
     """Makes every error of the application a problem; no stack trace leaves the service."""
 
     @app.exception_handler(UnrollError)
-    async def ours(_: Request, error: UnrollError) -> Response:
-        return problem_of(error)
+    async def ours(request: Request, error: UnrollError) -> Response:
+        return problem_of(error, request.url.path)
 
     @app.exception_handler(HTTPException)
-    async def of_http(_: Request, error: HTTPException) -> Response:
-        title = phrases.get(error.status_code, "Error")
-        return problem(error.status_code, title, str(error.detail), headers=error.headers)
+    async def of_http(request: Request, error: HTTPException) -> Response:
+        title, path = phrases.get(error.status_code, "Error"), request.url.path
+        return problem(
+            error.status_code, title, str(error.detail), headers=error.headers, path=path
+        )
 
     @app.exception_handler(RequestValidationError)
-    async def of_fastapi(_: Request, error: RequestValidationError) -> Response:
-        return problem_of(InvalidRequest(*faults_of(error.errors())))
+    async def of_fastapi(request: Request, error: RequestValidationError) -> Response:
+        return problem_of(InvalidRequest(*faults_of(error.errors())), request.url.path)
 
     @app.exception_handler(Exception)
-    async def of_a_bug(_: Request, error: Exception) -> Response:
+    async def of_a_bug(request: Request, error: Exception) -> Response:
         # Starlette logs the trace when it raises the error again behind this answer.
-        return unexpected(error)
+        return unexpected(error, request.url.path)

@@ -18,6 +18,11 @@ from app.direct import Direct, Exchange, Headers
 
 # Headers that ask for more than an answer to a body.
 LEFT_TO_ASGI = frozenset({b"expect", b"content-encoding"})
+# And these do unless they say the usual.
+NEGOTIATED = frozenset({b"accept", b"content-type"})
+USUAL = frozenset(
+    {b"*/*", b"application/json", b"application/x-www-form-urlencoded", b"text/plain"}
+)
 # Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
 # follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
 UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
@@ -81,7 +86,7 @@ class DirectProtocol(HttpToolsProtocol):
         if (
             len(cycle.body) > self._max_bytes
             or self.flow.write_paused
-            or not LEFT_TO_ASGI.isdisjoint([name for name, _ in headers])
+            or any(map(_asks_for_more, headers))
         ):
             super()._start_asgi_task(cycle, app)
             return
@@ -141,3 +146,8 @@ class DirectProtocol(HttpToolsProtocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.hang_up()
+
+
+def _asks_for_more(header: tuple[bytes, bytes]) -> bool:
+    name, value = header
+    return name in LEFT_TO_ASGI or (name in NEGOTIATED and value not in USUAL)

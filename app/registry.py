@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from app.board import Place
-from app.codec import Codec, LayerLayout, Limits
+from app.codec.model import Codec
+from app.codec.sequences import Limits
 from app.engine.cost import Cost
 from app.engine.engine import Engine
 from app.engine.runner import ModelRunner, RunnerLoader, on_accelerator
@@ -22,7 +23,6 @@ from app.engine.scheduler import Sizes
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest, verified_manifest
 from app.settings import Settings
-from app.state_token import StateTokens
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +201,8 @@ class Registry:
         )
         model.engine.start(loop)
         model.state = "ready"
-        self._current = Ready(model.manifest, _codec(model.manifest, settings), model.engine)
+        limits = Limits(settings.max_sequences, settings.max_sequence_steps)
+        self._current = Ready(model.manifest, Codec.of(model.manifest, limits), model.engine)
         self.place.set_ready(not self._stopping)
 
 
@@ -217,20 +218,6 @@ def lane_threads(runner: ModelRunner, cost: Cost) -> int:
     if stages > 1 or on_accelerator(runner.devices):
         return max(2, stages)
     return int(cost.shortest_s() > MAX_HOLD_S)
-
-
-def _codec(manifest: Manifest, settings: Settings) -> Codec:
-    layers = tuple(
-        LayerLayout(layer.cell, layer.units, tuple(part.name for part in layer.states))
-        for layer in manifest.layers
-    )
-    layout = [(layer.cell, layer.units, layer.parts) for layer in layers]
-    return Codec(
-        nullable=tuple(feature.missing for feature in manifest.features),
-        layers=layers,
-        limits=Limits(settings.max_sequences, settings.max_sequence_steps),
-        tokens=StateTokens(manifest.name, manifest.version, layout),
-    )
 
 
 def find_models(home: Path) -> list[Model]:

@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.codec.states import StateForm
 from app.manifest import Feature, Manifest, Output
 
 MAX_FIELDS = 32
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 
 
 class RequestPart(BaseModel):
@@ -41,6 +43,28 @@ def _as_object(model: object) -> object:
     return {"name": model} if isinstance(model, str) else model
 
 
+class SessionPart(RequestPart):
+    """A session, and where in it the request's time steps are."""
+
+    id: Annotated[str, Field(min_length=1, max_length=256, pattern=NO_CONTROLS)] = Field(
+        description="any name that the caller chose"
+    )
+    time_step: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="time steps of the session before these, as the last answer has it: the same "
+        "piece sent again is answered again and counts once; without it, it goes on from wherever "
+        "the session is",
+    )
+    key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        None, description="instead of time_step: of your choice, another one for each piece"
+    )
+
+
+def _as_session(session: object) -> object:
+    """A bare name as the object it is short for."""
+    return {"id": session} if isinstance(session, str) else session
+
+
 class LayerState(BaseModel):
     """The state of one layer: `h`, and `c` of an LSTM."""
 
@@ -51,9 +75,12 @@ class LayerState(BaseModel):
 class PredictRequest(RequestPart):
     """Sequences of time steps; lengths may differ."""
 
-    sequences: Annotated[list[list[list[float | None]]], SkipValidation] = Field(
-        description="one entry a sequence, one row a time step, one number a feature in the "
-        "model's order; null where the feature may be missing"
+    sequences: Annotated[
+        list[list[list[float | None]] | dict[str, list[float | None]]], SkipValidation
+    ] = Field(
+        description="one entry a sequence: one row a time step, one number a feature in the "
+        "model's order, or an object with a column for each feature by its name; null where the "
+        "feature may be missing"
     )
     initial_states: Annotated[
         list[list[LayerState] | list[float] | str | None] | None, SkipValidation
@@ -65,16 +92,38 @@ class PredictRequest(RequestPart):
     outputs: Literal["all", "last", "none"] = Field(
         "all", description="outputs of every time step, of each sequence's last one, or none"
     )
-    states: Literal["per_layer", "concatenated", "token", "none"] = Field(
+    states: StateForm = Field(
         "per_layer",
         description="final states layer by layer, as one row of all layers (h, then c) in order, "
-        "as one opaque string, or none",
+        "as one opaque string, or none; with a session the default is none",
+    )
+    session: Annotated[
+        SessionPart | None,
+        BeforeValidator(_as_session, json_schema_input_type=SessionPart | str | None),
+    ] = Field(
+        None,
+        description="continue where this session stopped, and keep the state there for the next "
+        "request; one sequence a request",
     )
     model: Annotated[
         ModelRef | None, BeforeValidator(_as_object, json_schema_input_type=ModelRef | str | None)
     ] = Field(
         None, description="refuse to answer unless this model (and version) is the one served"
     )
+
+
+class SessionPosition(BaseModel):
+    """A session and its time steps so far."""
+
+    id: str
+    time_step: int
+
+
+class SessionInfo(SessionPosition):
+    """What is kept of a session."""
+
+    state: str = Field(description="token of its state, for `initial_states`")
+    expires_in_s: float = Field(description="seconds until it goes, if nothing comes for it")
 
 
 class PredictResponse(BaseModel):
@@ -87,6 +136,9 @@ class PredictResponse(BaseModel):
     )
     states: list[list[LayerState]] | list[list[float]] | list[str] | None = Field(
         None, description='final state of each sequence; absent for "none"'
+    )
+    session: SessionPosition | None = Field(
+        None, description="where the session is now; send it with the next piece"
     )
 
 

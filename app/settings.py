@@ -51,6 +51,16 @@ class Settings(BaseSettings):
     drain_timeout_s: Seconds = Field(
         30.0, description="seconds that running requests get to finish after SIGTERM"
     )
+    sessions_url: str = Field(
+        "memory://",
+        description="where sessions are kept: memory:// for as long as the service runs, or a "
+        "Redis server, redis://HOST:PORT/DB, that replicas share",
+        pattern="^(memory://$|rediss?://)",
+    )
+    max_sessions: Count = Field(10_000, description="sessions that are kept at once")
+    session_idle_s: Annotated[float, Field(ge=0.001, le=31_536_000)] = Field(
+        3600.0, description="seconds until a session goes for which nothing comes"
+    )
     runner: RunnerChoice = Field(
         "auto",
         description="the kernel; auto takes ONNX Runtime where it agrees with TensorFlow and "

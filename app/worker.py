@@ -56,4 +56,4 @@ class Worker:
             self.home,
             settings.logical_devices,
         )
-        return create_app(settings, load, place)
+        return create_app(settings, load, place, self.home)

@@ -224,6 +224,9 @@ class Engine:
             unpack(chunk, results)
         self._count(chunk)
         self._scheduler.advance(chunk)
+        for sequence in chunk.sequences:
+            if sequence.listener is not None and sequence.error is None:
+                sequence.listener(sequence)
         # First the lane, so that it computes while answers are printed.
         self._dispatch()
 

@@ -1,5 +1,6 @@
 """`Sequence`: one row of a request inside the engine. Routes make it, the scheduler moves it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,6 +15,10 @@ State = np.ndarray
 NO_OUTPUTS = np.empty((0, 0), np.float32)
 
 Place = Literal["new", "waiting", "ready", "in flight", "ended"]
+
+# Is told of a sequence after each of its chunks, on the event loop: its outputs up to the cursor
+# are there.
+Listener = Callable[["Sequence"], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -31,6 +36,7 @@ class Sequence:
         place: where the scheduler has it; `ready` and `in flight` hold a slot.
         outputs: float32 `[T, O]`, filled up to the cursor.
         error: why it ended before T.
+        listener: is told of each chunk; most sequences have none.
     """
 
     inputs: np.ndarray
@@ -42,6 +48,7 @@ class Sequence:
     place: Place = "new"
     outputs: np.ndarray = field(default_factory=lambda: NO_OUTPUTS)
     error: UnrollError | None = None
+    listener: Listener | None = None
 
     @property
     def remaining(self) -> int:

@@ -9,23 +9,24 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from app.codec import MAX_ECHO, MAX_FAULTS, Codec, LayerLayout, Limits, echo, parse_json, print_json
+from app.codec.numbers import MAX_ECHO, MAX_FAULTS, echo, parse_json, print_json
+from app.codec.sequences import Limits, SequenceCodec
+from app.codec.state_token import StateTokens
+from app.codec.states import LayerLayout, StateCodec
 from app.errors import InvalidRequest, NotJSON
-from app.state_token import StateTokens
 from tests.app.strategies import attempt, finite32, json_values
 
 LIMITS = Limits(max_sequences=3, max_sequence_steps=5)
-LAYERS = (LayerLayout("gru", 2, ("h",)),)
-TOKENS = StateTokens("tiny", 1, [("gru", 2, ("h",))])
 # The second of two features may be null.
-CODEC = Codec((False, True), LAYERS, LIMITS, TOKENS)
-STRICT = Codec((False, False), LAYERS, LIMITS, TOKENS)
+CODEC = SequenceCodec(("x", "y/z"), (False, True), LIMITS)
+STATES = StateCodec((LayerLayout("gru", 2, ("h",)),), StateTokens("tiny", 1, [("gru", 2, ("h",))]))
+STRICT = SequenceCodec(("x", "y/z"), (False, False), LIMITS)
 
 
-def refused(value: Any, codec: Codec = CODEC) -> list[tuple[str, str]]:
+def refused(value: Any, codec: SequenceCodec = CODEC) -> list[tuple[str, str]]:
     """Pointer and message of each fault, after a look at what holds for all."""
     with pytest.raises(InvalidRequest) as caught:
-        codec.parse_sequences(value)
+        codec.parse(value)
     faults = [(fault.pointer, fault.message) for fault in caught.value.faults]
     assert 1 <= len(faults) <= MAX_FAULTS
     return faults
@@ -40,7 +41,7 @@ def refused(value: Any, codec: Codec = CODEC) -> list[tuple[str, str]]:
 )
 def test_float32_survives_printing_and_parsing_bit_for_bit(sequences: list[np.ndarray]) -> None:
     body = print_json({"sequences": sequences})
-    again = CODEC.parse_sequences(parse_json(body)["sequences"])
+    again = CODEC.parse(parse_json(body)["sequences"])
     assert len(again) == len(sequences)
     for before, after in zip(sequences, again, strict=True):
         assert after.dtype == np.float32
@@ -50,7 +51,7 @@ def test_float32_survives_printing_and_parsing_bit_for_bit(sequences: list[np.nd
 
 @given(st.lists(st.tuples(finite32, finite32 | st.none()), min_size=1, max_size=5))
 def test_null_is_nan_in_its_own_place_only(rows: list[tuple[float, float | None]]) -> None:
-    (array,) = CODEC.parse_sequences(parse_json(orjson.dumps([rows])))
+    (array,) = CODEC.parse(parse_json(orjson.dumps([rows])))
     expected = [[a, np.nan if b is None else b] for a, b in rows]
     np.testing.assert_array_equal(array, np.array(expected, np.float32))
 
@@ -60,7 +61,7 @@ def test_null_is_nan_in_its_own_place_only(rows: list[tuple[float, float | None]
     [1e-45, -1e-45, 1.1754942e-38, -0.0, 3.4028234663852886e38, 3.4028235e38, 1, -(2**63)],
 )
 def test_numbers_at_the_edges_of_float32_survive(number: float) -> None:
-    (array,) = CODEC.parse_sequences(parse_json(orjson.dumps([[[number, 0]]])))
+    (array,) = CODEC.parse(parse_json(orjson.dumps([[[number, 0]]])))
     expected = np.array([[number, 0]], np.float32)
     assert array.tobytes() == expected.tobytes()
     printed = print_json(array)
@@ -132,9 +133,9 @@ def test_values_nested_900_deep_are_refused() -> None:
     for value in (deep, [deep], [[deep]], [[[1, deep]]]):
         assert refused(value)
     with pytest.raises(InvalidRequest):
-        CODEC.parse_states([deep], 1)
+        STATES.parse([deep], 1)
     with pytest.raises(InvalidRequest):
-        CODEC.parse_states([[{"h": deep}]], 1)
+        STATES.parse([[{"h": deep}]], 1)
 
 
 @given(
@@ -142,7 +143,7 @@ def test_values_nested_900_deep_are_refused() -> None:
     | st.lists(st.lists(st.lists(json_values, min_size=2, max_size=2), max_size=3), max_size=3)
 )
 def test_any_json_as_sequences_parses_whole_or_is_refused(value: Any) -> None:
-    arrays, faults = attempt(CODEC.parse_sequences, value)
+    arrays, faults = attempt(CODEC.parse, value)
     if arrays is None:
         assert 1 <= len(faults) <= MAX_FAULTS
         assert all(fault.pointer.startswith("/sequences") for fault in faults)

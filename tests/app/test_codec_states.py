@@ -8,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from app.codec import MAX_FAULTS, Codec, LayerLayout, Limits, parse_json, print_json
+from app.codec.numbers import MAX_FAULTS, parse_json, print_json
+from app.codec.state_token import StateTokens
+from app.codec.states import LayerLayout, StateCodec
 from app.errors import InvalidRequest
-from app.state_token import StateTokens
 from tests.app.strategies import attempt, finite32, json_values
 
 LAYERS = (LayerLayout("lstm", 2, ("h", "c")), LayerLayout("gru", 1, ("h",)))
 SIZES = (2, 2, 1)
 TOKENS = StateTokens("tiny", 1, [(layer.cell, layer.units, layer.parts) for layer in LAYERS])
-CODEC = Codec((False,), LAYERS, Limits(max_sequences=3, max_sequence_steps=5), TOKENS)
+CODEC = StateCodec(LAYERS, TOKENS)
 GOOD = [{"h": [1, 2], "c": [3, 4]}, {"h": [5]}]
 
 states = arrays_of.arrays(np.float32, sum(SIZES), elements=finite32)
@@ -24,7 +25,7 @@ states = arrays_of.arrays(np.float32, sum(SIZES), elements=finite32)
 
 def refused(value: Any, count: int = 1) -> list[tuple[str, str]]:
     with pytest.raises(InvalidRequest) as caught:
-        CODEC.parse_states(value, count)
+        CODEC.parse(value, count)
     faults = [(fault.pointer, fault.message) for fault in caught.value.faults]
     assert 1 <= len(faults) <= MAX_FAULTS
     return faults
@@ -35,14 +36,14 @@ def test_all_forms_are_read_back_bit_for_bit(state: np.ndarray) -> None:
     answer = parse_json(print_json([CODEC.layered(state), state, CODEC.tokens.seal(state)]))
     assert [sorted(entry) for entry in answer[0]] == [["c", "h"], ["h"]]
     assert len(answer[1]) == sum(SIZES)
-    for again in CODEC.parse_states(answer, 3):
+    for again in CODEC.parse(answer, 3):
         assert again is not None
         assert again.dtype == np.float32
         assert again.tobytes() == state.tobytes()
 
 
 def test_concatenated_is_layer_by_layer_h_before_c() -> None:
-    layered, concatenated = CODEC.parse_states([GOOD, [1, 2, 3, 4, 5]], 2)
+    layered, concatenated = CODEC.parse([GOOD, [1, 2, 3, 4, 5]], 2)
     assert layered is not None
     assert concatenated is not None
     assert layered.tolist() == [1, 2, 3, 4, 5]
@@ -54,21 +55,21 @@ def test_concatenated_is_layer_by_layer_h_before_c() -> None:
 
 
 def test_the_order_of_names_in_a_layer_does_not_matter() -> None:
-    (state,) = CODEC.parse_states([[{"c": [3, 4], "h": [1, 2]}, {"h": [5]}]], 1)
+    (state,) = CODEC.parse([[{"c": [3, 4], "h": [1, 2]}, {"h": [5]}]], 1)
     assert state is not None
     assert state.tolist() == [1, 2, 3, 4, 5]
 
 
 def test_null_starts_from_zeros_for_all_or_for_one() -> None:
-    assert CODEC.parse_states(None, 3) == [None, None, None]
-    first, second = CODEC.parse_states([None, GOOD], 2)
+    assert CODEC.parse(None, 3) == [None, None, None]
+    first, second = CODEC.parse([None, GOOD], 2)
     assert first is None
     assert second is not None
 
 
 def test_a_part_that_a_cell_does_not_have_may_be_null() -> None:
     """Clients generated from the schema send all of its fields."""
-    (state,) = CODEC.parse_states([[GOOD[0], {"h": [5], "c": None}]], 1)
+    (state,) = CODEC.parse([[GOOD[0], {"h": [5], "c": None}]], 1)
     assert state is not None
     assert state.tolist() == [1, 2, 3, 4, 5]
 
@@ -121,7 +122,7 @@ def test_at_most_ten_faults_of_states_are_told() -> None:
 
 @given(json_values | st.lists(json_values, min_size=2, max_size=2))
 def test_any_json_as_states_parses_whole_or_is_refused(value: Any) -> None:
-    found, faults = attempt(CODEC.parse_states, value, 2)
+    found, faults = attempt(CODEC.parse, value, 2)
     if found is None:
         assert 1 <= len(faults) <= MAX_FAULTS
         assert all(fault.pointer.startswith("/initial_states") for fault in faults)
@@ -146,7 +147,7 @@ near_states = st.lists(
 
 @given(near_states)
 def test_states_that_are_nearly_right_parse_whole_or_are_refused(entry: list[Any]) -> None:
-    found, faults = attempt(CODEC.parse_states, [entry], 1)
+    found, faults = attempt(CODEC.parse, [entry], 1)
     if found is None:
         assert 1 <= len(faults) <= MAX_FAULTS
         assert all(fault.pointer.startswith("/initial_states/0") for fault in faults)

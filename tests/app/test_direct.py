@@ -177,7 +177,7 @@ def test_a_bug_is_a_500_that_tells_nothing_and_is_logged(
         raise ValueError("the password is 1234")
 
     with monkeypatch.context() as patched:
-        patched.setattr(predict, "parse_json", fail)
+        patched.setattr(predict, "decode", fail)
         answers = both(live, body_of())
     for answer in answers:
         assert answer.status == 500
@@ -200,7 +200,7 @@ def test_a_bug_in_printing_is_a_500_and_its_neighbours_are_answered(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed: list[bytes] = []
-    right = predict._print
+    right = predict.answer
 
     def once(asked: Any) -> bytes:
         if not printed:
@@ -215,7 +215,7 @@ def test_a_bug_in_printing_is_a_500_and_its_neighbours_are_answered(
             answer.status for answer in await asyncio.gather(*(c.ask(message) for c in connections))
         )
 
-    monkeypatch.setattr(predict, "_print", once)
+    monkeypatch.setattr(predict, "answer", once)
     assert live.run(run()) == [200, 200, 500]
 
 

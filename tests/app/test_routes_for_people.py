@@ -140,6 +140,8 @@ def test_the_openapi_document_has_the_routes_that_callers_use(service: Service) 
         ("/healthz", "get"),
         ("/readyz", "get"),
         ("/models", "get"),
+        ("/sessions/{id}", "get"),
+        ("/sessions/{id}", "delete"),
     }
 
 

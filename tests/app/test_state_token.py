@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
+from app.codec.state_token import PREFIX, StateTokens
 from app.errors import InvalidRequest, OtherModel
-from app.state_token import PREFIX, StateTokens
 from tests.app.service import Service, make_service
 from tests.app.strategies import finite32
 

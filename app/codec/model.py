@@ -1,0 +1,34 @@
+"""`Codec`: how one version of a model reads sequences and states."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from app.codec.sequences import Limits, SequenceCodec
+from app.codec.state_token import StateTokens
+from app.codec.states import LayerLayout, StateCodec
+from app.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Both codecs of a model."""
+
+    sequences: SequenceCodec
+    states: StateCodec
+
+    @classmethod
+    def of(cls, manifest: Manifest, limits: Limits) -> Self:
+        """Those of a model's manifest."""
+        layers = tuple(
+            LayerLayout(layer.cell, layer.units, tuple(part.name for part in layer.states))
+            for layer in manifest.layers
+        )
+        layout = [(layer.cell, layer.units, layer.parts) for layer in layers]
+        return cls(
+            SequenceCodec(
+                tuple(feature.name for feature in manifest.features),
+                tuple(feature.missing for feature in manifest.features),
+                limits,
+            ),
+            StateCodec(layers, StateTokens(manifest.name, manifest.version, layout)),
+        )

@@ -1,0 +1,215 @@
+"""Sequences: rows of numbers or named columns as JSON, and arrays that came as bytes."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.codec.numbers import (
+    NUMBERS_OR_NULL,
+    Faults,
+    echo,
+    escaped,
+    invalid,
+    number_faults,
+    quick_numbers,
+)
+from app.errors import Fault
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may hold."""
+
+    max_sequences: int
+    max_sequence_steps: int
+
+
+class SequenceCodec:
+    """Parses sequences of one model.
+
+    Args:
+        names: of the features.
+        nullable: for each feature, whether it may be null.
+        limits: what a request may hold.
+
+    Attributes:
+        names, limits: as given.
+    """
+
+    def __init__(self, names: tuple[str, ...], nullable: tuple[bool, ...], limits: Limits) -> None:
+        self.names = names
+        self.limits = limits
+        self._nullable = np.array(nullable)
+        self._may_be_null = any(nullable)
+
+    def parse(self, value: object) -> list[np.ndarray]:
+        """Reads `sequences`.
+
+        Returns:
+            float32 `[T, F]` for each; NaN where null.
+
+        Raises:
+            InvalidRequest: with up to `MAX_FAULTS` places.
+        """
+        if not isinstance(value, list):
+            raise invalid("/sequences", f"must be an array of sequences, got {echo(value)}")
+        self.check_count(len(value))
+        arrays = [self._quick_sequence(rows) for rows in value]
+        good = [array for array in arrays if array is not None]
+        if len(good) < len(arrays):
+            faults = Faults()
+            for index, (array, rows) in enumerate(zip(arrays, value, strict=True)):
+                if array is None:
+                    faults.extend(self._sequence_faults(rows, f"/sequences/{index}"))
+            faults.raise_any()
+        return good
+
+    def parse_one(self, value: object, pointer: str) -> np.ndarray:
+        """Reads one sequence, float32 `[T, F]`; raises as `parse`."""
+        array = self._quick_sequence(value)
+        if array is None:
+            faults = Faults()
+            faults.extend(self._sequence_faults(value, pointer))
+            faults.raise_any()
+        assert array is not None, "what has no faults is quick"
+        return array
+
+    def check_count(self, count: int, pointer: str = "/sequences") -> None:
+        """Whether a request may have so many sequences; raises `InvalidRequest`."""
+        limit = self.limits.max_sequences
+        if count == 0:
+            raise invalid(pointer, "must hold at least one sequence")
+        if count > limit:
+            raise invalid(pointer, f"holds {count} sequences, the limit is {limit}")
+
+    def cut(
+        self, rows: np.ndarray, lengths: Sequence[int], pointer: str = "/sequences"
+    ) -> list[np.ndarray]:
+        """Sequences that came as bytes, one after the other.
+
+        Args:
+            rows: float32 `[sum of lengths, F]`; NaN where null.
+            lengths: time steps of each.
+            pointer: to them in the request.
+
+        Raises:
+            InvalidRequest: with up to `MAX_FAULTS` places.
+        """
+        self.check_count(len(lengths), pointer)
+        faults = Faults()
+        ends = list(itertools.accumulate(lengths))
+        arrays = [rows[end - n : end] for n, end in zip(lengths, ends, strict=True)]
+        for index, array in enumerate(arrays):
+            faults.extend(self._length_faults(len(array), f"{pointer}/{index}"))
+        if not self._fine(rows):
+            for index, array in enumerate(arrays):
+                faults.extend(self._cell_faults(array, f"{pointer}/{index}"))
+        faults.raise_any()
+        return arrays
+
+    def _quick_sequence(self, rows: object) -> np.ndarray | None:
+        """The array, or None if anything at all is wrong."""
+        width = len(self._nullable)
+        if isinstance(rows, dict):
+            return self._quick_columns(rows)
+        if not isinstance(rows, list) or not 0 < len(rows) <= self.limits.max_sequence_steps:
+            return None
+        if set(map(type, rows)) != {list} or set(map(len, rows)) != {width}:
+            return None
+        numbers = list(itertools.chain.from_iterable(rows))
+        array = quick_numbers(numbers)
+        if array is not None:
+            return array.reshape(len(rows), width)
+        return self._with_nulls(numbers, (len(rows), width)) if self._may_be_null else None
+
+    def _quick_columns(self, columns: dict[str, object]) -> np.ndarray | None:
+        """The array of named columns, or None if anything at all is wrong."""
+        if columns.keys() != set(self.names):
+            return None
+        found = [columns[name] for name in self.names]
+        lists = [column for column in found if isinstance(column, list)]
+        lengths = set(map(len, lists))
+        if len(lists) < len(found) or len(lengths) != 1:
+            return None
+        steps = lengths.pop()
+        if not 0 < steps <= self.limits.max_sequence_steps:
+            return None
+        numbers = list(itertools.chain.from_iterable(zip(*lists, strict=True)))
+        array = quick_numbers(numbers)
+        if array is not None:
+            return array.reshape(steps, len(found))
+        return self._with_nulls(numbers, (steps, len(found))) if self._may_be_null else None
+
+    def _with_nulls(self, numbers: list[object], shape: tuple[int, int]) -> np.ndarray | None:
+        if not set(map(type, numbers)) <= NUMBERS_OR_NULL:
+            return None
+        # Beyond float32 a number becomes infinite, which is what the check below is for.
+        with np.errstate(over="ignore"):
+            array = np.array(numbers, np.float32).reshape(shape)
+        return array if self._fine(array) else None
+
+    def _fine(self, array: np.ndarray) -> bool:
+        """Whether all numbers are finite, or missing where they may be."""
+        fine = np.isfinite(array)
+        return bool(fine.all() or (fine | (np.isnan(array) & self._nullable)).all())
+
+    def _cell_faults(self, array: np.ndarray, pointer: str) -> Iterator[Fault]:
+        wrong = ~(np.isfinite(array) | (np.isnan(array) & self._nullable))
+        for time, column in np.argwhere(wrong):
+            value, name = array[time, column], self.names[column]
+            what = "missing, which it may not be" if np.isnan(value) else f"{value}, not finite"
+            yield Fault(f"{pointer}/{time}/{column}", f"{name} is {what}")
+
+    def _sequence_faults(self, rows: object, pointer: str) -> Iterator[Fault]:
+        width = len(self._nullable)
+        if isinstance(rows, dict):
+            yield from self._column_faults(rows, pointer)
+        elif not isinstance(rows, list):
+            yield Fault(pointer, f"must be an array of time steps, got {echo(rows)}")
+        elif wrong := list(self._length_faults(len(rows), pointer)):
+            yield from wrong
+        else:
+            for time, row in enumerate(rows):
+                place = f"{pointer}/{time}"
+                if not isinstance(row, list):
+                    yield Fault(place, f"must be an array of {width} numbers, got {echo(row)}")
+                elif len(row) != width:
+                    yield Fault(place, f"must hold {width} features, got {len(row)}")
+                else:
+                    yield from number_faults(row, place, self._nullable)
+
+    def _length_faults(self, length: int, pointer: str) -> Iterator[Fault]:
+        limit = self.limits.max_sequence_steps
+        if length == 0:
+            yield Fault(pointer, "must hold at least one time step")
+        elif length > limit:
+            yield Fault(
+                pointer,
+                f"holds {length} time steps, the limit is {limit}; "
+                "send it in pieces and continue from the states",
+            )
+
+    def _column_faults(self, columns: dict[str, object], pointer: str) -> Iterator[Fault]:
+        """What is wrong with named columns."""
+        for name in self.names:
+            if name not in columns:
+                yield Fault(pointer, f"column {echo(name)} is missing")
+        for name in columns.keys() - set(self.names):
+            yield Fault(pointer, f"there is no feature {echo(name)}")
+        first, steps = "", None
+        for name, nullable in zip(self.names, self._nullable, strict=True):
+            if name not in columns:
+                continue
+            column, place = columns[name], f"{pointer}/{escaped(name)}"
+            if not isinstance(column, list):
+                yield Fault(place, f"must be an array of numbers, got {echo(column)}")
+                continue
+            if steps is None:
+                first, steps = name, len(column)
+                yield from self._length_faults(steps, place)
+            if len(column) != steps:
+                yield Fault(place, f"holds {len(column)} time steps, {echo(first)} {steps}")
+            elif steps <= self.limits.max_sequence_steps:
+                yield from number_faults(column, place, np.broadcast_to(nullable, steps))

@@ -1,0 +1,91 @@
+"""Answers line by line (NDJSON): each chunk's outputs as soon as it is computed, then the states.
+
+    {"model": {"name": "weather", "version": 1}}
+    {"sequence": 0, "time_step": 0, "outputs": [[...], ...]}
+    {"sequence": 0, "time_step": 64, "outputs": [[...], ...]}
+    {"states": [...]}
+
+A request that fails after its first outputs ends with a line `{"error": problem}` instead.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+
+from app.codec.numbers import print_json
+from app.engine.sequence import Listener, Sequence
+from app.errors import Cancelled, UnrollError
+from app.intake import Intake
+from app.problems import problem_document
+from app.routes.native import Prediction, answer, head
+
+MEDIA_TYPE = "application/x-ndjson"
+
+
+class _Outputs(NamedTuple):
+    """Outputs of a sequence from `start` up to `end`; it is row `row` of the request."""
+
+    row: int
+    sequence: Sequence
+    start: int
+    end: int
+
+
+# None when all is computed, or why it is not.
+Event = _Outputs | UnrollError | None
+
+
+async def lines(
+    intake: Intake, request: Request, decode: Callable[[bytes], Prediction]
+) -> AsyncGenerator[bytes]:
+    """Yields the lines of an answer; raises `UnrollError` only before the first."""
+    async with intake.reading(request.scope, request.receive, decode) as work:
+        events: asyncio.Queue[Event] = asyncio.Queue()
+        if work.outputs == "all":
+            for row, sequence in enumerate(work.sequences):
+                sequence.listener = _listener(row, events)
+        intake.begin(work, events.put_nowait)
+        ended = False
+        try:
+            event = await events.get()
+            if isinstance(event, UnrollError):
+                raise event
+            yield _line(head(work))
+            while isinstance(event, _Outputs):
+                yield _line_of(event)
+                event = await events.get()
+            ended = True
+            yield _line({"error": problem_document(event)} if event else _last(work))
+        finally:
+            if not ended:
+                intake.cancel(work, Cancelled("the caller has gone"))
+
+
+def _listener(row: int, events: "asyncio.Queue[Event]") -> Listener:
+    start = 0
+
+    def tell(sequence: Sequence) -> None:
+        nonlocal start
+        events.put_nowait(_Outputs(row, sequence, start, sequence.cursor))
+        start = sequence.cursor
+
+    return tell
+
+
+def _line_of(event: _Outputs) -> bytes:
+    outputs = event.sequence.outputs[event.start : event.end]
+    return _line({"sequence": event.row, "time_step": event.start, "outputs": outputs})
+
+
+def _last(work: Prediction) -> dict[str, Any]:
+    whole = answer(work)
+    del whole["model"]
+    if work.outputs == "all":
+        del whole["outputs"]
+    return whole
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return print_json(value) + b"\n"

@@ -1,0 +1,40 @@
+"""`GET` and `DELETE /sessions/{id}`: what the service keeps for its callers."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from app.intake import Intake
+from app.openapi import PROBLEMS
+from app.schemas import SessionInfo
+
+
+def make_router(intake: Intake) -> APIRouter:
+    """The routes, bound to an application's sessions."""
+    router = APIRouter(tags=["sessions"])
+    problems: dict[int | str, dict[str, Any]] = {
+        status: PROBLEMS[status] for status in (404, 422, 503)
+    }
+
+    @router.get(
+        "/sessions/{id:path}", summary="Where a session is, and its state", responses=problems
+    )
+    async def read(id: str) -> SessionInfo:
+        kept = await intake.sessions.read(id)
+        return SessionInfo(
+            id=id,
+            time_step=kept.record.time_step,
+            state=kept.record.state,
+            expires_in_s=kept.expires_in_s,
+        )
+
+    @router.delete(
+        "/sessions/{id:path}",
+        status_code=204,
+        summary="End a session, after the requests that came before",
+        responses=problems,
+    )
+    async def delete(id: str) -> None:
+        await intake.sessions.delete(id)
+
+    return router

@@ -1,0 +1,1 @@
+"""States that the service keeps for its callers, from one request to the next."""

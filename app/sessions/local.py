@@ -1,0 +1,106 @@
+"""`LocalStore`: sessions of one service on one machine, in a file that its workers share.
+
+SQLite keeps it whole, whatever worker dies when. The file is in the service's temporary folder and
+never flushed to disk: sessions end with the service.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.errors import SessionsUnavailable, TooManySessions
+from app.sessions.record import REVISION_BYTES, Record
+from app.sessions.store import Kept, SessionStore
+
+# A change takes some 50 us, so who finds the file locked waits no longer than a few of those.
+BUSY_S = 2.0
+
+TABLE = """
+CREATE TABLE IF NOT EXISTS sessions (name TEXT PRIMARY KEY, record BLOB, expires REAL) WITHOUT ROWID
+"""
+INDEX = "CREATE INDEX IF NOT EXISTS by_expiry ON sessions (expires)"
+
+
+class LocalStore(SessionStore):
+    """See the module.
+
+    Args:
+        path: of the file; None for sessions of this process alone.
+        limit: most sessions.
+        idle_s: seconds until an idle session goes.
+        clock: seconds; the same in all processes.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        limit: int,
+        idle_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._limit = limit
+        self._idle_s = idle_s
+        self._clock = clock
+        name = str(path) if path else ":memory:"
+        # Statements end their transactions themselves unless one is begun.
+        self._database = sqlite3.connect(name, timeout=BUSY_S, isolation_level=None)
+        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=OFF", TABLE, INDEX):
+            self._database.execute(statement)
+
+    async def read(self, name: str) -> Kept | None:
+        """As `SessionStore`."""
+        now = self._clock()
+        query = "SELECT record, expires FROM sessions WHERE name = ? AND expires > ?"
+        try:
+            row = self._database.execute(query, (name, now)).fetchone()
+        except sqlite3.OperationalError as error:
+            raise _unavailable(error) from error
+        return Kept(Record.from_bytes(row[0]), row[1] - now) if row else None
+
+    async def write(self, name: str, record: Record, over: Record | None) -> bool:
+        """As `SessionStore`."""
+        now = self._clock()
+        data, expires = record.to_bytes(), now + self._idle_s
+        try:
+            if over is not None:
+                change = (
+                    "UPDATE sessions SET record = ?, expires = ? "
+                    "WHERE name = ? AND expires > ? AND substr(record, 1, ?) = ?"
+                )
+                values = (data, expires, name, now, REVISION_BYTES, over.revision)
+                return self._database.execute(change, values).rowcount == 1
+            with self._database:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._database.execute("DELETE FROM sessions WHERE expires <= ?", (now,))
+                (count,) = self._database.execute("SELECT count(*) FROM sessions").fetchone()
+                if count >= self._limit and not self._has(name):
+                    raise TooManySessions.at(self._limit)
+                begin = "INSERT OR IGNORE INTO sessions VALUES (?, ?, ?)"
+                return self._database.execute(begin, (name, data, expires)).rowcount == 1
+        except sqlite3.OperationalError as error:
+            raise _unavailable(error) from error
+
+    async def delete(self, name: str, only: Record | None = None) -> bool:
+        """As `SessionStore`."""
+        change = "DELETE FROM sessions WHERE name = ? AND expires > ?"
+        values: list[object] = [name, self._clock()]
+        if only is not None:
+            change += " AND substr(record, 1, ?) = ?"
+            values += [REVISION_BYTES, only.revision]
+        try:
+            return self._database.execute(change, values).rowcount == 1
+        except sqlite3.OperationalError as error:
+            raise _unavailable(error) from error
+
+    async def close(self) -> None:
+        """As `SessionStore`."""
+        self._database.close()
+
+    def _has(self, name: str) -> bool:
+        query = "SELECT 1 FROM sessions WHERE name = ?"
+        return self._database.execute(query, (name,)).fetchone() is not None
+
+
+def _unavailable(error: Exception) -> SessionsUnavailable:
+    return SessionsUnavailable(f"sessions cannot be read or written: {error}")

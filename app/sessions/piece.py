@@ -1,0 +1,173 @@
+"""What a piece of a session begins from, and what it leaves behind. Pure rules, no store."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.codec.state_token import StateTokens
+from app.errors import Fault, SessionConflict, UnknownSession
+from app.sessions.record import Before, Record
+
+# Idempotency keys that a session remembers.
+MAX_KEYS = 32
+DIGEST_BYTES = 8
+# To the session, in the requests of the native API.
+POINTER = "/session"
+
+
+@dataclass(frozen=True)
+class SessionRef:
+    """How a request names its session.
+
+    Attributes:
+        name: of the session.
+        time_step: where the caller believes that the piece begins; None if it does not say.
+        key: the same for the same piece, whenever it is sent; None if there is none.
+        start: begin anew, whatever was there.
+        must_exist: refuse to begin one.
+        end: it is the last piece.
+    """
+
+    name: str
+    time_step: int | None = None
+    key: str | None = None
+    start: bool = False
+    must_exist: bool = False
+    end: bool = False
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next time steps of a session.
+
+    Attributes:
+        ref: names the session.
+        inputs: float32 `[T, F]`.
+        initial_state: float32 `[sum of H]` that a new session begins from; None for zeros.
+    """
+
+    ref: SessionRef
+    inputs: np.ndarray
+    initial_state: np.ndarray | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of its numbers."""
+        return _digest(self.inputs.tobytes())
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a piece begins.
+
+    Attributes:
+        time_step: of the session.
+        state: float32 `[sum of H]`; None for zeros.
+        again: the piece is part of the session already; its answer is computed once more.
+    """
+
+    time_step: int
+    state: np.ndarray | None
+    again: bool = False
+
+
+def start_of(piece: Piece, record: Record | None, tokens: StateTokens) -> Start:
+    """Where a piece begins in what is kept of its session.
+
+    Raises:
+        UnknownSession: there is no such session, but the piece is not a first one.
+        SessionConflict: the session is elsewhere, or the piece was sent with other numbers.
+        OtherModel: the session belongs to another model or version.
+    """
+    ref = piece.ref
+    if record is None or (ref.start and not _is_again(piece, record)):
+        return _first(piece, record)
+    if _is_again(piece, record):
+        return _again(piece, record.before, tokens)
+    name = _quoted(ref.name)
+    if ref.key is not None and _digest(ref.key.encode()) in record.keys:
+        raise _conflict(
+            f"the piece with this key is part of session {name} already, and later ones are too; "
+            f"the session is at time step {record.time_step}"
+        )
+    if ref.time_step not in (None, record.time_step):
+        raise _conflict(
+            f"session {name} is at time step {record.time_step}, this piece begins at "
+            f"{ref.time_step}"
+        )
+    if piece.initial_state is not None:
+        raise _conflict(
+            f"session {name} has a state already, at time step {record.time_step}; "
+            "initial_states are for new sessions"
+        )
+    return Start(record.time_step, tokens.open(record.state, POINTER))
+
+
+def record_after(
+    piece: Piece, start: Start, record: Record | None, state: np.ndarray, tokens: StateTokens
+) -> Record:
+    """What is kept once a piece is computed.
+
+    Args:
+        piece: was computed.
+        start: where it began.
+        record: of the session before.
+        state: float32 `[sum of H]` after it.
+        tokens: of the model.
+    """
+    keys = record.keys if record is not None and not piece.ref.start else ()
+    if piece.ref.key is not None:
+        keys = (*keys, _digest(piece.ref.key.encode()))[-MAX_KEYS:]
+    before = None if start.state is None else tokens.seal(start.state)
+    return Record(
+        start.time_step + len(piece.inputs),
+        tokens.seal(state),
+        Before(start.time_step, before, piece.digest),
+        keys,
+    )
+
+
+def _first(piece: Piece, record: Record | None) -> Start:
+    ref = piece.ref
+    unknown = ref.must_exist and record is None
+    if unknown or (ref.time_step and piece.initial_state is None):
+        raise UnknownSession(
+            Fault(
+                POINTER,
+                f"there is no session {_quoted(ref.name)}: it was never begun, was idle for too "
+                "long, or has been ended",
+            )
+        )
+    return Start(ref.time_step or 0, piece.initial_state)
+
+
+def _is_again(piece: Piece, record: Record) -> bool:
+    """Whether the piece is the last one of the session, sent once more."""
+    ref = piece.ref
+    if ref.key is not None and record.keys:
+        return _digest(ref.key.encode()) == record.keys[-1]
+    before = record.before.time_step
+    return ref.time_step == before and before != record.time_step
+
+
+def _again(piece: Piece, before: Before, tokens: StateTokens) -> Start:
+    if piece.digest != before.digest:
+        raise _conflict(
+            f"a piece with other numbers is part of session {_quoted(piece.ref.name)} already, "
+            f"at time step {before.time_step}"
+        )
+    state = None if before.state is None else tokens.open(before.state, POINTER)
+    return Start(before.time_step, state, again=True)
+
+
+def _conflict(message: str) -> SessionConflict:
+    return SessionConflict(Fault(POINTER, message))
+
+
+def _quoted(name: str) -> str:
+    return f"{name!r:.82}"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()

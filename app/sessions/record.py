@@ -1,0 +1,65 @@
+"""`Record`: what is kept of a session, and as which bytes."""
+
+import secrets
+from dataclasses import dataclass, field
+
+import orjson
+
+REVISION_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the last piece began from, so that it can be computed again for who lost its answer.
+
+    Attributes:
+        time_step: of the session before the piece.
+        state: token of its state then; None for zeros.
+        digest: of the piece's numbers.
+    """
+
+    time_step: int
+    state: str | None
+    digest: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """A session between two pieces.
+
+    Attributes:
+        time_step: time steps so far: the next piece begins there.
+        state: token of its state.
+        before: of the last piece.
+        keys: digests of the last idempotency keys, oldest first.
+        revision: another one for each record ever written, of `REVISION_BYTES`.
+    """
+
+    time_step: int
+    state: str
+    before: Before
+    keys: tuple[str, ...] = ()
+    revision: bytes = field(default_factory=lambda: secrets.token_bytes(REVISION_BYTES))
+
+    def to_bytes(self) -> bytes:
+        """As stores keep it: the revision, then JSON."""
+        return self.revision + orjson.dumps(
+            {
+                "time_step": self.time_step,
+                "state": self.state,
+                "before": self.before,
+                "keys": self.keys,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Record":
+        """Reads it back."""
+        fields = orjson.loads(data[REVISION_BYTES:])
+        return cls(
+            fields["time_step"],
+            fields["state"],
+            Before(**fields["before"]),
+            tuple(fields["keys"]),
+            data[:REVISION_BYTES],
+        )

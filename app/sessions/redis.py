@@ -1,0 +1,115 @@
+"""`RedisStore`: sessions that several replicas of the service share, on a Redis server."""
+
+import time
+from collections.abc import Callable
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from app.errors import SessionsUnavailable, TooManySessions
+from app.sessions.record import REVISION_BYTES, Record
+from app.sessions.store import Kept, SessionStore
+
+# Seconds to connect, and for an answer.
+TIMEOUT_S = 2.0
+
+# Keys: the session, and the names of all sessions by when they expire. The same write twice is one
+# write: what was sent again, since no answer came, finds its own revision.
+WRITE = f"""
+local found = redis.call('GET', KEYS[1])
+local revision = found and string.sub(found, 1, {REVISION_BYTES}) or ''
+if revision ~= ARGV[1] then
+  return revision == string.sub(ARGV[2], 1, {REVISION_BYTES}) and 1 or 0
+end
+if not found then
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
+  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[6]) then return -1 end
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[4] + ARGV[3], ARGV[5])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+
+DELETE = f"""
+local found = redis.call('GET', KEYS[1])
+if not found then return 0 end
+if ARGV[1] ~= '' and string.sub(found, 1, {REVISION_BYTES}) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[2])
+return 1
+"""
+
+
+class RedisStore(SessionStore):
+    """See the module.
+
+    Args:
+        url: `redis://` or `rediss://`, as `redis.asyncio.from_url` takes it.
+        model: name of the model that is served; others may share the server.
+        limit: most sessions.
+        idle_s: seconds until an idle session goes.
+        clock: seconds, about the same on all replicas.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        limit: int,
+        idle_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._redis = redis.asyncio.from_url(
+            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
+        )
+        self._limit = limit
+        self._idle_ms = int(idle_s * 1000)
+        self._clock = clock
+        # In braces what a cluster goes by: all keys of a model are on one of its nodes.
+        self._prefix = f"unroll:{{{model}}}:session:"
+        self._names = f"unroll:{{{model}}}:sessions"
+        self._write = self._redis.register_script(WRITE)
+        self._delete = self._redis.register_script(DELETE)
+
+    async def read(self, name: str) -> Kept | None:
+        """As `SessionStore`."""
+        key = self._prefix + name
+        try:
+            async with self._redis.pipeline(transaction=True) as both:
+                both.get(key)
+                both.pttl(key)
+                data, left_ms = await both.execute()
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        return Kept(Record.from_bytes(data), left_ms / 1000) if data else None
+
+    async def write(self, name: str, record: Record, over: Record | None) -> bool:
+        """As `SessionStore`."""
+        now_ms = int(self._clock() * 1000)
+        revision = over.revision if over else b""
+        values = (revision, record.to_bytes(), self._idle_ms, now_ms, name, self._limit)
+        try:
+            done = await self._write(keys=[self._prefix + name, self._names], args=values)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        if done < 0:
+            raise TooManySessions.at(self._limit)
+        return bool(done)
+
+    async def delete(self, name: str, only: Record | None = None) -> bool:
+        """As `SessionStore`."""
+        values = (only.revision if only else b"", name)
+        try:
+            done = await self._delete(keys=[self._prefix + name, self._names], args=values)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        return bool(done)
+
+    async def close(self) -> None:
+        """As `SessionStore`."""
+        await self._redis.aclose()
+
+
+def _unavailable(error: Exception) -> SessionsUnavailable:
+    return SessionsUnavailable(f"the sessions' store does not answer: {type(error).__name__}")
