@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from app.balance import WorkerConfig, Workers
 from app.board import Board
-from app.protocol import DirectProtocol
+from app.protocol import DirectProtocol, StreamProtocol
 from app.settings import Settings
 from app.worker import BOARD, LOG_FORMAT, Worker
 
@@ -55,7 +55,10 @@ def configure(settings: Settings, worker: Worker) -> WorkerConfig:
         port=settings.port,
         loop="uvloop",
         http=DirectProtocol,
-        ws="none",
+        ws=StreamProtocol,
+        ws_max_size=settings.max_body_bytes,
+        # Numbers hardly shrink, and every connection would keep a dictionary.
+        ws_per_message_deflate=False,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from app.direct import Direct, Exchange, Headers
 
@@ -25,7 +26,7 @@ USUAL = frozenset(
 )
 # Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
 # follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
-UPGRADE = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", re.IGNORECASE)
 
 
 class DirectProtocol(HttpToolsProtocol):
@@ -146,6 +147,15 @@ class DirectProtocol(HttpToolsProtocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.hang_up()
+
+
+class StreamProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol; its connections are counted as those of `DirectProtocol`."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        super().connection_lost(exc)
+        self.app.state.place.count_closed()
 
 
 def _asks_for_more(header: tuple[bytes, bytes]) -> bool:

@@ -14,6 +14,7 @@ from app.codec.states import StateForm
 from app.manifest import Feature, Manifest, Output
 
 MAX_FIELDS = 32
+MAX_ID = 256
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 
 
@@ -46,7 +47,7 @@ def _as_object(model: object) -> object:
 class SessionPart(RequestPart):
     """A session, and where in it the request's time steps are."""
 
-    id: Annotated[str, Field(min_length=1, max_length=256, pattern=NO_CONTROLS)] = Field(
+    id: Annotated[str, Field(min_length=1, max_length=MAX_ID, pattern=NO_CONTROLS)] = Field(
         description="any name that the caller chose"
     )
     time_step: Annotated[int, Field(ge=0)] | None = Field(
@@ -55,7 +56,7 @@ class SessionPart(RequestPart):
         "piece sent again is answered again and counts once; without it, it goes on from wherever "
         "the session is",
     )
-    key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+    key: Annotated[str, Field(min_length=1, max_length=MAX_ID)] | None = Field(
         None, description="instead of time_step: of your choice, another one for each piece"
     )
 
@@ -110,6 +111,16 @@ class PredictRequest(RequestPart):
     ] = Field(
         None, description="refuse to answer unless this model (and version) is the one served"
     )
+
+
+class StreamMessage(RequestPart):
+    """A message of `WS /stream`: the next time steps of its sequence."""
+
+    sequence: Annotated[list[list[float | None]] | dict[str, list[float | None]], SkipValidation]
+    outputs: Literal["all", "last", "none"] = "all"
+    states: StateForm = "none"
+    initial_state: Annotated[Any, SkipValidation] = None
+    id: Annotated[str, Field(max_length=MAX_ID)] | int | None = None
 
 
 class SessionPosition(BaseModel):

@@ -22,7 +22,7 @@ NUMBERS = frozenset({float, int})
 NUMBERS_OR_NULL = frozenset({float, int, type(None)})
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: str | bytes) -> Any:
     """Parses a body.
 
     Raises:

@@ -90,7 +90,7 @@ def reference(session: SessionPart) -> SessionRef:
     return SessionRef(session.id, session.time_step, session.key)
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: str | bytes) -> dict[str, Any]:
     """A body that is a JSON object; raises `InvalidRequest`."""
     document = parse_json(body)
     if not isinstance(document, dict):

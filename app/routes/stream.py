@@ -1,0 +1,163 @@
+"""`WS /stream`: pieces of one sequence as they happen; its state lives with the connection.
+
+    -> {"sequence": [[...], ...], "outputs": "last", "states": "token", "id": 7}
+    <- {"id": 7, "time_step": 0, "outputs": [[...]], "state": "u1..."}
+
+Answers come in the order of messages. A message that cannot be computed is answered with
+`{"id": ..., "error": problem}`, and the stream and its state stay as they were.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, WebSocket
+from starlette.types import Message
+
+from app.codec.numbers import Faults, print_json
+from app.direct import Exchange, Headers
+from app.intake import Intake, Work
+from app.routes.native import checked, parse_object
+from app.schemas import MAX_ID, StreamMessage
+
+PATH = "/stream"
+# Messages that wait behind the one that is computed, before no more are read.
+MAX_AHEAD = 64
+
+NO_OPTIONS = StreamMessage(sequence=[])
+PIECE = "/sequence"
+STATE = "/initial_state"
+
+
+class Stream:
+    """One connection. Everything here happens on the event loop.
+
+    Args:
+        intake: of the application.
+        send: takes an answer, JSON.
+    """
+
+    def __init__(self, intake: Intake, send: Callable[[bytes], None]) -> None:
+        self._intake = intake
+        self._send = send
+        self._ahead: deque[str | bytes] = deque()
+        self._exchange: Exchange | None = None
+        self._given = NO_OPTIONS
+        self._id: str | int | None = None
+        self._state: Any = None
+        self._time_step = 0
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+
+    def take(self, message: str | bytes) -> None:
+        """Takes a message; it is computed after those before."""
+        if self._exchange is None and not self._ahead:
+            self._begin(message)
+            return
+        self._ahead.append(message)
+        if len(self._ahead) >= MAX_AHEAD:
+            self.has_room.clear()
+
+    def hang_up(self) -> None:
+        """The caller has gone; nobody is answered."""
+        self._ahead.clear()
+        if self._exchange is not None:
+            self._exchange.hang_up()
+
+    def _begin(self, message: str | bytes) -> None:
+        intake, exchange = self._intake, Exchange(PATH, self._respond)
+        self._exchange, self._given, self._id = exchange, NO_OPTIONS, None
+        try:
+            intake.check_room()
+            work = self._decode(message)
+            exchange.wait(intake.watcher, lambda reason: intake.cancel(work, reason))
+            intake.begin(work, lambda error: exchange.finish(error, lambda: self._answer(work)))
+        except Exception as error:
+            exchange.fail(error)
+
+    def _decode(self, message: str | bytes) -> Work:
+        document = parse_object(message)
+        if document.keys() != {"sequence"}:
+            self._id = _echoed(document.get("id"))
+            self._given = checked(lambda: StreamMessage.model_validate(document))
+        ready = self._intake.registry.current()
+        array = ready.codec.sequences.parse_one(document["sequence"], PIECE)
+        state = self._state
+        if STATE[1:] in document:
+            faults = Faults()
+            state = ready.codec.states.parse_one(document[STATE[1:]], STATE, faults)
+            faults.raise_any()
+        (sequence,) = self._intake.sequences(ready, [array], [state])
+        sequence.pointer = PIECE
+        return Work(ready=ready, sequences=[sequence])
+
+    def _answer(self, work: Work) -> bytes:
+        given, (sequence,), (state,) = self._given, work.sequences, work.final_states
+        # A new one may count its time steps from anywhere; this one's begin where it was resumed.
+        begins_anew = STATE[1:] in given.model_fields_set
+        start = 0 if begins_anew else self._time_step
+        self._state, self._time_step = state, start + len(sequence.inputs)
+        answer: dict[str, Any] = {} if self._id is None else {"id": self._id}
+        answer["time_step"] = start
+        if given.outputs == "all":
+            answer["outputs"] = sequence.outputs
+        elif given.outputs == "last":
+            answer["outputs"] = sequence.outputs[-1:]
+            answer["time_step"] = self._time_step - 1
+        if given.states != "none":
+            answer["state"] = work.ready.codec.states.printable(given.states, state)
+        return print_json(answer)
+
+    def _respond(self, status: int, _: Headers, body: bytes) -> None:
+        self._exchange = None
+        if status == 200:
+            self._send(body)
+        else:
+            name = b"" if self._id is None else b'"id":%s,' % print_json(self._id)
+            self._send(b'{%s"error":%s}' % (name, body))
+        if self._ahead:
+            # Not at once: many that are refused would call each other.
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        if self._ahead and self._exchange is None:
+            self._begin(self._ahead.popleft())
+            self.has_room.set()
+
+
+def install(app: FastAPI, intake: Intake) -> None:
+    """Adds the route."""
+    router = APIRouter()
+
+    @router.websocket(PATH)
+    async def stream(socket: WebSocket) -> None:
+        await socket.accept()
+        answers: asyncio.Queue[bytes] = asyncio.Queue()
+        made = Stream(intake, answers.put_nowait)
+        writer = asyncio.create_task(_write(socket, answers))
+        try:
+            while (message := await socket.receive())["type"] == "websocket.receive":
+                made.take(_content(message))
+                await made.has_room.wait()
+        finally:
+            made.hang_up()
+            writer.cancel()
+
+    app.include_router(router)
+
+
+async def _write(socket: WebSocket, answers: "asyncio.Queue[bytes]") -> None:
+    while True:
+        answer = await answers.get()
+        await socket.send_text(answer.decode())
+
+
+def _echoed(name: object) -> str | int | None:
+    """A message's id, if it is one: a message that is refused is still known by it."""
+    return name if type(name) is int or (isinstance(name, str) and len(name) <= MAX_ID) else None
+
+
+def _content(message: Message) -> str | bytes:
+    text: str | None = message.get("text")
+    return message["bytes"] if text is None else text
