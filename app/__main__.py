@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from app.balance import WorkerConfig, Workers
 from app.board import Board
-from app.protocol import DirectProtocol, StreamProtocol
+from app.protocol import DirectProtocol
 from app.settings import Settings
+from app.stream_protocol import StreamProtocol
 from app.worker import BOARD, LOG_FORMAT, Worker
 
 # Seconds that the last answers get to leave after draining: the errors of who did not finish.

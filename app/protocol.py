@@ -13,7 +13,6 @@ from uvicorn.protocols.http.httptools_impl import (
     HttpToolsProtocol,
     RequestResponseCycle,
 )
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from app.direct import Direct, Exchange, Headers
 
@@ -147,15 +146,6 @@ class DirectProtocol(HttpToolsProtocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.hang_up()
-
-
-class StreamProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol; its connections are counted as those of `DirectProtocol`."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the event loop."""
-        super().connection_lost(exc)
-        self.app.state.place.count_closed()
 
 
 def _asks_for_more(header: tuple[bytes, bytes]) -> bool:

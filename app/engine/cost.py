@@ -58,14 +58,14 @@ class Cost:
         """Seconds of the shortest chunk that is worth its call when there are enough rows."""
         return self.chunk_s(self.enough_rows(MAX_ENOUGH), MIN_STEPS)
 
-    def enough_rows(self, most: int) -> int:
-        """The fewest rows up to `most` that use the kernel well.
+    def enough_rows(self, most: int, steps: int = TYPICAL_STEPS) -> int:
+        """The fewest rows up to `most` that use the kernel well in a chunk of so many time steps.
 
         More would hold their callers for longer and gain little.
         """
         for rows in range(1, most):
-            useful = rows * (ROW_S + TYPICAL_STEPS * self.row_step_s)
-            if useful >= ENOUGH * self.chunk_s(rows, TYPICAL_STEPS):
+            useful = rows * (ROW_S + steps * self.row_step_s)
+            if useful >= ENOUGH * self.chunk_s(rows, steps):
                 return rows
         return most
 

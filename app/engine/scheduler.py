@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from operator import attrgetter
 
-from app.engine.cost import Cost
+from app.engine.cost import TYPICAL_STEPS, Cost
 from app.engine.sequence import Sequence
 from app.errors import Cancelled, Expired, Overloaded, UnrollError
 
@@ -79,6 +79,10 @@ class Scheduler:
         self._sizes = sizes
         self._cost = cost
         self._rows = cost.enough_rows(sizes.chunk_rows)
+        # A call of few time steps wants more rows to be worth its price.
+        self._rows_of_short = [
+            cost.enough_rows(sizes.chunk_rows, steps) for steps in range(1, TYPICAL_STEPS)
+        ]
         self._steps = 0
         self._arrived = 0
         self._oldest_leads = False
@@ -218,7 +222,7 @@ class Scheduler:
     def _pick(self) -> tuple[Sequence, ...]:
         """Takes the rows of a chunk from the ready: a fair share for a lane, alike in length."""
         free_lanes = self._sizes.lanes - len(self.in_flight)
-        rows = min(self._rows, -(-len(self.ready) // free_lanes))
+        rows = min(self._most_rows(), -(-len(self.ready) // free_lanes))
         if rows == len(self.ready):
             picked = tuple(self.ready)
             self.ready.clear()
@@ -237,3 +241,10 @@ class Scheduler:
         picked = tuple(sequence for sequence in self.ready if sequence in taken)
         self.ready = deque(sequence for sequence in self.ready if sequence not in taken)
         return picked
+
+    def _most_rows(self) -> int:
+        """How many rows the next chunk may have: more where all that are ready end soon."""
+        steps = self.ready[0].remaining
+        if steps < TYPICAL_STEPS and all(s.remaining <= steps for s in self.ready):
+            return self._rows_of_short[steps - 1]
+        return self._rows

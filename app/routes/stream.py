@@ -9,25 +9,44 @@ Answers come in the order of messages. A message that cannot be computed is answ
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, WebSocket
-from starlette.types import Message
 
 from app.codec.numbers import Faults, print_json
+from app.codec.states import State
 from app.direct import Exchange, Headers
 from app.intake import Intake, Work
 from app.routes.native import checked, parse_object
 from app.schemas import MAX_ID, StreamMessage
 
 PATH = "/stream"
+# In `scope["extensions"]`: the connection, as `StreamProtocol` puts it there.
+EXTENSION = "unroll.stream"
 # Messages that wait behind the one that is computed, before no more are read.
 MAX_AHEAD = 64
+MAX_AHEAD_BYTES = 1 << 16
 
 NO_OPTIONS = StreamMessage(sequence=[])
 PIECE = "/sequence"
 STATE = "/initial_state"
+
+
+class Connection(Protocol):
+    """Where a stream's answers go."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the caller reads what it is sent."""
+
+    def answer(self, payload: bytes) -> None:
+        """Sends an answer."""
+
+    def read_on(self, go_on: bool) -> None:
+        """Reads messages on, or stops for now."""
+
+    def attach(self, stream: "Stream") -> None:
+        """From now on messages go to the stream."""
 
 
 class Stream:
@@ -35,29 +54,37 @@ class Stream:
 
     Args:
         intake: of the application.
-        send: takes an answer, JSON.
+        connection: takes answers, JSON.
     """
 
-    def __init__(self, intake: Intake, send: Callable[[bytes], None]) -> None:
+    def __init__(self, intake: Intake, connection: Connection) -> None:
         self._intake = intake
-        self._send = send
+        self._connection = connection
         self._ahead: deque[str | bytes] = deque()
+        self._ahead_bytes = 0
+        self._reading = True
         self._exchange: Exchange | None = None
         self._given = NO_OPTIONS
         self._id: str | int | None = None
-        self._state: Any = None
+        self._state: State | None = None
         self._time_step = 0
-        self.has_room = asyncio.Event()
-        self.has_room.set()
 
     def take(self, message: str | bytes) -> None:
         """Takes a message; it is computed after those before."""
-        if self._exchange is None and not self._ahead:
-            self._begin(message)
-            return
         self._ahead.append(message)
-        if len(self._ahead) >= MAX_AHEAD:
-            self.has_room.clear()
+        self._ahead_bytes += len(message)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Begins the next message, if nothing is in its way."""
+        if self._ahead and self._exchange is None and self._connection.is_writable:
+            message = self._ahead.popleft()
+            self._ahead_bytes -= len(message)
+            self._begin(message)
+        has_room = len(self._ahead) < MAX_AHEAD and self._ahead_bytes <= MAX_AHEAD_BYTES
+        if has_room != self._reading:
+            self._reading = has_room
+            self._connection.read_on(has_room)
 
     def hang_up(self) -> None:
         """The caller has gone; nobody is answered."""
@@ -112,18 +139,13 @@ class Stream:
     def _respond(self, status: int, _: Headers, body: bytes) -> None:
         self._exchange = None
         if status == 200:
-            self._send(body)
+            self._connection.answer(body)
         else:
             name = b"" if self._id is None else b'"id":%s,' % print_json(self._id)
-            self._send(b'{%s"error":%s}' % (name, body))
+            self._connection.answer(b'{%s"error":%s}' % (name, body))
         if self._ahead:
             # Not at once: many that are refused would call each other.
-            asyncio.get_running_loop().call_soon(self._next)
-
-    def _next(self) -> None:
-        if self._ahead and self._exchange is None:
-            self._begin(self._ahead.popleft())
-            self.has_room.set()
+            asyncio.get_running_loop().call_soon(self.go_on)
 
 
 def install(app: FastAPI, intake: Intake) -> None:
@@ -132,32 +154,20 @@ def install(app: FastAPI, intake: Intake) -> None:
 
     @router.websocket(PATH)
     async def stream(socket: WebSocket) -> None:
+        connection: Connection = socket.scope["extensions"][EXTENSION]
         await socket.accept()
-        answers: asyncio.Queue[bytes] = asyncio.Queue()
-        made = Stream(intake, answers.put_nowait)
-        writer = asyncio.create_task(_write(socket, answers))
+        made = Stream(intake, connection)
+        connection.attach(made)
         try:
-            while (message := await socket.receive())["type"] == "websocket.receive":
-                made.take(_content(message))
-                await made.has_room.wait()
+            # Messages go to the stream itself; what comes here is that the caller has gone.
+            while (await socket.receive())["type"] != "websocket.disconnect":
+                pass
         finally:
             made.hang_up()
-            writer.cancel()
 
     app.include_router(router)
-
-
-async def _write(socket: WebSocket, answers: "asyncio.Queue[bytes]") -> None:
-    while True:
-        answer = await answers.get()
-        await socket.send_text(answer.decode())
 
 
 def _echoed(name: object) -> str | int | None:
     """A message's id, if it is one: a message that is refused is still known by it."""
     return name if type(name) is int or (isinstance(name, str) and len(name) <= MAX_ID) else None
-
-
-def _content(message: Message) -> str | bytes:
-    text: str | None = message.get("text")
-    return message["bytes"] if text is None else text
