@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.cost import MIN_STEPS, QUANTUM_S, Cost
+from app.engine.cost import MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
 from app.errors import Overloaded
 from tests.app.engine.scheduling import FREE_CALLS, Clock, make, sequences, take
 
@@ -84,7 +84,7 @@ def test_nobody_waits_for_more_rows_than_pay() -> None:
     scheduler = make(lanes=2, rows=8, cost=FREE_CALLS)
     enough = FREE_CALLS.enough_rows(8)
     assert enough < 8
-    scheduler.add(sequences(*[5] * 3 * enough))
+    scheduler.add(sequences(*[TYPICAL_STEPS] * 3 * enough))
     assert [len(take(scheduler).sequences) for _ in range(2)] == [enough, enough]
 
 
@@ -238,8 +238,18 @@ def test_lengths_beyond_a_chunk_are_alike_and_the_oldest_of_them_goes_first() ->
 def test_a_chunk_has_no_more_rows_than_pay(row_step_s: float, rows: int) -> None:
     call_s = 20.0 if row_step_s == 2.0 else 1.0
     scheduler = make(rows=8, slots=20, cost=Cost(call_s, 0.0, row_step_s))
-    scheduler.add(sequences(*[5] * 20))
+    scheduler.add(sequences(*[TYPICAL_STEPS] * 20))
     assert len(take(scheduler).sequences) == rows
+
+
+def test_a_chunk_of_few_time_steps_has_more_rows() -> None:
+    """Its call is most of its price. Beside one that goes on longer it would hold that up."""
+    cost = Cost(call_s=20.0, time_step_s=0.0, row_step_s=2.0)
+    assert cost.enough_rows(40) < cost.enough_rows(40, 1) < 40
+    for lengths, steps in (([1] * 40, 1), ([1] * 39 + [2], TYPICAL_STEPS)):
+        scheduler = make(rows=40, cost=cost)
+        scheduler.add(sequences(*lengths))
+        assert len(take(scheduler).sequences) == cost.enough_rows(40, steps), lengths
 
 
 @pytest.mark.parametrize(
