@@ -71,6 +71,11 @@ class Intake:
         self.watcher = Watcher(settings.body_timeout_s, settings.request_timeout_s)
         self._settings = settings
 
+    @property
+    def max_body_bytes(self) -> int:
+        """Of a request, and of what it unpacks to."""
+        return self._settings.max_body_bytes
+
     def check_room(self) -> None:
         """Who cannot be answered is told before the body is read; raises `Unavailable`."""
         self.registry.current().engine.check_room()
@@ -174,7 +179,7 @@ class Intake:
         """
         self.check_room()
         with Watch(self.watcher, receive) as watch:
-            body = await read_body(scope["headers"], receive, watch, self._settings.max_body_bytes)
+            body = await read_body(scope["headers"], receive, watch, self.max_body_bytes)
             work = decode(body)
             # Not kept while it waits: the arrays are a fraction of it.
             del body

@@ -17,6 +17,10 @@ MAX_FIELDS = 32
 MAX_ID = 256
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 
+SessionName = Annotated[str, Field(min_length=1, max_length=MAX_ID, pattern=NO_CONTROLS)]
+SessionKey = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
+TimeStep = Annotated[int, Field(ge=0)]
+
 
 class RequestPart(BaseModel):
     """An object in a request: each field it does not know is refused."""
@@ -47,16 +51,14 @@ def _as_object(model: object) -> object:
 class SessionPart(RequestPart):
     """A session, and where in it the request's time steps are."""
 
-    id: Annotated[str, Field(min_length=1, max_length=MAX_ID, pattern=NO_CONTROLS)] = Field(
-        description="any name that the caller chose"
-    )
-    time_step: Annotated[int, Field(ge=0)] | None = Field(
+    id: SessionName = Field(description="any name that the caller chose")
+    time_step: TimeStep | None = Field(
         None,
         description="time steps of the session before these, as the last answer has it: the same "
         "piece sent again is answered again and counts once; without it, it goes on from wherever "
         "the session is",
     )
-    key: Annotated[str, Field(min_length=1, max_length=MAX_ID)] | None = Field(
+    key: SessionKey | None = Field(
         None, description="instead of time_step: of your choice, another one for each piece"
     )
 
@@ -111,6 +113,20 @@ class PredictRequest(RequestPart):
     ] = Field(
         None, description="refuse to answer unless this model (and version) is the one served"
     )
+
+
+class BatchOptions(BaseModel):
+    """Options of a request that is no JSON: its query string."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    outputs: Literal["all", "last", "none"] = "all"
+    states: StateForm | None = None
+    model: str | None = None
+    version: int | None = None
+    session: SessionName | None = None
+    time_step: TimeStep | None = None
+    key: SessionKey | None = None
 
 
 class StreamMessage(RequestPart):

@@ -77,6 +77,23 @@ class StateCodec:
             return vector(entry, self.size, pointer, faults)
         return self._layered_state(entry, pointer, faults)
 
+    def check(self, numbers: np.ndarray, is_null: np.ndarray, pointer: str) -> list[State | None]:
+        """States that came as bytes.
+
+        Args:
+            numbers: float32 `[B, sum of H]`.
+            is_null: bool `[B]`: which are zeros instead.
+            pointer: to them in the request.
+
+        Raises:
+            InvalidRequest: a number is not finite.
+        """
+        if not np.isfinite(numbers[~is_null]).all():
+            wrong = ~np.isfinite(numbers) & ~is_null[:, None]
+            row, place = np.argwhere(wrong)[0]
+            raise invalid(f"{pointer}/{row}/{place}", f"{numbers[row, place]} is not finite")
+        return [None if null else row for row, null in zip(numbers, is_null, strict=True)]
+
     def printable(self, form: StateForm, state: State) -> object:
         """A state in a form that `print_json` prints."""
         if form == "per_layer":

@@ -80,9 +80,14 @@ def tail(work: Prediction) -> dict[str, Any]:
     if work.states != "none":
         printable = work.ready.codec.states.printable
         made["states"] = [printable(work.states, state) for state in work.final_states]
-    if work.piece is not None:
-        made["session"] = {"id": work.piece.ref.name, "time_step": work.time_step}
-    return made
+    return made | session_of(work)
+
+
+def session_of(work: Prediction) -> dict[str, Any]:
+    """Where the session is, if there is one."""
+    if work.piece is None:
+        return {}
+    return {"session": {"id": work.piece.ref.name, "time_step": work.time_step}}
 
 
 def reference(session: SessionPart) -> SessionRef:

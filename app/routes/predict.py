@@ -1,6 +1,6 @@
 """`POST /predict`: the native API."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -10,7 +10,7 @@ from app.codec.numbers import print_json
 from app.direct import Exchange
 from app.intake import Intake
 from app.openapi import PREDICT_RESPONSES, reads_body
-from app.routes import lines
+from app.routes import formats, lines
 from app.routes.native import Prediction, answer, decode
 from app.schemas import PredictRequest, PredictResponse
 
@@ -38,13 +38,23 @@ def install(app: FastAPI, intake: Intake) -> None:
         openapi_extra=reads_body(PredictRequest),
     )
     async def predict(request: Request) -> Response:
-        if lines.MEDIA_TYPE in request.headers.get("accept", ""):
-            return await in_lines(request)
-        work = await intake.run(request.scope, request.receive, understand)
-        return Response(print_json(answer(work)), media_type="application/json")
+        decode_it = decoder(request)
+        accept = request.headers.get("accept", "")
+        if lines.MEDIA_TYPE in accept:
+            return await in_lines(request, decode_it)
+        work = await intake.run(request.scope, request.receive, decode_it)
+        media_type = formats.accepted(accept)
+        return Response(formats.encode(work, media_type), media_type=media_type)
 
-    async def in_lines(request: Request) -> Response:
-        made = lines.lines(intake, request, understand)
+    def decoder(request: Request) -> Callable[[bytes], Prediction]:
+        read = formats.reader_of(request.headers.get("content-type", ""))
+        if read is None:
+            return understand
+        query = dict(request.query_params)
+        return lambda body: formats.decode_batch(intake, body, read, query)
+
+    async def in_lines(request: Request, decode_it: Callable[[bytes], Prediction]) -> Response:
+        made = lines.lines(intake, request, decode_it)
         # What is wrong before the first line is a problem, as everywhere.
         first = await anext(made)
 

@@ -1,0 +1,166 @@
+"""Arrow IPC streams: a row a sequence, a column a feature, each a list of the feature's time steps.
+
+    temp: list<float>   dewp: list<float>   ...   initial_state: fixed_size_list<float>[sum of H]
+
+Answers are alike: a column of lists for each output, and `state`. What the answer is about (model,
+session) is JSON in the schema's metadata.
+"""
+
+from typing import Any
+
+import flatbuffers
+import flatbuffers.table
+import numpy as np
+import pyarrow as pa
+
+from app.codec.batch import INITIAL_STATE, STATE, Answer, Batch
+from app.codec.model import Codec
+from app.codec.numbers import echo, invalid, print_json
+from app.codec.sequences import SequenceCodec
+from app.codec.states import State, StateCodec
+
+MEDIA_TYPE = "application/vnd.apache.arrow.stream"
+ABOUT = b"unroll"
+
+# Where a message's metadata has what (format/Message.fbs): slots of a flatbuffers table.
+HEADER_SLOT, COMPRESSION_SLOT = 8, 10
+RECORD_BATCH = "record batch"
+
+
+def read(body: bytes, codec: Codec) -> Batch:
+    """Reads a request.
+
+    Raises:
+        InvalidRequest: it is no such stream, or not one for this model.
+        OtherModel: a token is of another model or version.
+    """
+    table = _table(body)
+    names = table.column_names
+    if len(set(names)) < len(names):
+        raise invalid("", "columns have the same name")
+    missing = [name for name in codec.sequences.names if name not in names]
+    if missing:
+        raise invalid("", f"column {echo(missing[0])} is missing")
+    extra = set(names) - {*codec.sequences.names, INITIAL_STATE}
+    if extra:
+        raise invalid("", f"there is no feature {echo(min(extra))}")
+    codec.sequences.check_count(table.num_rows)
+    lengths, rows = _rows(table, codec.sequences)
+    return Batch(codec.sequences.cut(rows, lengths.tolist()), _states(table, codec.states))
+
+
+def write(answer: Answer) -> bytes:
+    """Prints an answer."""
+    columns: dict[str, pa.Array] = {}
+    if answer.outputs is not None:
+        lengths = [len(outputs) for outputs in answer.outputs]
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+        together = np.concatenate(answer.outputs)
+        for index, name in enumerate(answer.names):
+            values = pa.array(np.ascontiguousarray(together[:, index]))
+            columns[name] = pa.ListArray.from_arrays(offsets, values)
+    if isinstance(answer.states, np.ndarray):
+        numbers = pa.array(answer.states.ravel())
+        columns[STATE] = pa.FixedSizeListArray.from_arrays(numbers, answer.states.shape[1])
+    elif answer.states is not None:
+        columns[STATE] = pa.array(answer.states)
+    batch = pa.record_batch(list(columns.values()), names=list(columns))
+    schema = batch.schema.with_metadata({ABOUT: print_json(answer.about)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
+
+
+def _table(body: bytes) -> Any:
+    """The table in a stream, whole and checked."""
+    try:
+        _refuse_compression(body)
+        with pa.ipc.open_stream(body) as reader:
+            table = reader.read_all()
+        # Offsets could point anywhere else.
+        table.validate(full=True)
+        return table.combine_chunks()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise invalid("", f"the body is no Arrow IPC stream: {reason}") from None
+
+
+def _refuse_compression(body: bytes) -> None:
+    # A few bytes could become gigabytes.
+    reader = pa.ipc.MessageReader.open_stream(body)
+    for message in reader:
+        if message.type != RECORD_BATCH:
+            if message.type != "schema":
+                raise pa.ArrowInvalid(f"a {message.type} is not read here")
+            continue
+        metadata = message.metadata.to_pybytes()
+        (start,) = np.frombuffer(metadata, "<u4", 1)
+        header = _table_at(flatbuffers.table.Table(metadata, int(start)), HEADER_SLOT)
+        if header is None or header.Offset(COMPRESSION_SLOT):
+            raise pa.ArrowInvalid("it is compressed; send it plain")
+
+
+def _table_at(table: Any, slot: int) -> Any:
+    offset = table.Offset(slot)
+    return (
+        flatbuffers.table.Table(table.Bytes, table.Indirect(table.Pos + offset)) if offset else None
+    )
+
+
+def _rows(table: Any, sequences: SequenceCodec) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths `[B]` and float32 rows `[sum of lengths, F]`; NaN where null."""
+    first, lengths = "", np.empty(0, np.int64)
+    rows: np.ndarray | None = None
+    for index, name in enumerate(sequences.names):
+        column = _chunk(table, name)
+        kind = column.type
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        if not is_list or not _is_number(kind.value_type):
+            raise invalid(f"/{name}", f"must be lists of numbers, is {str(kind)[:80]}")
+        if column.null_count:
+            raise invalid(f"/{name}", "must have a list for each sequence; one is null")
+        found = np.diff(column.offsets.to_numpy())
+        if rows is None:
+            first, lengths = name, found
+            rows = np.empty((int(lengths.sum()), len(sequences.names)), np.float32)
+        elif not np.array_equal(found, lengths):
+            row = int(np.argmax(found != lengths))
+            raise invalid(
+                f"/{name}/{row}",
+                f"holds {found[row]} time steps, {echo(first)} {lengths[row]}",
+            )
+        with np.errstate(over="ignore"):
+            rows[:, index] = column.flatten().to_numpy(zero_copy_only=False)
+    assert rows is not None, "a model has features"
+    return lengths, rows
+
+
+def _states(table: Any, codec: StateCodec) -> list[State | None]:
+    if INITIAL_STATE not in table.column_names:
+        return [None] * int(table.num_rows)
+    column, pointer = _chunk(table, INITIAL_STATE), f"/{INITIAL_STATE}"
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return codec.parse(column.to_pylist(), len(column))
+    kind = column.type
+    fixed = pa.types.is_fixed_size_list(kind) and kind.list_size == codec.size
+    if not fixed or not _is_number(kind.value_type):
+        raise invalid(
+            pointer,
+            f"must be strings or fixed_size_list<float>[{codec.size}], is {str(kind)[:80]}",
+        )
+    is_null = column.is_null().to_numpy(zero_copy_only=False)
+    start = column.offset * codec.size
+    flat = column.values[start : start + len(column) * codec.size]
+    numbers = flat.to_numpy(zero_copy_only=False).astype(np.float32)
+    return codec.check(numbers.reshape(len(column), codec.size), is_null, pointer)
+
+
+def _chunk(table: Any, name: str) -> Any:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
