@@ -87,13 +87,16 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         if self._rest:
             data = self._rest + data
         at = 0
-        while (frame := find_frame(data, at)) is not None and frame.end <= len(data):
+        while (frame := find_frame(data, at)) is not None:
+            if frame.end - frame.start > self.config.ws_max_size:
+                self._left_to_uvicorn = True
+                super().data_received(data[at:])
+                return
+            if frame.end > len(data):
+                break
             self._take(self._stream, data, at, frame)
             at = frame.end
         self._rest = data[at:]
-        if frame is not None and frame.end - frame.start > self.config.ws_max_size:
-            self._left_to_uvicorn = True
-            super().data_received(self._rest)
 
     def _take(self, stream: Stream, data: bytes, at: int, frame: Frame) -> None:
         is_open = self.conn.state is State.OPEN and self.conn.current_size is None

@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 
 from app.protocol import DirectProtocol
+from app.stream_protocol import StreamProtocol
 from tests.app.engine.running import until
 
 T = TypeVar("T")
@@ -111,7 +112,9 @@ class Live:
             app,
             port=0,
             http=Counting,
-            ws="none",
+            ws=StreamProtocol,
+            ws_per_message_deflate=False,
+            ws_max_size=app.state.max_body_bytes,
             log_config=None,
             access_log=False,
             server_header=False,

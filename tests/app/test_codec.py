@@ -204,3 +204,33 @@ def test_any_bytes_are_a_value_or_not_json(body: bytes) -> None:
         event(error.faults[0].message.partition(":")[0])
         return
     assert orjson.loads(orjson.dumps(value)) == value
+
+
+def test_named_columns_are_read_as_rows_are() -> None:
+    rows = [[1, 2], [3.5, None]]
+    for columns in ({"x": [1, 3.5], "y/z": [2, None]}, {"y/z": [2, None], "x": [1, 3.5]}):
+        (array,) = CODEC.parse([columns])
+        np.testing.assert_array_equal(array, CODEC.parse([rows])[0])
+
+
+@pytest.mark.parametrize(
+    ("columns", "faults"),
+    [
+        ({"x": [1]}, [("/sequences/0", 'column "y/z" is missing')]),
+        ({"x": [1], "y/z": [1], "w": [1]}, [("/sequences/0", 'there is no feature "w"')]),
+        ({"x": 1, "y/z": [1]}, [("/sequences/0/x", "must be an array of numbers, got 1")]),
+        ({"x": [1, 2], "y/z": [1]}, [("/sequences/0/y~1z", 'holds 1 time steps, "x" 2')]),
+        ({"x": [None], "y/z": [None]}, [("/sequences/0/x/0", "must be a number; null is not")]),
+        ({"x": [1], "y/z": ["a"]}, [("/sequences/0/y~1z/0", 'must be a number, got "a"')]),
+        ({"x": [1e39], "y/z": [1]}, [("/sequences/0/x/0", "1e+39 is beyond the range")]),
+        ({"x": [], "y/z": []}, [("/sequences/0/x", "must hold at least one time step")]),
+        ({"x": [1] * 6, "y/z": [1] * 6}, [("/sequences/0/x", "holds 6 time steps, the limit")]),
+        ({}, [("/sequences/0", 'column "x" is missing'), ("/sequences/0", 'column "y/z" is')]),
+    ],
+)
+def test_a_fault_in_a_column_is_told(columns: Any, faults: list[tuple[str, str]]) -> None:
+    found = refused([columns])
+    assert len(found) == len(faults)
+    for (pointer, message), (place, text) in zip(found, faults, strict=True):
+        assert pointer == place
+        assert message.startswith(text)
