@@ -81,17 +81,23 @@ def drive(url: str, workload: Workload, clients: int, seconds: float, wrap: Wrap
     Raises:
         WrkFailed: it is not installed or failed.
     """
+    mode = "stream" if workload.streams else "plain"
+    arguments = [str(bodies_file(workload)), mode, str(STREAM_PIECES)]
+    arguments += [wrap.before.decode(), wrap.after.decode()]
+    return run(url, SCRIPT, arguments, clients, seconds)
+
+
+def run(url: str, script: Path, arguments: list[str], clients: int, seconds: float) -> Load:
+    """Runs `wrk` with a script that prints as `wrk.lua` does; raises as `drive`."""
     if shutil.which("wrk") is None:
         raise WrkFailed("wrk is not installed: apt-get install wrk")
-    mode = "stream" if workload.streams else "plain"
-    run = subprocess.run(
+    done = subprocess.run(
         ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", f"--timeout={TIMEOUT_S}s"]
-        + ["-s", str(SCRIPT), url, "--", str(bodies_file(workload)), mode, str(STREAM_PIECES)]
-        + [wrap.before.decode(), wrap.after.decode()],
+        + ["-s", str(script), url, "--", *arguments],
         capture_output=True,
         text=True,
         check=False,
     )
-    if run.returncode != 0:
-        raise WrkFailed(f"wrk failed: {(run.stderr or run.stdout).strip()[-500:]}")
-    return parse(run.stdout)
+    if done.returncode != 0:
+        raise WrkFailed(f"wrk failed: {(done.stderr or done.stdout).strip()[-500:]}")
+    return parse(done.stdout)
