@@ -1,0 +1,50 @@
+"""`Place`: where the service is and how it is to be reached."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from unroll_client.errors import InvalidInput
+from unroll_client.plans import Call
+
+
+class Place:
+    """Makes requests to a service.
+
+    Args:
+        url: of the service; it may have a path.
+        timeout_s: seconds to wait for a connection and for each part of an answer.
+        headers: sent with everything.
+
+    Attributes:
+        timeout_s: as given.
+    """
+
+    def __init__(self, url: str, timeout_s: float, headers: Mapping[str, str]) -> None:
+        self.timeout_s = timeout_s
+        self._url = url.rstrip("/")
+        self._headers = headers
+        if not self._url.startswith(("http://", "https://")):
+            raise InvalidInput(f"the URL must begin with http:// or https://, got {url!r}")
+
+    def request(self, http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:
+        """The request of a call."""
+        return http.build_request(
+            call.method,
+            self._url + call.path,
+            content=call.content,
+            headers={**self._headers, **call.headers},
+            timeout=self.timeout_s,
+        )
+
+    def of_stream(self) -> dict[str, Any]:
+        """What `connect` of websockets takes, sync or async."""
+        return {
+            "uri": "ws" + self._url.removeprefix("http") + "/stream",
+            "additional_headers": dict(self._headers),
+            "open_timeout": self.timeout_s,
+            # Messages are small and wanted at once; answers are as large as what was asked for.
+            "compression": None,
+            "max_size": None,
+        }
