@@ -11,9 +11,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from app.inference_schemas import InferRequest
 from app.problems import MEDIA_TYPE
 from app.registry import Registry
-from app.schemas import PredictRequest, Problem
+from app.schemas import ErrorText, PredictRequest, Problem
 
 REFERENCE = "#/components/schemas/{model}"
 
@@ -34,6 +35,17 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         503: "Not ready, overloaded, or out of time; try again after `Retry-After`",
     }.items()
 }
+
+# Where errors are as `problems.DIALECTS` has them.
+_ERROR_TEXT = {"application/json": {"schema": {"$ref": REFERENCE.format(model="ErrorText")}}}
+ERROR_TEXTS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The request is invalid; each mistake with its place"},
+    404: {"description": "There is no such model"},
+    503: {"description": "Not ready, overloaded, or out of time; try again after `Retry-After`"},
+    "default": {"description": "Any other error"},
+}
+for _response in ERROR_TEXTS.values():
+    _response["content"] = _ERROR_TEXT
 
 PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -62,13 +74,27 @@ def install(app: FastAPI, registry: Registry) -> None:
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         _, schemas = models_json_schema(
-            [(PredictRequest, "validation"), (Problem, "validation")], ref_template=REFERENCE
+            [
+                (schema, "validation")
+                for schema in (PredictRequest, Problem, ErrorText, InferRequest)
+            ],
+            ref_template=REFERENCE,
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
         if registry.ready:
-            example = {"sequences": [registry.current().manifest.example]}
-            body = made["paths"]["/predict"]["post"]["requestBody"]
-            body["content"]["application/json"]["example"] = example
+            rows = registry.current().manifest.example
+            for path, example in {
+                "/predict": {"sequences": [rows]},
+                "/v2/models/{name}/infer": {"inputs": [_as_tensor(rows)]},
+            }.items():
+                body = made["paths"][path]["post"]["requestBody"]
+                body["content"]["application/json"]["example"] = example
         return made
 
     app.openapi = document  # type: ignore[method-assign]  # as FastAPI's documentation has it
+
+
+def _as_tensor(rows: list[list[float | None]]) -> dict[str, Any]:
+    """A sequence as the Open Inference Protocol has it."""
+    shape = [1, len(rows), len(rows[0]) if rows else 0]
+    return {"name": "sequences", "datatype": "FP32", "shape": shape, "data": [rows]}

@@ -209,6 +209,12 @@ class Problem(BaseModel):
     errors: list[FaultInfo] | None = Field(None, description="bad input: each mistake, at most 10")
 
 
+class ErrorText(BaseModel):
+    """An error, as the protocols of other servers have it."""
+
+    error: str
+
+
 def describe_columns(manifest: Manifest, devices: Sequence[str]) -> dict[str, Any]:
     """Features, outputs and layers of a model as `ModelInfo` tells them.
 
