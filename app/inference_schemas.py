@@ -83,7 +83,7 @@ def _is_id(value: object) -> object:
     # Not a union: that would put its branches into pointers.
     if type(value) is int and value >= 0:
         return value
-    if isinstance(value, str) and len(value) <= MAX_ID and re.search(NO_CONTROLS, value):
+    if isinstance(value, str) and len(value) <= MAX_ID and re.fullmatch(NO_CONTROLS, value):
         return value
     raise PydanticCustomError(
         "id",
@@ -99,8 +99,8 @@ class InferParameters(InferPart):
     sequence_id: Annotated[int | str, PlainValidator(_is_id, json_schema_input_type=int | str)] = (
         Field(
             0,
-            description="the request goes on where the last one with this id stopped, and the service "
-            "keeps the state for the next; 0 or empty for none",
+            description="the request goes on where the last one with this id stopped, and the "
+            "service keeps the state for the next; 0 or empty for none",
         )
     )
     sequence_start: bool = Field(False, description="it is the first one with this id")
