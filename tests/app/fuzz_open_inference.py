@@ -77,7 +77,7 @@ def fuzz_service(folder: Path) -> Service:
         {"name": name, "unit": "1", "missing": name == "b", "transform": standardize}
         for name in "ab"
     ]
-    write_version(folder / "tiny", 1, features=features)
+    write_version(folder / "tiny", 1, features=features, example=[[1.0, None], [2.0, 3.0]])
     return make_service(folder, max_sessions=10_000_000)
 
 
