@@ -19,12 +19,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.schemas import NO_CONTROLS
+from app.schemas import MAX_ID, NO_CONTROLS
 
 MAX_TENSORS = 1024
 MAX_DIMENSIONS = 8
-# Characters of a name of a sequence.
-MAX_ID = 256
 
 
 class InferPart(BaseModel):

@@ -36,16 +36,20 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 
-# Where errors are as `problems.DIALECTS` has them.
-_ERROR_TEXT = {"application/json": {"schema": {"$ref": REFERENCE.format(model="ErrorText")}}}
-ERROR_TEXTS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The request is invalid; each mistake with its place"},
-    404: {"description": "There is no such model"},
-    503: {"description": "Not ready, overloaded, or out of time; try again after `Retry-After`"},
-    "default": {"description": "Any other error"},
+_ERROR_TEXTS: dict[int | str, str] = {
+    400: "The request is invalid; each mistake with its place",
+    404: "There is no such model",
+    503: "Not ready, overloaded, or out of time; try again after `Retry-After`",
+    "default": "Any other error",
 }
-for _response in ERROR_TEXTS.values():
-    _response["content"] = _ERROR_TEXT
+# Where errors are as `problems.DIALECTS` has them.
+ERROR_TEXTS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": text,
+        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="ErrorText")}}},
+    }
+    for status, text in _ERROR_TEXTS.items()
+}
 
 PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {

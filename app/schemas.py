@@ -14,6 +14,8 @@ from app.codec.states import StateForm
 from app.manifest import Feature, Manifest, Output
 
 MAX_FIELDS = 32
+# Characters of the name of a session.
+MAX_ID = 256
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 
 
@@ -46,7 +48,7 @@ def _as_object(model: object) -> object:
 class SessionPart(RequestPart):
     """A session, and where in it the request's time steps are."""
 
-    id: Annotated[str, Field(min_length=1, max_length=256, pattern=NO_CONTROLS)] = Field(
+    id: Annotated[str, Field(min_length=1, max_length=MAX_ID, pattern=NO_CONTROLS)] = Field(
         description="any name that the caller chose"
     )
     time_step: Annotated[int, Field(ge=0)] | None = Field(

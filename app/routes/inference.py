@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from app.codec.envelope import join, split
-from app.codec.numbers import MAX_FAULTS, Faults, echo, invalid
+from app.codec.numbers import Faults, echo, invalid
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, Signature
 from app.codec.tensors import Tensor
 from app.errors import Fault
@@ -179,6 +179,14 @@ def _sequences(tensors: dict[str, Tensor], ready: Ready, signature: Signature) -
     tensor.check_shape("B", "T", signature.features)
     count, steps, _ = tensor.shape
     codec.check_count(count)
+    limit = codec.limits.max_sequence_steps
+    if steps > limit:
+        # Of padding too: the answer has as much of it.
+        raise invalid(
+            f"/{SEQUENCES}",
+            f"has {steps} time steps, the limit is {limit}; send them in pieces and continue from "
+            "the states",
+        )
     array = tensor.floats(nullable=True)
     lengths = [steps] * count
     if LENGTHS in tensors:
@@ -205,7 +213,7 @@ def _initial_states(
     given = [state.name for state in signature.states if state.name in tensors]
     if not given:
         return [None] * count
-    parts = []
+    parts, faults = [], Faults()
     for state in signature.states:
         if state.name not in tensors:
             raise invalid("/inputs", f"{state.name} is missing: states are all there, or none")
@@ -213,10 +221,9 @@ def _initial_states(
         tensor.check_shape(count, state.units)
         parts.append(tensor.floats())
         wrong = np.argwhere(~np.isfinite(parts[-1]))
-        faults = Faults()
         faults.extend(
             Fault(f"/{state.name}/{row}/{column}", "must be a finite number")
-            for row, column in wrong[:MAX_FAULTS]
+            for row, column in wrong
         )
-        faults.raise_any()
+    faults.raise_any()
     return list(np.concatenate(parts, axis=1))

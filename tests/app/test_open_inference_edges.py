@@ -82,7 +82,7 @@ def test_bytes_that_add_up_are_understood(service: Service) -> None:
             document(shape=[1, 2**62, 2]),
             RAW,
             str(len(document(shape=[1, 2**62, 2]))),
-            f"of FP32 has {2**65} bytes, got 16",
+            f"has {2**62} time steps, the limit is 10000",
         ),
         (document(data=[1]), RAW, str(len(document(data=[1]))), "must have either data or"),
         (document(-1), RAW, str(len(document(-1))), "greater than or equal to 0, got -1"),

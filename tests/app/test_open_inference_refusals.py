@@ -51,7 +51,11 @@ STATE = {"name": "state_0_h", "shape": [2, 1], "datatype": "FP32", "data": [0, 0
             changed(shape=[2**62, 2**62, 4]),
             f"/sequences: holds {2**62} sequences, the limit is 256",
         ),
-        (changed(shape=[2, 2**62, 4]), "/inputs/0/data: sequences: is not of shape [2, 4611686018"),
+        (
+            changed(shape=[2, 10_001, 4]),
+            "/sequences: has 10001 time steps, the limit is 10000; send",
+        ),
+        (changed(shape=[2, 10_000, 4]), "/inputs/0/data: sequences: is not of shape [2, 10000, 4]"),
         (changed(data=None), "/inputs/0: sequences must have either data or the parameter binary_"),
         (
             changed(datatype="INT32"),
