@@ -198,3 +198,22 @@ def test_kserves_client_reads_what_the_service_says_of_itself(kserve: dict[str, 
     assert (kserve["model_ready"], kserve["other_ready"]) == (True, False)
     assert kserve["answer"] == ["mine", MODEL]
     assert "sequences: must be [B, T, 4], got [3, 23, 1], '400 Bad Request'" in kserve["error"]
+
+
+@pytest.mark.parametrize(
+    ("chapter", "printed"),
+    [
+        ("Triton's client", ["(2, 3, 2)", "(2, 17)", "(1, 3, 2)"]),
+        (
+            "KServe's client",
+            ["outputs (1, 3, 2)", "state_0_h (1, 17)", "state_0_c (1, 17)", "state_1_h (1, 12)"]
+            + ["state_2_h (1, 9)", "state_3_h (1, 5)", "state_3_c (1, 5)"],
+        ),
+    ],
+)
+def test_the_examples_of_the_documentation_work(
+    server: Server, chapter: str, printed: list[str]
+) -> None:
+    host = f"127.0.0.1:{server.port}"
+    told = run_client("documented.py", "docs/open-inference.md", chapter, host, MODEL)
+    assert told == printed
