@@ -112,6 +112,8 @@ def _add_model(router: APIRouter, path: str, find: Find, intake: Intake) -> None
     @router.post(
         f"{path}/infer",
         summary="Outputs and final states of sequences, as tensors",
+        description=f"With the header `{HEADER}` that many bytes of the body are JSON, and the "
+        "tensors with a `binary_data_size` follow in their order; answers do the same.",
         response_model=InferResponse,
         openapi_extra=reads_body(InferRequest),
     )
