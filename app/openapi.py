@@ -11,9 +11,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from app.inference_schemas import InferRequest
 from app.problems import MEDIA_TYPE
 from app.registry import Registry
-from app.schemas import PredictRequest, Problem
+from app.schemas import ErrorText, PredictRequest, Problem
 
 REFERENCE = "#/components/schemas/{model}"
 
@@ -33,6 +34,21 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         500: "The service failed on this request",
         503: "Not ready, overloaded, or out of time; try again after `Retry-After`",
     }.items()
+}
+
+_ERROR_TEXTS: dict[int | str, str] = {
+    400: "The request is invalid; each mistake with its place",
+    404: "There is no such model",
+    503: "Not ready, overloaded, or out of time; try again after `Retry-After`",
+    "default": "Any other error",
+}
+# Where errors are as `problems.DIALECTS` has them.
+ERROR_TEXTS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": text,
+        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="ErrorText")}}},
+    }
+    for status, text in _ERROR_TEXTS.items()
 }
 
 PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -62,13 +78,27 @@ def install(app: FastAPI, registry: Registry) -> None:
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         _, schemas = models_json_schema(
-            [(PredictRequest, "validation"), (Problem, "validation")], ref_template=REFERENCE
+            [
+                (schema, "validation")
+                for schema in (PredictRequest, Problem, ErrorText, InferRequest)
+            ],
+            ref_template=REFERENCE,
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
         if registry.ready:
-            example = {"sequences": [registry.current().manifest.example]}
-            body = made["paths"]["/predict"]["post"]["requestBody"]
-            body["content"]["application/json"]["example"] = example
+            rows = registry.current().manifest.example
+            for path, example in {
+                "/predict": {"sequences": [rows]},
+                "/v2/models/{name}/infer": {"inputs": [_as_tensor(rows)]},
+            }.items():
+                body = made["paths"][path]["post"]["requestBody"]
+                body["content"]["application/json"]["example"] = example
         return made
 
     app.openapi = document  # type: ignore[method-assign]  # as FastAPI's documentation has it
+
+
+def _as_tensor(rows: list[list[float | None]]) -> dict[str, Any]:
+    """A sequence as the Open Inference Protocol has it."""
+    shape = [1, len(rows), len(rows[0]) if rows else 0]
+    return {"name": "sequences", "datatype": "FP32", "shape": shape, "data": [rows]}

@@ -14,6 +14,7 @@ from app.codec.states import StateForm
 from app.manifest import Feature, Manifest, Output
 
 MAX_FIELDS = 32
+# Characters of a name: of a session, a key, a message.
 MAX_ID = 256
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 
@@ -234,6 +235,12 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[FaultInfo] | None = Field(None, description="bad input: each mistake, at most 10")
+
+
+class ErrorText(BaseModel):
+    """An error, as the protocols of other servers have it."""
+
+    error: str
 
 
 def describe_columns(manifest: Manifest, devices: Sequence[str]) -> dict[str, Any]:

@@ -41,12 +41,17 @@ class Caller:
         self._messages.put_nowait({"type": "http.disconnect"})
 
     async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and body of an answer that is JSON."""
+        status, headers, body = await self.raw_answer()
+        return status, headers, json.loads(body)
+
+    async def raw_answer(self) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer."""
         await self._app(self._scope, self.receive, self._send)
         start, *parts = self._sent
         assert start["type"] == "http.response.start"
         headers = {k.decode().lower(): v.decode() for k, v in start["headers"]}
-        return start["status"], headers, json.loads(b"".join(part["body"] for part in parts))
+        return start["status"], headers, b"".join(part["body"] for part in parts)
 
     async def receive(self) -> Message:
         message = await self._messages.get()

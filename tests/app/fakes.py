@@ -52,6 +52,7 @@ class FakeRunner:
         """Nothing to compile, and nothing is measured."""
         return WIDE
 
+    @np.errstate(over="ignore", invalid="ignore")
     def run(
         self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:

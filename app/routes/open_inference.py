@@ -1,0 +1,174 @@
+"""`/v2`: the Open Inference Protocol, with Triton's binary tensors and sequences.
+
+KServe's and Triton's clients speak it. Errors are `{"error": text}`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+
+from app.codec.envelope import HEADER
+from app.codec.signature import Signature, TensorForm
+from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownModel, UnknownSession
+from app.inference_schemas import (
+    ConfigTensor,
+    InferRequest,
+    InferResponse,
+    Live,
+    ModelConfig,
+    ModelMetadata,
+    ModelReady,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+)
+from app.intake import Intake
+from app.openapi import ERROR_TEXTS, reads_body
+from app.registry import Ready, Registry
+from app.routes.inference import Inference, answer, decode
+
+PLATFORM = "tensorflow_savedmodel"
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "sequence", "sequence(string_id)"]
+
+Find = Callable[..., Awaitable[Ready]]
+
+
+def install(app: FastAPI, intake: Intake) -> None:
+    """Adds the routes."""
+    registry = intake.registry
+    router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=ERROR_TEXTS)
+
+    @router.get("", summary="What this service is")
+    async def server() -> ServerMetadata:
+        return ServerMetadata(name="unroll", version=app.version, extensions=EXTENSIONS)
+
+    @router.get("/health/live", summary="Whether the process answers at all")
+    async def live() -> Live:
+        return Live()
+
+    @router.get("/health/ready", summary="Whether a model is loaded and warm")
+    async def ready() -> ServerReady:
+        _check_ready(registry)
+        return ServerReady()
+
+    async def newest(name: str) -> Ready:
+        return registry.current(name)
+
+    async def of_version(name: str, version: str) -> Ready:
+        # Longer ones are no versions, and Python refuses to read very long ones.
+        if not (version.isascii() and version.isdigit() and len(version) < 20):
+            raise UnknownModel(Fault("", f"{version!r:.82} is not a version: they are numbers"))
+        return registry.current(name, int(version))
+
+    _add_model(router, "/models/{name}", newest, intake)
+    _add_model(router, "/models/{name}/versions/{version}", of_version, intake)
+    app.include_router(router)
+
+
+def _check_ready(registry: Registry) -> None:
+    """Whether every worker can answer; raises `NotReady`."""
+    if not registry.ready:
+        raise NotReady(registry.status)
+
+
+def _add_model(router: APIRouter, path: str, find: Find, intake: Intake) -> None:
+    """Adds the routes of a model that `find` finds by what is in the path."""
+
+    @router.get(path, summary="What goes into a model and what comes out")
+    async def metadata(ready: Annotated[Ready, Depends(find)]) -> ModelMetadata:
+        signature = Signature.of(ready.manifest)
+        return ModelMetadata(
+            name=ready.manifest.name,
+            versions=[str(ready.manifest.version)],
+            platform=PLATFORM,
+            inputs=[_metadata(form) for form in signature.inputs_form()],
+            outputs=[_metadata(form) for form in signature.outputs_form()],
+        )
+
+    @router.get(f"{path}/ready", summary="Whether a model answers")
+    async def is_ready(ready: Annotated[Ready, Depends(find)]) -> ModelReady:
+        _check_ready(intake.registry)
+        return ModelReady(name=ready.manifest.name)
+
+    @router.get(
+        f"{path}/config",
+        summary="The same as a configuration of Triton",
+        response_model_exclude_none=True,
+    )
+    async def config(ready: Annotated[Ready, Depends(find)]) -> ModelConfig:
+        signature = Signature.of(ready.manifest)
+        first, *others = signature.inputs_form()
+        return ModelConfig(
+            name=ready.manifest.name,
+            platform=PLATFORM,
+            backend="tensorflow",
+            input=[_config(first), *(_config(form, optional=True) for form in others)],
+            output=[_config(form) for form in signature.outputs_form()],
+        )
+
+    @router.post(
+        f"{path}/infer",
+        summary="Outputs and final states of sequences, as tensors",
+        description=f"With the header `{HEADER}` that many bytes of the body are JSON, and the "
+        "tensors with a `binary_data_size` follow in their order; answers do the same.",
+        response_model=InferResponse,
+        openapi_extra=reads_body(InferRequest),
+    )
+    async def infer(request: Request, ready: Annotated[Ready, Depends(find)]) -> Response:
+        header = request.headers.get(HEADER)
+
+        def understand(body: bytes) -> Inference:
+            return decode(intake, ready, body, header)
+
+        async with intake.reading(request.scope, request.receive, understand) as work:
+            with _given_up_in_time(intake, work), _as_triton_says_it(work):
+                await intake.submit(work)
+        body, headers = answer(work)
+        return Response(body, headers=headers)
+
+
+@contextmanager
+def _given_up_in_time(intake: Intake, work: Inference) -> Iterator[None]:
+    """Gives a request up when its caller's time is over, while it is a context."""
+    if not 0 < work.timeout_s < intake.watcher.request_timeout_s:
+        yield
+        return
+    reason = Expired(f"its timeout of {work.parameters.timeout} microseconds is over")
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(work.timeout_s, intake.cancel, work, reason)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _as_triton_says_it(work: Inference) -> Iterator[None]:
+    """Clients know this error by its words."""
+    try:
+        yield
+    except UnknownSession:
+        raise InvalidRequest(
+            Fault(
+                "",
+                f"inference request for sequence {work.parameters.sequence_id} to model "
+                f"'{work.ready.manifest.name}' must specify the START flag on the first request "
+                "of the sequence: it was never begun, was idle for too long, or has been ended",
+            )
+        ) from None
+
+
+def _metadata(form: TensorForm) -> TensorMetadata:
+    return TensorMetadata(name=form.name, datatype=form.datatype, shape=list(form.shape))
+
+
+def _config(form: TensorForm, optional: bool | None = None) -> ConfigTensor:
+    return ConfigTensor(
+        name=form.name,
+        data_type=f"TYPE_{form.datatype}",
+        dims=list(form.shape),
+        optional=optional,
+    )
