@@ -11,7 +11,7 @@ from app.board import Board, Place
 from app.engine.runner import RunnerLoader
 from app.intake import Intake
 from app.registry import Registry
-from app.routes import docs, health, predict, sessions
+from app.routes import docs, health, predict, sessions, tensorflow_serving
 from app.sessions.open import open_store
 from app.sessions.sessions import Sessions
 from app.settings import Settings
@@ -62,6 +62,7 @@ def create_app(
     openapi.install(app, registry)
     predict.install(app, intake)
     app.include_router(sessions.make_router(intake))
+    tensorflow_serving.install(app, intake)
     app.include_router(health.make_router(registry))
     metrics.install(app, registry)
     docs.install(app)
