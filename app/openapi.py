@@ -54,7 +54,12 @@ def reads_body(schema: type[BaseModel]) -> dict[str, Any]:
 
 
 def install(app: FastAPI, registry: Registry) -> None:
-    """Replaces the application's document by the completed one."""
+    """Replaces the application's document by the completed one.
+
+    The application's `state` gets `examples`: by path, a function from rows of the model's own to
+    the body of a request for that path.
+    """
+    app.state.examples = {}
 
     def document() -> dict[str, Any]:
         # Made anew for each reader: the example changes with the model that is loaded.
@@ -66,9 +71,10 @@ def install(app: FastAPI, registry: Registry) -> None:
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
         if registry.ready:
-            example = {"sequences": [registry.current().manifest.example]}
-            body = made["paths"]["/predict"]["post"]["requestBody"]
-            body["content"]["application/json"]["example"] = example
+            rows = registry.current().manifest.example
+            for path, body_of in app.state.examples.items():
+                body = made["paths"][path]["post"]["requestBody"]
+                body["content"]["application/json"]["example"] = body_of(rows)
         return made
 
     app.openapi = document  # type: ignore[method-assign]  # as FastAPI's documentation has it

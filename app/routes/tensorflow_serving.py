@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 
 from app.codec.numbers import print_json
 from app.errors import Fault, UnknownModel
@@ -46,22 +46,26 @@ STATES: dict[ModelState, State] = {
     "ready": "AVAILABLE",
     "refused": "END",
 }
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "model": ErrorText}
-    for status, text in {
+
+
+def _errors(texts: dict[int | str, str]) -> dict[int | str, dict[str, Any]]:
+    return {status: {"description": text, "model": ErrorText} for status, text in texts.items()}
+
+
+ERRORS = _errors(
+    {
         404: "There is no such model, version or label",
         503: "Not ready or stopping; try again after `Retry-After`",
         "default": "Anything else that goes wrong",
-    }.items()
-}
-PREDICT_ERRORS: dict[int | str, dict[str, Any]] = ERRORS | {
-    status: {"description": text, "model": ErrorText}
-    for status, text in {
-        400: "The request is invalid; each mistake with its place",
+    }
+)
+PREDICT_ERRORS = ERRORS | _errors(
+    {
+        400: "The request is invalid, with the place of each mistake",
         429: "The service is overloaded; try again after `Retry-After`",
         504: "The request took too long",
-    }.items()
-}
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,11 @@ def install(app: FastAPI, intake: Intake) -> None:
     @router.api_route("/v1/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
     async def unknown(request: Request) -> None:
         asked = f"{request.method} {request.url.path}"
-        raise UnknownModel(Fault("", f"{asked:.200} is not known; of the verbs there is :predict"))
+        raise HTTPException(404, f"{asked:.200} is not known; of the verbs there is :predict")
 
     app.include_router(router)
+    for path in TARGETS:
+        app.state.examples[f"{path}:predict"] = lambda rows: {"instances": [{SEQUENCES: rows}]}
 
 
 def _add_information(
@@ -132,7 +138,7 @@ def _add_information(
             if model.name == target.name and version in (None, model.version)
         ]
         if not found:
-            which = "model" if version is None else f"version {version} of a model"
+            which = "model" if version is None else f"version {version} of model"
             raise UnknownModel(Fault("", f"there is no {which} {target.name!r:.82}"))
         return ModelStatus(model_version_status=found)
 

@@ -135,7 +135,14 @@ def test_every_reference_of_the_openapi_document_resolves(service: Service) -> N
 
 def test_the_openapi_document_has_the_routes_that_callers_use(service: Service) -> None:
     document = service.get("/openapi.json").json()
+    model = "/v1/models/{name}"
+    tensorflow_serving = {
+        (target + what, method)
+        for target in (model, f"{model}/versions/{{version}}", f"{model}/labels/{{label}}")
+        for what, method in {"": "get", "/metadata": "get", ":predict": "post"}.items()
+    }
     assert {(path, method) for path, item in document["paths"].items() for method in item} == {
+        *tensorflow_serving,
         ("/predict", "post"),
         ("/healthz", "get"),
         ("/readyz", "get"),
@@ -147,12 +154,13 @@ def test_the_openapi_document_has_the_routes_that_callers_use(service: Service) 
 
 def test_errors_are_documented_as_the_problems_that_they_are(service: Service) -> None:
     paths = service.get("/openapi.json").json()["paths"]
-    problem = {"$ref": "#/components/schemas/Problem"}
-    for item in paths.values():
+    problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    text = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorText"}}}
+    for path, item in paths.items():
         for operation in item.values():
             for status, response in operation["responses"].items():
                 if status >= "400":
-                    assert response["content"] == {MEDIA_TYPE: {"schema": problem}}
+                    assert response["content"] == (text if path.startswith("/v1/") else problem)
                     assert response["description"]
     assert {"200", "400", "404", "408", "413", "422", "503"} <= set(
         paths["/predict"]["post"]["responses"]
@@ -171,15 +179,18 @@ def test_the_request_of_predict_is_documented_by_its_schema(service: Service) ->
     assert all(field.get("description") for field in request["properties"].values())
 
 
-def test_the_example_of_the_document_is_the_models_own_and_works(service: Service) -> None:
-    document = service.get("/openapi.json").json()
-    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
-    registry = service.app.state.registry
-    assert content["example"] == {"sequences": [registry.current().manifest.example]}
-    assert len(content["example"]["sequences"][0]) == 4
-    response = service.post("/predict", json=content["example"])
-    assert response.status_code == 200
-    assert len(response.json()["outputs"][0]) == 4
+def test_the_examples_of_the_document_are_the_models_own_and_work(service: Service) -> None:
+    paths = service.get("/openapi.json").json()["paths"]
+    asked = {"name": "tiny", "version": 1, "label": "stable"}
+    for path in (path for path, item in paths.items() if "post" in item):
+        body = paths[path]["post"]["requestBody"]["content"]["application/json"]
+        rows = service.app.state.registry.current().manifest.example
+        assert len(rows) == 4
+        assert str(rows) in str(body["example"])
+        response = service.post(path.format(**asked), json=body["example"])
+        assert response.status_code == 200, f"{path}: {response.text}"
+    example = paths["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert example == {"sequences": [rows]}
 
 
 class Links(HTMLParser):
