@@ -103,10 +103,10 @@ class Exchange:
 
     def _fail(self, respond: Respond, error: Exception) -> None:
         if isinstance(error, UnrollError):
-            problem = problem_of(error)
+            problem = problem_of(error, self._path)
         else:
             logger.error("this is a bug: %s failed", self._path, exc_info=error)
-            problem = unexpected(error)
+            problem = unexpected(error, self._path)
         respond(problem.status_code, problem.raw_headers, bytes(problem.body))
 
 

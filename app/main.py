@@ -11,7 +11,15 @@ from app.board import Board, Place
 from app.engine.runner import RunnerLoader
 from app.intake import Intake
 from app.registry import Registry
-from app.routes import docs, health, open_inference, predict, sessions, stream
+from app.routes import (
+    docs,
+    health,
+    open_inference,
+    predict,
+    sessions,
+    stream,
+    tensorflow_serving,
+)
 from app.sessions.open import open_store
 from app.sessions.sessions import Sessions
 from app.settings import Settings
@@ -64,6 +72,7 @@ def create_app(
     stream.install(app, intake)
     open_inference.install(app, intake)
     app.include_router(sessions.make_router(intake))
+    tensorflow_serving.install(app, intake)
     app.include_router(health.make_router(registry))
     metrics.install(app, registry)
     docs.install(app)

@@ -70,7 +70,12 @@ def reads_body(schema: type[BaseModel]) -> dict[str, Any]:
 
 
 def install(app: FastAPI, registry: Registry) -> None:
-    """Replaces the application's document by the completed one."""
+    """Replaces the application's document by the completed one.
+
+    The application's `state` gets `examples`: by path, a function from rows of the model's own to
+    the body of a request for that path.
+    """
+    app.state.examples = {}
 
     def document() -> dict[str, Any]:
         # Made anew for each reader: the example changes with the model that is loaded.
@@ -87,18 +92,9 @@ def install(app: FastAPI, registry: Registry) -> None:
         made.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
         if registry.ready:
             rows = registry.current().manifest.example
-            for path, example in {
-                "/predict": {"sequences": [rows]},
-                "/v2/models/{name}/infer": {"inputs": [_as_tensor(rows)]},
-            }.items():
+            for path, body_of in app.state.examples.items():
                 body = made["paths"][path]["post"]["requestBody"]
-                body["content"]["application/json"]["example"] = example
+                body["content"]["application/json"]["example"] = body_of(rows)
         return made
 
     app.openapi = document  # type: ignore[method-assign]  # as FastAPI's documentation has it
-
-
-def _as_tensor(rows: list[list[float | None]]) -> dict[str, Any]:
-    """A sequence as the Open Inference Protocol has it."""
-    shape = [1, len(rows), len(rows[0]) if rows else 0]
-    return {"name": "sequences", "datatype": "FP32", "shape": shape, "data": [rows]}

@@ -60,7 +60,8 @@ def problem(
 ) -> Response:
     """An answer of media type `application/problem+json`, or as the protocol at `path` has it."""
     if _protocol(path) in DIALECTS:
-        return Response(print_json({"error": detail}), status, headers, "application/json")
+        text = {"error": f"{title}: {detail}"}
+        return Response(print_json(text), status, headers, "application/json")
     return Response(
         print_json(_document(status, title, detail, faults)), status, headers, MEDIA_TYPE
     )

@@ -13,6 +13,7 @@ LIMIT_S = 120.0
 
 def run_client(script: str, *arguments: str) -> Any:
     """What a script of `tests/client_scripts/` prints, which is JSON."""
+    assert PYTHON.exists(), f"there is no {PYTHON}, which `make test` makes"
     command = [str(PYTHON), str(SCRIPTS / script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr

@@ -109,3 +109,35 @@ def test_signatures_are_those_of_the_contract(models_dir: Path) -> None:
     for signature in loaded.signatures.values():
         found = {k: tuple(v.shape) for k, v in signature.structured_outputs.items()}
         assert found == {"outputs": (None, None, 2)} | {n: (None, s) for n, s in states.items()}
+
+
+def test_serving_default_follows_the_batching_rule_of_tensorflow_serving(models_dir: Path) -> None:
+    """TensorFlow Serving joins the rows of requests into a batch and cuts its outputs apart again.
+
+    So the first dimension of every input and output is the batch, of any size, and what is in a
+    row has nothing to do with the other rows.
+    """
+    folder = models_dir / "mixed" / "1"
+    saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    signature = saved.meta_graphs[0].signature_def["serving_default"]
+    for tensors in (signature.inputs, signature.outputs):
+        assert tensors
+        for name, tensor in tensors.items():
+            assert not tensor.tensor_shape.unknown_rank, name
+            assert tensor.tensor_shape.dim[0].size == -1, name
+
+    serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    random = np.random.default_rng(2)
+    steps = 20
+    sequences = np.stack([raw_sequence(random, steps) for _ in range(5)])
+    lengths = np.array([20, 1, 7, 20, 13], np.int32)
+
+    def run(rows: slice) -> dict[str, np.ndarray]:
+        made = serve(sequences=tf.constant(sequences[rows]), lengths=tf.constant(lengths[rows]))
+        return {name: tensor.numpy() for name, tensor in made.items()}
+
+    whole = run(slice(None))
+    assert whole.keys() == set(signature.outputs)
+    for rows in (slice(0, 1), slice(1, 2), slice(1, 4)):
+        for name, part in run(rows).items():
+            assert_close(part, whole[name][rows], f"{name} of {rows}")

@@ -196,7 +196,7 @@ class SequenceCodec:
         for name in self.names:
             if name not in columns:
                 yield Fault(pointer, f"column {echo(name)} is missing")
-        for name in columns.keys() - set(self.names):
+        for name in sorted(columns.keys() - set(self.names)):
             yield Fault(pointer, f"there is no feature {echo(name)}")
         first, steps = "", None
         for name, nullable in zip(self.names, self._nullable, strict=True):

@@ -6,12 +6,12 @@ KServe's and Triton's clients speak it. Errors are `{"error": text}`.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from app.codec.envelope import HEADER
-from app.codec.signature import Signature, TensorForm
+from app.codec.signature import SEQUENCES, Signature, TensorForm
 from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownModel, UnknownSession
 from app.inference_schemas import (
     ConfigTensor,
@@ -66,6 +66,14 @@ def install(app: FastAPI, intake: Intake) -> None:
     _add_model(router, "/models/{name}", newest, intake)
     _add_model(router, "/models/{name}/versions/{version}", of_version, intake)
     app.include_router(router)
+    for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        app.state.examples[f"{path}/infer"] = lambda rows: {"inputs": [_as_tensor(rows)]}
+
+
+def _as_tensor(rows: list[list[float | None]]) -> dict[str, Any]:
+    """A sequence as a tensor in JSON."""
+    shape = [1, len(rows), len(rows[0]) if rows else 0]
+    return {"name": SEQUENCES, "datatype": "FP32", "shape": shape, "data": [rows]}
 
 
 def _check_ready(registry: Registry) -> None:

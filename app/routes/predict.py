@@ -68,3 +68,4 @@ def install(app: FastAPI, intake: Intake) -> None:
 
     app.include_router(router)
     app.state.direct["POST", "/predict"] = direct
+    app.state.examples["/predict"] = lambda rows: {"sequences": [rows]}

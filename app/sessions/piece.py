@@ -84,7 +84,7 @@ def start_of(piece: Piece, record: Record | None, tokens: StateTokens) -> Start:
     if record is None or (ref.start and not _is_again(piece, record)):
         return _first(piece, record)
     if _is_again(piece, record):
-        return _again(piece, record.before, tokens)
+        return _again(piece, record, tokens)
     name = _quoted(ref.name)
     if ref.key is not None and _digest(ref.key.encode()) in record.keys:
         raise _conflict(
@@ -151,11 +151,12 @@ def _is_again(piece: Piece, record: Record) -> bool:
     return ref.time_step == before and before != record.time_step
 
 
-def _again(piece: Piece, before: Before, tokens: StateTokens) -> Start:
+def _again(piece: Piece, record: Record, tokens: StateTokens) -> Start:
+    before = record.before
     if piece.digest != before.digest:
         raise _conflict(
             f"a piece with other numbers is part of session {_quoted(piece.ref.name)} already, "
-            f"at time step {before.time_step}"
+            f"at time step {before.time_step}; the session is at time step {record.time_step}"
         )
     state = None if before.state is None else tokens.open(before.state, POINTER)
     return Start(before.time_step, state, again=True)

@@ -174,15 +174,18 @@ def test_the_request_of_predict_is_documented_by_its_schema(service: Service) ->
     assert all(field.get("description") for field in request["properties"].values())
 
 
-def test_the_example_of_the_document_is_the_models_own_and_works(service: Service) -> None:
-    document = service.get("/openapi.json").json()
-    content = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
-    registry = service.app.state.registry
-    assert content["example"] == {"sequences": [registry.current().manifest.example]}
-    assert len(content["example"]["sequences"][0]) == 4
-    response = service.post("/predict", json=content["example"])
-    assert response.status_code == 200
-    assert len(response.json()["outputs"][0]) == 4
+def test_the_examples_of_the_document_are_the_models_own_and_work(service: Service) -> None:
+    paths = service.get("/openapi.json").json()["paths"]
+    asked = {"name": "tiny", "version": 1, "label": "stable"}
+    for path in (path for path, item in paths.items() if "post" in item):
+        body = paths[path]["post"]["requestBody"]["content"]["application/json"]
+        rows = service.app.state.registry.current().manifest.example
+        assert len(rows) == 4
+        assert str(rows) in str(body["example"])
+        response = service.post(path.format(**asked), json=body["example"])
+        assert response.status_code == 200, f"{path}: {response.text}"
+    example = paths["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert example == {"sequences": [rows]}
 
 
 class Links(HTMLParser):
