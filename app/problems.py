@@ -60,8 +60,7 @@ def problem(
 ) -> Response:
     """An answer of media type `application/problem+json`, or as the protocol at `path` has it."""
     if _protocol(path) in DIALECTS:
-        text = {"error": f"{title}: {detail}"}
-        return Response(print_json(text), status, headers, "application/json")
+        return Response(print_json({"error": detail}), status, headers, "application/json")
     return Response(
         print_json(_document(status, title, detail, faults)), status, headers, MEDIA_TYPE
     )
@@ -108,9 +107,14 @@ def problem_of(error: UnrollError, path: str = "") -> Response:
     if isinstance(error, errors.BodyTooLarge | errors.BodyTooSlow):
         # The rest of the body may still come, so the connection cannot be used again.
         headers["Connection"] = "close"
-    statuses, kinds = DIALECTS.get(_protocol(path), ({}, {}))
-    status = kinds.get(type(error), statuses.get(status, status))
-    return problem(status, title, str(error), faults, headers, path)
+    detail = str(error)
+    if _protocol(path) in DIALECTS:
+        statuses, kinds = DIALECTS[_protocol(path)]
+        status = kinds.get(type(error), statuses.get(status, status))
+        if isinstance(error, errors.NotJSON):
+            # There is no title beside it that says what was read.
+            detail = f"{title}: {detail}"
+    return problem(status, title, detail, faults, headers, path)
 
 
 def unexpected(error: Exception, path: str = "") -> Response:
