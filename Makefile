@@ -16,7 +16,7 @@ run: $(VENV)/.installed  ## set up, train the default model if there is none yet
 train: $(VENV)/.installed  ## train the default model and export it as the next version
 	$(BIN)/python -m model.train
 
-test: $(VENV)/.installed-dev  ## run every test
+test: $(VENV)/.installed-dev $(VENV)/clients/.installed  ## run every test
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.installed-dev  ## measure serving beside its peers (wrk needed; 40 minutes; --quick: 3)
@@ -51,6 +51,11 @@ $(VENV)/.made:
 
 $(VENV)/.installed: requirements.txt requirements-serve.txt requirements-train.txt | $(VENV)/.made
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/clients/.installed: requirements-clients.txt | $(VENV)/.made
+	$(BIN)/python -m venv $(VENV)/clients
+	$(VENV)/clients/bin/pip install --quiet --disable-pip-version-check -r requirements-clients.txt
 	touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
