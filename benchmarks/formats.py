@@ -145,7 +145,7 @@ def measure(
     loads: dict[str, list[wrk.Load]] = {}
     rows = []
     with running([KINDS[UNROLL]], model, [work]) as (server,), awake(server):
-        known = [(given, bodies_file(given, work)) for given in formats(model.name)[:3]]
+        known = [(given, bodies_file(given, work)) for given in formats(model.name)]
         sizes = {given.name: check(server, work, given) for given, _ in known}
         for _ in range(rounds):
             for given, bodies in known:

@@ -17,6 +17,8 @@ SECTIONS = (
     "kernel",
     "bound",
     "fairness",
+    "formats",
+    "streams",
     "memory",
     "sweep",
 )
@@ -41,6 +43,7 @@ class Plan:
         large_seconds: of its rounds, since its requests take longer.
         open_seconds: of each round of the open loop.
         kernel_units: models of the section `kernel`.
+        streams: open ones of the section `streams`.
         requests: of the section `memory`.
         settings: of the section `sweep`.
     """
@@ -84,6 +87,7 @@ class Plan:
     large_seconds: float = 6.0
     open_seconds: float = 5.0
     kernel_units: tuple[int, ...] = (100, 512)
+    streams: tuple[int, ...] = (250, 500, 1000)
     requests: int = REQUESTS
     settings: tuple[str, ...] = tuple(SETTINGS)
 

@@ -49,6 +49,8 @@ def render(results: Results, folder: Path) -> str:
         "large": _large,
         "kernel": _kernel,
         "fairness": _fairness,
+        "formats": _formats,
+        "streams": _streams,
         "memory": _memory,
         "sweep": _sweep,
     }
@@ -205,6 +207,25 @@ def _fairness(rows: Sequence[tables.Row], results: Results, folder: Path) -> str
 all the time. Latency of the short ones in ms.
 
 {tables.fairness(rows)}"""
+
+
+def _formats(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
+    return f"""## Formats
+
+`many` requests from 64 clients as JSON and as bytes; each answer has the outputs of every time step
+and the final states. Formats take turns; the kernel's share is the same in all of them.
+
+{tables.formats(rows)}"""
+
+
+def _streams(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
+    return f"""## Open streams
+
+WebSockets to `/stream`, each sending one time step every 100 ms at a moment of its own. Latency
+counts from the moment a message was due. The cores are those of the service, and those of the load
+generator, which is on the same machine.
+
+{tables.streams(rows)}"""
 
 
 def _memory(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:

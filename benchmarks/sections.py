@@ -5,7 +5,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from benchmarks import bound, fairness, memory, openloop, sweep
+from benchmarks import bound, fairness, formats, memory, openloop, streams, sweep
 from benchmarks.arrays import ROWS
 from benchmarks.plan import Plan
 from benchmarks.prepare import ensure_model
@@ -125,6 +125,16 @@ def fair(plan: Plan, _: Results) -> list[dict[str, Any]]:
     return fairness.measure(names, plan.units, plan.rounds, plan.seconds)
 
 
+def as_bytes(plan: Plan, _: Results) -> list[dict[str, Any]]:
+    """The same requests as JSON and as bytes."""
+    return formats.measure(plan.units, formats.CLIENTS, plan.rounds, plan.seconds)
+
+
+def streaming(plan: Plan, _: Results) -> list[dict[str, Any]]:
+    """Open streams."""
+    return streams.measure(plan.units, plan.streams, streams.INTERVAL_S, streams.SECONDS)
+
+
 def grow(plan: Plan, _: Results) -> list[dict[str, Any]]:
     """Memory over many requests."""
     return memory.measure(plan.units, plan.requests)
@@ -144,6 +154,8 @@ RUN: dict[str, Callable[[Plan, Results], Any]] = {
     "bound": find_bound,
     "kernel": kernel,
     "fairness": fair,
+    "formats": as_bytes,
+    "streams": streaming,
     "memory": grow,
     "sweep": settings,
 }

@@ -127,6 +127,45 @@ def fairness(rows: Sequence[Row]) -> str:
     )
 
 
+def formats(rows: Sequence[Row]) -> str:
+    """Requests/s of each format, beside those of the first."""
+    return _table(
+        ["format", "requests/s", "beside JSON", "p50 ms", "p99 ms", "kB in", "kB out"],
+        [
+            [
+                row["format"],
+                _number(row["per_second"]),
+                f"{row['per_second'] / rows[0]['per_second']:.2f}x",
+                _number(row["p50_ms"]),
+                _number(row["p99_ms"]),
+                f"{row['bytes_in'] / 1e3:.0f}",
+                f"{row['bytes_out'] / 1e3:.0f}",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def streams(rows: Sequence[Row]) -> str:
+    """Latency by the number of open streams."""
+    return _table(
+        ["streams", "messages/s", "p50 ms", "p99 ms", "longest ms", "errors", "cores", "core-us"],
+        [
+            [
+                f"{row['streams']:,}",
+                _number(row["achieved"]),
+                _number(row["p50_ms"]),
+                _number(row["p99_ms"]),
+                _number(row["max_ms"]),
+                str(row["errors"]),
+                f"{row['cores']:.2f} of {row['of_cores']}, and {row['generator_cores']:.2f}",
+                f"{1e6 * row['cores'] / row['achieved']:.0f}",
+            ]
+            for row in rows
+        ],
+    )
+
+
 def growth(rows: Sequence[Row]) -> float:
     """How much larger it is at the end than after the first part: 0.03 is 3%."""
     return float(rows[-1]["memory_bytes"] / rows[1]["memory_bytes"] - 1)

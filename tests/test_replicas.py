@@ -2,9 +2,6 @@
 
 import asyncio
 import itertools
-import os
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,37 +178,3 @@ def test_replicas_that_race_on_one_session_never_mix_states(replicas: Replicas, 
     assert told == list(range(steps, steps * count + 1, steps))
     outputs = [step for row in order for step in answers[row]["outputs"][0]]
     assert_close(outputs, whole(replicas.one, np.concatenate([pieces[row] for row in order])))
-
-
-def test_a_killed_worker_leaves_sessions_whole(models_dir: Path, tmp_path: Path) -> None:
-    """Without Redis: the file that workers share outlives any of them."""
-    sequence, outputs, session = sequence_of(30), [], {"id": "a", "time_step": 0}
-    with serve(models_dir, "mixed", tmp_path / "log", workers=2, runner="onnxruntime") as server:
-        for start in range(0, 30, 10):
-            answer = send(server, sequence[start : start + 10], session).json()
-            outputs += answer["outputs"][0]
-            session = answer["session"]
-            kill_a_worker(server)
-        expected = whole(server, sequence)
-    assert_close(outputs, expected)
-
-
-def kill_a_worker(server: Server) -> None:
-    """And waits until another has taken its place."""
-    before = server.workers()
-    os.kill(before[0], signal.SIGKILL)
-    until = time.monotonic() + 60
-    while True:
-        assert time.monotonic() < until, "nobody took its place"
-        now = server.workers()
-        if before[0] not in now and len(now) == len(before):
-            break
-        time.sleep(0.05)
-    while True:
-        try:
-            if httpx.get(f"{server.url}/readyz", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        assert time.monotonic() < until, "it is not ready"
-        time.sleep(0.05)

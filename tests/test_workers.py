@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.exports import raw_sequence, to_json
+from tests.reference import assert_close
 from tests.server import Server, serve
 
 LIMIT_S = 120.0
@@ -158,3 +159,22 @@ def test_sigterm_lets_the_requests_of_both_finish(models_dir: Path, tmp_path: Pa
         # What multiprocessing itself starts ends a moment later.
         until(lambda: server.processes() == [], "a process is left")
         assert "Traceback" not in server.log.read_text()
+
+
+def test_a_killed_worker_takes_no_session_along(server: Server) -> None:
+    """The file that workers share outlives any of them."""
+    sequence = raw_sequence(np.random.default_rng(1), 30)
+    session: dict[str, object] = {"id": "a", "time_step": 0}
+    outputs = []
+    for start in range(0, 30, 10):
+        body = {"sequences": [to_json(sequence[start : start + 10])], "session": session}
+        answer = httpx.post(f"{server.url}/predict", json=body, timeout=LIMIT_S).json()
+        outputs += answer["outputs"][0]
+        session = answer["session"]
+        victim = server.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in server.workers(), "it lives on")  # noqa: B023
+        until(lambda: is_ready(server), "nobody took its place")
+    whole = {"sequences": [to_json(sequence)]}
+    expected = httpx.post(f"{server.url}/predict", json=whole, timeout=LIMIT_S).json()
+    assert_close(outputs, np.array(expected["outputs"][0]))

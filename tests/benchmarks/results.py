@@ -95,6 +95,22 @@ def results() -> Results:
                 **{"p99_ms": 20.0, "p99_ms_beside": 30.0, "p99_ms_ratio": 1.5},
             }
         ],
+        "formats": [
+            {
+                "format": name,
+                "per_second": rate,
+                **{"errors": 0, "p50_ms": 10.0, "p99_ms": 20.0},
+                **{"bytes_in": 32_000, "bytes_out": 119_000},
+            }
+            for name, rate in (("JSON", 200.0), ("Arrow IPC", 250.0))
+        ],
+        "streams": [
+            {
+                **{"streams": 1000, "rate": 10_000.0, "achieved": 10_000.0, "errors": 0},
+                **{"p50_ms": 5.0, "p99_ms": 50.0, "max_ms": 60.0},
+                **{"cores": 1.5, "of_cores": 2, "generator_cores": 0.4},
+            }
+        ],
         "memory": [
             {"requests": r, "memory_bytes": m, "errors": 0, "unroll_compilations_total": 7.0}
             for r, m in ((0, 400e6), (30_000, 500e6), (300_000, 510e6))

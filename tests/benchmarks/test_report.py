@@ -43,6 +43,17 @@ def test_kernels_are_compared_with_the_anchor_and_the_peak() -> None:
     assert lines[4] == "| PyTorch | 1 | 2.00 | 10.0 | 0.50 | 12% |"
 
 
+def test_formats_are_compared_with_json() -> None:
+    rows = rows_of(tables.formats(results()["formats"]))
+    assert rows["JSON"][:2] == ["200", "1.00x"]
+    assert rows["Arrow IPC"][:2] == ["250", "1.25x"]
+
+
+def test_a_row_of_streams_tells_what_a_message_costs() -> None:
+    rows = rows_of(tables.streams(results()["streams"]))
+    assert rows["1,000"] == ["10,000", "5", "50", "60", "0", "1.50 of 2, and 0.40", "150"]
+
+
 def test_growth_is_after_the_first_part() -> None:
     assert tables.growth(results()["memory"]) == pytest.approx(0.02)
 
@@ -57,6 +68,8 @@ def test_the_page_has_every_section_and_picture(tmp_path: Path) -> None:
         "## The bound",
         "## The frameworks with ONNX Runtime",
         "## Three LSTM layers of 512",
+        "## Formats",
+        "## Open streams",
         "## The kernels alone",
         "## A long sequence among short ones",
         "## Memory",

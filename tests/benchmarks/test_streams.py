@@ -1,0 +1,92 @@
+"""The generator of streams, and the bodies of formats, against the service with a fake kernel."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from app.stream_protocol import find_frame, text_frame
+from benchmarks.formats import formats
+from benchmarks.streams import _Generator, frame
+from benchmarks.workloads import make
+from tests.app.fakes import write_version
+from tests.app.live import Live
+from tests.app.service import Loader
+from tests.app.test_direct import live_of
+
+FEATURES = [
+    {"name": f"sensor_{i}", "unit": "1", "transform": {"kind": "standardize"}} for i in range(8)
+]
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    write_version(tmp_path / "tiny", 1, features=FEATURES)
+    with live_of(tmp_path, Loader()) as live:
+        live.run(live.ready())
+        yield live
+
+
+def port_of(live: Live) -> int:
+    return int(live.server.servers[0].sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 1000, 65535])
+def test_frames_are_read_as_they_are_made(size: int) -> None:
+    payload = bytes(range(256)) * 256
+    for made, masked in ((frame(payload[:size]), True), (text_frame(payload[:size]), False)):
+        found = find_frame(b"x" + made + b"y", 1)
+        assert found is not None
+        assert (found.kind, found.masked) == (0x81, masked)
+        assert (b"x" + made)[found.start : found.end] == payload[:size]
+        assert found.end == len(made) + 1
+
+
+def test_every_message_of_the_generator_is_answered_and_timed(live: Live) -> None:
+    generator = _Generator(port_of(live), streams=7, interval_s=0.02, seconds=0.2)
+
+    async def run() -> None:
+        async with asyncio.timeout(30):
+            await generator.run()
+
+    live.run(run())
+    assert len(generator.latencies) == 70
+    assert np.isfinite(generator.latencies).all()
+    assert (generator.latencies >= 0).all()
+    assert live.app.state.registry.engine.counters.completed == 70
+
+
+def test_all_formats_bring_the_same_numbers(live: Live) -> None:
+    """Each is decoded by the service to the sequences of the workload."""
+    work = make("many")
+    outputs = []
+    for given in formats("tiny"):
+        body, head = given.body(work.bodies[0], work.requests[0])
+        headers = {"Content-Type": given.media_type}
+        if head:
+            headers["Inference-Header-Content-Length"] = str(head)
+            body = body.replace(b'"binary_data_output": true', b'"binary_data_output":false')
+
+        async def ask(path: str = given.path, content: bytes = body, with_: Any = headers) -> Any:
+            url = f"http://127.0.0.1:{port_of(live)}{path}"
+            async with httpx.AsyncClient(timeout=30) as client:
+                answer = await client.post(url, content=content, headers=with_)
+            assert answer.status_code == 200, answer.text
+            return dict(answer.json())
+
+        answer = live.run(ask())
+        if head:
+            tensor = next(t for t in answer["outputs"] if t["name"] == "outputs")
+            padded = np.array(tensor["data"], np.float32).reshape(tensor["shape"])
+            lengths = [len(rows) for rows in work.requests[0]]
+            outputs.append([rows[:n].tolist() for rows, n in zip(padded, lengths, strict=True)])
+        else:
+            outputs.append(answer["outputs"])
+    assert len(outputs[0]) == 16
+    for other in outputs[1:]:
+        for ours, theirs in zip(outputs[0], other, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-6)
