@@ -5,12 +5,15 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
-from tests.server import serve
+from tests.server import Server, serve
 
 # Another processor rounds otherwise and training amplifies that; a broken model is off by tens.
 README_TOLERANCE_DEGF = 2.0
@@ -45,18 +48,38 @@ def test_error_is_below_every_baseline_at_every_horizon(trained: Path) -> None:
                 assert errors["model"][output] < error, f"{output} against {baseline}"
 
 
-def test_readme_curl_gets_the_readme_answer(trained: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(trained, "weather", tmp_path_factory.mktemp("log") / "server.log") as running:
+        yield running
+
+
+def blocks(language: str, server: Server) -> list[str]:
+    """The README's examples in a language, for this server."""
     readme = Path("README.md").read_text(encoding="utf-8")
-    command = re.search(r"```sh\n(curl.*?)```", readme, re.DOTALL)
-    answer = re.search(r"```json\n(.*?)```", readme, re.DOTALL)
-    assert command
-    assert answer
-    with serve(trained, "weather", tmp_path / "log") as server:
-        arguments = shlex.split(command[1].replace("\\\n", " "))
-        arguments = [a.replace("http://localhost:8000", server.url) for a in arguments]
-        printed = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
-    expected, actual = json.loads(answer[1]), json.loads(printed)
-    assert actual["model"] == expected["model"]
-    np.testing.assert_allclose(
-        actual["outputs"], expected["outputs"], rtol=0, atol=README_TOLERANCE_DEGF
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL)
+    return [block.replace("http://localhost:8000", server.url) for block in found]
+
+
+def test_readme_curls_get_the_readme_answer(server: Server) -> None:
+    first, second = (shlex.split(b.replace("\\\n", " ")) for b in blocks("sh", server))
+    whole, session = (
+        json.loads(subprocess.run(each, check=True, capture_output=True, text=True).stdout)
+        for each in (first, second)
     )
+    expected = json.loads(blocks("json", server)[0])
+    assert whole["model"] == expected["model"]
+    np.testing.assert_allclose(
+        whole["outputs"], expected["outputs"], rtol=0, atol=README_TOLERANCE_DEGF
+    )
+    assert session["session"] == {"id": "meter-17", "time_step": 1}
+    np.testing.assert_allclose(session["outputs"][0], whole["outputs"][0][0], rtol=1e-5)
+
+
+def test_readme_python_gets_the_same_both_ways(server: Server) -> None:
+    names: dict[str, Any] = {}
+    exec("\n".join(blocks("python", server)), names)
+    ours = names["second"].outputs
+    answer = httpx.post(f"{server.url}/predict", json={"sequences": [names["hours"]]}).json()
+    # Cut in pieces it may be rounded otherwise in the last bits of float32, of some 30 degF.
+    np.testing.assert_allclose(ours, answer["outputs"][0][-1], rtol=1e-5)
