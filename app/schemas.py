@@ -1,6 +1,6 @@
 """The native API as pydantic models: they check the envelope of requests and make the OpenAPI page.
 
-The numbers themselves are skipped here and checked by `codec.py`, all at once.
+The numbers themselves are skipped here and checked by `codec/`, all at once.
 """
 
 from collections.abc import Sequence
