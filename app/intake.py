@@ -11,11 +11,12 @@ import numpy as np
 from starlette.types import Receive, Scope
 
 from app.body import read_body
-from app.engine.engine import Done
+from app.engine.reservation import Reservation
 from app.engine.sequence import Sequence
-from app.errors import Fault, InvalidRequest, SessionConflict, UnrollError
+from app.engine.ticket import Done
+from app.errors import Fault, InvalidRequest, UnrollError
 from app.registry import Ready, Registry
-from app.sessions.piece import POINTER, Piece, SessionRef, Start
+from app.sessions.piece import Piece, SessionRef, Start, conflict
 from app.sessions.sessions import Sessions
 from app.settings import Settings
 from app.watch import Watch, Watcher
@@ -108,9 +109,8 @@ class Intake:
             InvalidRequest: there are several sequences.
         """
         if len(sequences) > 1:
-            raise InvalidRequest(
-                Fault(POINTER, f"a session is one sequence, the request has {len(sequences)}")
-            )
+            message = f"a session is one sequence, the request has {len(sequences)}"
+            raise InvalidRequest(Fault(ref.pointer, message))
         return Piece(ref, sequences[0].inputs, sequences[0].state)
 
     def begin(self, work: Work, done: Done) -> None:
@@ -127,12 +127,14 @@ class Intake:
         if work.piece is None:
             work.ready.engine.begin(work.sequences, done)
             return
-        work.ready.engine.check_room()
+        room = work.ready.engine.reserve(len(work.piece.inputs))
 
         def ended(task: asyncio.Task[None]) -> None:
+            room.end()
             done(_error_of(task, work))
 
-        work.task = asyncio.get_running_loop().create_task(self._run_piece(work, work.piece))
+        run = self._run_piece(work, work.piece, room)
+        work.task = asyncio.get_running_loop().create_task(run)
         work.task.add_done_callback(ended)
 
     def cancel(self, work: Work, reason: UnrollError) -> None:
@@ -186,23 +188,22 @@ class Intake:
             watch.body_is_read(lambda reason: self.cancel(work, reason))
             yield work
 
-    async def _run_piece(self, work: Work, piece: Piece) -> None:
+    async def _run_piece(self, work: Work, piece: Piece, room: Reservation) -> None:
         (first,) = work.sequences
         made: list[Sequence] = []
 
         def compute(start: Start) -> Sequence:
             if made and first.listener is not None:
-                raise SessionConflict(
-                    Fault(POINTER, "another piece came meanwhile, and outputs have been sent")
+                raise conflict(
+                    piece.ref, "another piece came meanwhile, and outputs have been sent"
                 )
             sequence = Sequence(piece.inputs, first.pointer, start.state, first.deadline)
             sequence.listener = first.listener
             made.append(sequence)
             return sequence
 
-        ready = work.ready
         sequence, work.time_step = await self.sessions.run(
-            piece, compute, ready.engine, ready.codec.states.tokens
+            piece, compute, room, work.ready.codec.states.tokens
         )
         work.sequences = [sequence]
 

@@ -18,8 +18,9 @@ import app.__main__ as command
 import app.registry as registry
 import app.worker as worker
 from app.engine.cost import Cost
-from app.engine.engine import Done, Engine
+from app.engine.engine import Engine
 from app.engine.sequence import Sequence
+from app.engine.ticket import Done
 from app.manifest import Manifest
 
 SEED = 20131225
@@ -55,7 +56,7 @@ class InstantEngine(Engine):
         self._outputs = random.uniform(-1, 1, shape).astype(np.float32)
         self._state = random.uniform(-1, 1, runner.state_size).astype(np.float32)
 
-    def begin(self, sequences: list[Sequence], done: Done) -> None:
+    def begin(self, sequences: list[Sequence], done: Done, reserved: bool = False) -> None:
         """Completes the sequences; `done` is called when this has returned, as `Engine` has it."""
         for sequence in sequences:
             sequence.outputs = self._outputs[: len(sequence.inputs)]

@@ -10,21 +10,21 @@ All else happens on the event loop, so nothing here needs a lock.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from app.engine.batch import Results, pack, unpack
 from app.engine.cost import Cost
 from app.engine.counters import Counters
 from app.engine.lanes import Lanes, LoopLane, ThreadLanes
+from app.engine.reservation import Reservation
 from app.engine.runner import ModelRunner
 from app.engine.scheduler import Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
+from app.engine.ticket import Done, Ticket
 from app.errors import RunFailed, ShuttingDown, UnrollError
-
-logger = logging.getLogger(__name__)
 
 # Seconds until the next look at who is held back beside a lane: if that hangs, nothing tells.
 LOOK_S = 0.5
@@ -36,20 +36,6 @@ class Load:
 
     waiting: int
     running: int
-
-
-# Is called once, on the event loop: with None when all sequences of a request are complete, else
-# with the error of the first that failed.
-Done = Callable[[UnrollError | None], None]
-
-
-@dataclass(eq=False)
-class _Ticket:
-    """A request: its sequences, and whom to tell; None when that is done."""
-
-    sequences: list[Sequence]
-    left: int
-    done: Done | None
 
 
 class Engine:
@@ -83,8 +69,10 @@ class Engine:
         else:
             assert sizes.lanes == 1, "there is one event loop"
             self._lanes = LoopLane(runner, self._computed)
-        self._tickets: dict[Sequence, _Ticket] = {}
+        self._tickets: dict[Sequence, Ticket] = {}
+        self._reservations: set[Reservation] = set()
         self._draining = False
+        self._stopped = False
         self._emptied: asyncio.Event | None = None  # while `drain` waits for it
         self._dispatch_is_due = False
         self._look: asyncio.TimerHandle | None = None
@@ -104,7 +92,8 @@ class Engine:
 
     def load(self) -> Load:
         """Sequences waiting and running now."""
-        return Load(waiting=len(self._scheduler.waiting), running=self._scheduler.running)
+        waiting = len(self._scheduler.waiting) + self._scheduler.expected
+        return Load(waiting, self._scheduler.running)
 
     def check_room(self) -> None:
         """Whether one more sequence would be taken.
@@ -115,24 +104,39 @@ class Engine:
         self._check_open()
         self._scheduler.check_room(1, 1)
 
-    def _check_open(self) -> None:
-        if self._draining:
+    def reserve(self, steps: int) -> Reservation:
+        """Room for a sequence that will come; it is waited for when the engine drains.
+
+        Args:
+            steps: its time steps.
+
+        Raises:
+            Overloaded, ShuttingDown: as `begin` would.
+        """
+        self._check_open()
+        self._scheduler.check_room(1, steps)
+        submit = partial(self.submit, reserved=True)
+        return Reservation(self._scheduler, steps, submit, self._reserved)
+
+    def _check_open(self, reserved: bool = False) -> None:
+        if self._stopped or (self._draining and not reserved):
             raise ShuttingDown("the service is stopping")
 
-    def begin(self, sequences: list[Sequence], done: Done) -> None:
+    def begin(self, sequences: list[Sequence], done: Done, reserved: bool = False) -> None:
         """Takes a request's sequences; `done` is called when all are complete or one failed.
 
         Args:
             sequences: new ones, at least one; results are found in them afterwards.
             done: is not called before this returns.
+            reserved: they were expected, so they are taken while the engine drains.
 
         Raises:
             Overloaded: the waiting line is full; nothing was queued.
             ShuttingDown: the engine takes no more.
         """
-        self._check_open()
+        self._check_open(reserved)
         self._scheduler.add(sequences)
-        ticket = _Ticket(sequences, len(sequences), done)
+        ticket = Ticket(sequences, len(sequences), done)
         for sequence in sequences:
             self._tickets[sequence] = ticket
         self._count_load()
@@ -141,7 +145,7 @@ class Engine:
             self._dispatch_is_due = True
             self._loop.call_soon(self._dispatch)
 
-    async def submit(self, sequences: list[Sequence]) -> None:
+    async def submit(self, sequences: list[Sequence], reserved: bool = False) -> None:
         """As `begin`, for who can wait; a caller that is cancelled cancels its sequences.
 
         Raises:
@@ -157,7 +161,7 @@ class Engine:
             else:
                 future.set_exception(error)
 
-        self.begin(sequences, done)
+        self.begin(sequences, done, reserved)
         try:
             await future
         except asyncio.CancelledError:
@@ -172,7 +176,7 @@ class Engine:
         self._scheduler.cancel(sequences, error)
         ticket = next((self._tickets[s] for s in sequences if s in self._tickets), None)
         if error is not None and ticket is not None:
-            self._tell(ticket, error)
+            ticket.tell(error)
         self._resolve()
 
     async def drain(self, timeout_s: float) -> None:
@@ -183,18 +187,24 @@ class Engine:
                 hangs has as long again.
         """
         self._draining = True
-        if len(self._scheduler) > 0:
+        if not self._is_empty:
             self._emptied = self._emptied or asyncio.Event()
             try:
                 await asyncio.wait_for(self._emptied.wait(), timeout_s)
             except TimeoutError:
                 self._give_up(ShuttingDown("the service stopped before the end"))
+        self._stopped = True
         await asyncio.to_thread(self._lanes.stop, timeout_s)
 
+    @property
+    def _is_empty(self) -> bool:
+        return len(self._scheduler) == 0 and not self._reservations
+
     def _give_up(self, error: UnrollError) -> None:
+        self._stopped = True
         self._scheduler.cancel_all(error)
         for ticket in list(self._tickets.values()):
-            self._tell(ticket, error)
+            ticket.tell(error)
         self._resolve()
 
     def _dispatch(self) -> None:
@@ -242,8 +252,10 @@ class Engine:
         self.counters.compilations = self._compiled_before + self.runner.compilations
 
     def _count_load(self) -> None:
-        self.counters.waiting = len(self._scheduler.waiting)
-        self.counters.running = self._scheduler.running
+        load = self.load()
+        self.counters.waiting, self.counters.running = load.waiting, load.running
+        if self._emptied is not None and self._is_empty:
+            self._emptied.set()
 
     def _resolve(self) -> None:
         """Counts ended sequences off their requests."""
@@ -255,20 +267,16 @@ class Engine:
             else:
                 self.counters.failed += 1
             if sequence.error is not None and ticket.done is not None:
-                self._tell(ticket, sequence.error)
+                ticket.tell(sequence.error)
                 self.cancel(ticket.sequences)
             elif ticket.left == 0:
-                self._tell(ticket, None)
+                ticket.tell(None)
         self._count_load()
-        if self._emptied is not None and len(self._scheduler) == 0:
-            self._emptied.set()
 
-    def _tell(self, ticket: _Ticket, error: UnrollError | None) -> None:
-        done, ticket.done = ticket.done, None
-        if done is None:
-            return
-        try:
-            done(error)
-        except Exception:
-            # The others of its chunk are told all the same.
-            logger.exception("this is a bug: a request could not be told that it is done")
+    def _reserved(self, reservation: Reservation) -> None:
+        """Called when a reservation takes room, or gives it back."""
+        if reservation.is_over:
+            self._reservations.remove(reservation)
+        else:
+            self._reservations.add(reservation)
+        self._count_load()

@@ -83,6 +83,8 @@ class Scheduler:
         self._rows_of_short = [
             cost.enough_rows(sizes.chunk_rows, steps) for steps in range(1, TYPICAL_STEPS)
         ]
+        # Sequences that will come: room is kept for them.
+        self.expected = 0
         self._steps = 0
         self._arrived = 0
         self._oldest_leads = False
@@ -134,11 +136,21 @@ class Scheduler:
             Overloaded: they do not.
         """
         for what, held, asked, limit in (
-            ("sequences", len(self), count, self._sizes.waiting),
+            ("sequences", len(self) + self.expected, count, self._sizes.waiting),
             ("time steps", self._steps, steps, self._sizes.waiting_steps),
         ):
             if held + asked > limit:
                 raise Overloaded(f"{held} {what} are waiting or running, the limit is {limit}")
+
+    def keep_room(self, steps: int) -> None:
+        """Counts a sequence of so many time steps that will come."""
+        self.expected += 1
+        self._steps += steps
+
+    def give_room(self, steps: int) -> None:
+        """Counts it no longer: it is there, or will not come."""
+        self.expected -= 1
+        self._steps -= steps
 
     def next_chunk(self) -> Chunk | None:
         """The next chunk for a lane that is free; None when none is, or it should wait."""

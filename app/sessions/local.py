@@ -4,22 +4,38 @@ SQLite keeps it whole, whatever worker dies when. The file is in the service's t
 never flushed to disk: sessions end with the service.
 """
 
+import fcntl
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.errors import SessionsUnavailable, TooManySessions
-from app.sessions.record import REVISION_BYTES, Record
+from app.sessions.record import REVISION_BYTES, NoRecord, Record
 from app.sessions.store import Kept, SessionStore
 
-# A change takes some 50 us, so who finds the file locked waits no longer than a few of those.
-BUSY_S = 2.0
+# A change takes some 50 us, and who waits for others holds up the event loop meanwhile.
+BUSY_S = 0.1
+# Before there is an event loop to hold up.
+OPENING_S = 10.0
 
-TABLE = """
-CREATE TABLE IF NOT EXISTS sessions (name TEXT PRIMARY KEY, record BLOB, expires REAL) WITHOUT ROWID
+FAILURES = (sqlite3.DatabaseError, NoRecord)
+
+# SQLite would walk through all sessions to count them.
+SCHEMA = """
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=OFF;
+CREATE TABLE IF NOT EXISTS sessions
+    (name TEXT PRIMARY KEY, record BLOB, expires REAL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_expiry ON sessions (expires);
+CREATE TABLE IF NOT EXISTS total (count INTEGER);
+INSERT INTO total SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM total);
+CREATE TRIGGER IF NOT EXISTS one_more AFTER INSERT ON sessions
+    BEGIN UPDATE total SET count = count + 1; END;
+CREATE TRIGGER IF NOT EXISTS one_less AFTER DELETE ON sessions
+    BEGIN UPDATE total SET count = count - 1; END;
 """
-INDEX = "CREATE INDEX IF NOT EXISTS by_expiry ON sessions (expires)"
 
 
 class LocalStore(SessionStore):
@@ -44,9 +60,11 @@ class LocalStore(SessionStore):
         self._clock = clock
         name = str(path) if path else ":memory:"
         # Statements end their transactions themselves unless one is begun.
-        self._database = sqlite3.connect(name, timeout=BUSY_S, isolation_level=None)
-        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=OFF", TABLE, INDEX):
-            self._database.execute(statement)
+        self._database = sqlite3.connect(name, timeout=OPENING_S, isolation_level=None)
+        # SQLite does not wait for another who makes the same file.
+        with _alone(path):
+            self._database.executescript(SCHEMA)
+        self._database.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
 
     async def read(self, name: str) -> Kept | None:
         """As `SessionStore`."""
@@ -54,9 +72,9 @@ class LocalStore(SessionStore):
         query = "SELECT record, expires FROM sessions WHERE name = ? AND expires > ?"
         try:
             row = self._database.execute(query, (name, now)).fetchone()
-        except sqlite3.OperationalError as error:
+            return Kept(Record.from_bytes(row[0]), row[1] - now) if row else None
+        except FAILURES as error:
             raise _unavailable(error) from error
-        return Kept(Record.from_bytes(row[0]), row[1] - now) if row else None
 
     async def write(self, name: str, record: Record, over: Record | None) -> bool:
         """As `SessionStore`."""
@@ -73,12 +91,12 @@ class LocalStore(SessionStore):
             with self._database:
                 self._database.execute("BEGIN IMMEDIATE")
                 self._database.execute("DELETE FROM sessions WHERE expires <= ?", (now,))
-                (count,) = self._database.execute("SELECT count(*) FROM sessions").fetchone()
+                (count,) = self._database.execute("SELECT count FROM total").fetchone()
                 if count >= self._limit and not self._has(name):
                     raise TooManySessions.at(self._limit)
                 begin = "INSERT OR IGNORE INTO sessions VALUES (?, ?, ?)"
                 return self._database.execute(begin, (name, data, expires)).rowcount == 1
-        except sqlite3.OperationalError as error:
+        except FAILURES as error:
             raise _unavailable(error) from error
 
     async def delete(self, name: str, only: Record | None = None) -> bool:
@@ -90,7 +108,7 @@ class LocalStore(SessionStore):
             values += [REVISION_BYTES, only.revision]
         try:
             return self._database.execute(change, values).rowcount == 1
-        except sqlite3.OperationalError as error:
+        except FAILURES as error:
             raise _unavailable(error) from error
 
     async def close(self) -> None:
@@ -100,6 +118,17 @@ class LocalStore(SessionStore):
     def _has(self, name: str) -> bool:
         query = "SELECT 1 FROM sessions WHERE name = ?"
         return self._database.execute(query, (name,)).fetchone() is not None
+
+
+@contextmanager
+def _alone(path: Path | None) -> Iterator[None]:
+    """No other process is here for the same file."""
+    if path is None:
+        yield
+        return
+    with path.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _unavailable(error: Exception) -> SessionsUnavailable:

@@ -12,8 +12,6 @@ from app.sessions.record import Before, Record
 # Idempotency keys that a session remembers.
 MAX_KEYS = 32
 DIGEST_BYTES = 8
-# To the session, in the requests of the native API.
-POINTER = "/session"
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class SessionRef:
         start: begin anew, whatever was there.
         must_exist: refuse to begin one.
         end: it is the last piece.
+        pointer: to the session in the request.
     """
 
     name: str
@@ -35,6 +34,7 @@ class SessionRef:
     start: bool = False
     must_exist: bool = False
     end: bool = False
+    pointer: str = "/session"
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Piece:
     def digest(self) -> str:
         """Of its numbers."""
         return _digest(self.inputs.tobytes())
+
+    @property
+    def key(self) -> str | None:
+        """Digest of its idempotency key, if it has one."""
+        return None if self.ref.key is None else _digest(self.ref.key.encode())
 
 
 @dataclass(frozen=True)
@@ -85,23 +90,26 @@ def start_of(piece: Piece, record: Record | None, tokens: StateTokens) -> Start:
         return _first(piece, record)
     if _is_again(piece, record):
         return _again(piece, record, tokens)
-    name = _quoted(ref.name)
-    if ref.key is not None and _digest(ref.key.encode()) in record.keys:
-        raise _conflict(
+    name = quoted(ref.name)
+    if piece.key in record.keys:
+        raise conflict(
+            ref,
             f"the piece with this key is part of session {name} already, and later ones are too; "
-            f"the session is at time step {record.time_step}"
+            f"the session is at time step {record.time_step}",
         )
     if ref.time_step not in (None, record.time_step):
-        raise _conflict(
+        raise conflict(
+            ref,
             f"session {name} is at time step {record.time_step}, this piece begins at "
-            f"{ref.time_step}"
+            f"{ref.time_step}",
         )
     if piece.initial_state is not None:
-        raise _conflict(
+        raise conflict(
+            ref,
             f"session {name} has a state already, at time step {record.time_step}; "
-            "initial_states are for new sessions"
+            "only a new session can begin from one that is given",
         )
-    return Start(record.time_step, tokens.open(record.state, POINTER))
+    return Start(record.time_step, tokens.open(record.state, ref.pointer))
 
 
 def record_after(
@@ -116,57 +124,58 @@ def record_after(
         state: float32 `[sum of H]` after it.
         tokens: of the model.
     """
-    keys = record.keys if record is not None and not piece.ref.start else ()
-    if piece.ref.key is not None:
-        keys = (*keys, _digest(piece.ref.key.encode()))[-MAX_KEYS:]
+    keys, key = record.keys if record is not None and not piece.ref.start else (), piece.key
+    if key is not None:
+        keys = (*keys, key)[-MAX_KEYS:]
     before = None if start.state is None else tokens.seal(start.state)
     return Record(
         start.time_step + len(piece.inputs),
         tokens.seal(state),
-        Before(start.time_step, before, piece.digest),
+        Before(start.time_step, before, piece.digest, key),
         keys,
     )
 
 
 def _first(piece: Piece, record: Record | None) -> Start:
     ref = piece.ref
-    unknown = ref.must_exist and record is None
-    if unknown or (ref.time_step and piece.initial_state is None):
-        raise UnknownSession(
-            Fault(
-                POINTER,
-                f"there is no session {_quoted(ref.name)}: it was never begun, was idle for too "
-                "long, or has been ended",
-            )
-        )
+    if (ref.must_exist and record is None) or (ref.time_step and piece.initial_state is None):
+        raise unknown(ref.name, ref.pointer)
     return Start(ref.time_step or 0, piece.initial_state)
 
 
 def _is_again(piece: Piece, record: Record) -> bool:
     """Whether the piece is the last one of the session, sent once more."""
-    ref = piece.ref
-    if ref.key is not None and record.keys:
-        return _digest(ref.key.encode()) == record.keys[-1]
-    before = record.before.time_step
-    return ref.time_step == before and before != record.time_step
+    before = record.before
+    if piece.key is not None and before.key is not None:
+        return piece.key == before.key
+    return piece.ref.time_step == before.time_step != record.time_step
 
 
 def _again(piece: Piece, record: Record, tokens: StateTokens) -> Start:
     before = record.before
     if piece.digest != before.digest:
-        raise _conflict(
-            f"a piece with other numbers is part of session {_quoted(piece.ref.name)} already, "
-            f"at time step {before.time_step}; the session is at time step {record.time_step}"
+        raise conflict(
+            piece.ref,
+            f"a piece with other numbers is part of session {quoted(piece.ref.name)} already, "
+            f"at time step {before.time_step}; the session is at time step {record.time_step}",
         )
-    state = None if before.state is None else tokens.open(before.state, POINTER)
+    state = None if before.state is None else tokens.open(before.state, piece.ref.pointer)
     return Start(before.time_step, state, again=True)
 
 
-def _conflict(message: str) -> SessionConflict:
-    return SessionConflict(Fault(POINTER, message))
+def unknown(name: str, pointer: str = "") -> UnknownSession:
+    """The error of a session that is not there."""
+    message = "it was never begun, was idle for too long, or has been ended"
+    return UnknownSession(Fault(pointer, f"there is no session {quoted(name)}: {message}"))
 
 
-def _quoted(name: str) -> str:
+def conflict(ref: SessionRef, message: str) -> SessionConflict:
+    """The error of a piece that does not fit."""
+    return SessionConflict(Fault(ref.pointer, message))
+
+
+def quoted(name: str) -> str:
+    """A session's name as messages have it."""
     return f"{name!r:.82}"
 
 

@@ -8,6 +8,10 @@ import orjson
 REVISION_BYTES = 8
 
 
+class NoRecord(ValueError):
+    """Bytes are no record."""
+
+
 @dataclass(frozen=True)
 class Before:
     """What the last piece began from, so that it can be computed again for who lost its answer.
@@ -16,11 +20,13 @@ class Before:
         time_step: of the session before the piece.
         state: token of its state then; None for zeros.
         digest: of the piece's numbers.
+        key: digest of its idempotency key; None if it had none.
     """
 
     time_step: int
     state: str | None
     digest: str
+    key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,15 @@ class Record:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Record":
-        """Reads it back."""
-        fields = orjson.loads(data[REVISION_BYTES:])
-        return cls(
-            fields["time_step"],
-            fields["state"],
-            Before(**fields["before"]),
-            tuple(fields["keys"]),
-            data[:REVISION_BYTES],
-        )
+        """Reads it back; raises `NoRecord` if somebody else wrote it."""
+        try:
+            fields = orjson.loads(data[REVISION_BYTES:])
+            return cls(
+                fields["time_step"],
+                fields["state"],
+                Before(**fields["before"]),
+                tuple(fields["keys"]),
+                data[:REVISION_BYTES],
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise NoRecord(str(error)) from None

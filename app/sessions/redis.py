@@ -3,15 +3,25 @@
 import time
 from collections.abc import Callable
 
-import redis.asyncio
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisError
 
 from app.errors import SessionsUnavailable, TooManySessions
-from app.sessions.record import REVISION_BYTES, Record
+from app.sessions.record import REVISION_BYTES, NoRecord, Record
 from app.sessions.store import Kept, SessionStore
 
-# Seconds to connect, and for an answer.
+# Seconds to connect, for an answer, and for a connection to be free.
 TIMEOUT_S = 2.0
+# Of a worker. An answer takes less than a millisecond: more callers than that wait their turn.
+CONNECTIONS = 32
+# uvloop raises the last one where a connection has broken; asyncio raises an `OSError`.
+FAILURES = (RedisError, OSError, RuntimeError)
+# That a connection broke while it was idle is found out when it is used again.
+WORTH_A_RETRY = (NoConnection, RuntimeError)
+RETRIES, FIRST_WAIT_S, LONGEST_WAIT_S = 3, 0.01, 0.1
 
 # Keys: the session, and the names of all sessions by when they expire. The same write twice is one
 # write: what was sent again, since no answer came, finds its own revision.
@@ -41,11 +51,39 @@ return 1
 """
 
 
+def connection_pool(url: str) -> BlockingConnectionPool:
+    """Connections to a server; none is opened yet.
+
+    Args:
+        url: `redis://` or `rediss://`, with what redis-py knows in its query.
+
+    Raises:
+        ValueError: it is no such URL.
+    """
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=TIMEOUT_S,
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(
+            ExponentialWithJitterBackoff(LONGEST_WAIT_S, FIRST_WAIT_S),
+            RETRIES,
+            WORTH_A_RETRY,  # type: ignore[arg-type]  # it takes any exceptions
+        ),
+    )
+    try:
+        pool.make_connection()  # type: ignore[no-untyped-call]
+    except TypeError as error:
+        raise ValueError(f"an option in its query is unknown: {error}") from None
+    return pool
+
+
 class RedisStore(SessionStore):
     """See the module.
 
     Args:
-        url: `redis://` or `rediss://`, as `redis.asyncio.from_url` takes it.
+        url: as `connection_pool` takes it.
         model: name of the model that is served; others may share the server.
         limit: most sessions.
         idle_s: seconds until an idle session goes.
@@ -60,9 +98,7 @@ class RedisStore(SessionStore):
         idle_s: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._redis = redis.asyncio.from_url(
-            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S
-        )
+        self._redis = Redis.from_pool(connection_pool(url))
         self._limit = limit
         self._idle_ms = int(idle_s * 1000)
         self._clock = clock
@@ -80,9 +116,14 @@ class RedisStore(SessionStore):
                 both.get(key)
                 both.pttl(key)
                 data, left_ms = await both.execute()
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             raise _unavailable(error) from error
-        return Kept(Record.from_bytes(data), left_ms / 1000) if data else None
+        if data is None:
+            return None
+        try:
+            return Kept(Record.from_bytes(data), left_ms / 1000)
+        except NoRecord as error:
+            raise SessionsUnavailable(f"what is kept at {key!r:.120} is no session") from error
 
     async def write(self, name: str, record: Record, over: Record | None) -> bool:
         """As `SessionStore`."""
@@ -91,7 +132,7 @@ class RedisStore(SessionStore):
         values = (revision, record.to_bytes(), self._idle_ms, now_ms, name, self._limit)
         try:
             done = await self._write(keys=[self._prefix + name, self._names], args=values)
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             raise _unavailable(error) from error
         if done < 0:
             raise TooManySessions.at(self._limit)
@@ -102,7 +143,7 @@ class RedisStore(SessionStore):
         values = (only.revision if only else b"", name)
         try:
             done = await self._delete(keys=[self._prefix + name, self._names], args=values)
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             raise _unavailable(error) from error
         return bool(done)
 

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from app.codec.state_token import StateTokens
-from app.engine.engine import Engine
+from app.engine.reservation import Reservation
 from app.engine.sequence import Sequence
-from app.errors import Fault, SessionConflict, UnknownSession
-from app.sessions.piece import POINTER, Piece, Start, record_after, start_of
+from app.sessions.piece import Piece, Start, conflict, quoted, record_after, start_of, unknown
+from app.sessions.record import Record
 from app.sessions.store import Kept, SessionStore
 
 # Each time that a piece comes too late another one was written, so this many are very many.
@@ -34,14 +34,14 @@ class Sessions:
         self._lines: dict[str, _Line] = {}
 
     async def run(
-        self, piece: Piece, compute: Compute, engine: Engine, tokens: StateTokens
+        self, piece: Piece, compute: Compute, room: Reservation, tokens: StateTokens
     ) -> tuple[Sequence, int]:
         """Computes a piece and keeps the state after it.
 
         Args:
             piece: of a session.
             compute: makes the sequence that begins at a state.
-            engine: of the model.
+            room: for the piece, in the engine of the model.
             tokens: of the model.
 
         Returns:
@@ -58,18 +58,25 @@ class Sessions:
                 record = kept.record if kept else None
                 start = start_of(piece, record, tokens)
                 sequence = compute(start)
-                await engine.submit([sequence])
+                await room.submit(sequence)
                 assert sequence.state is not None, "it has been computed"
                 after = record_after(piece, start, record, sequence.state, tokens)
-                if piece.ref.end:
-                    done = record is None or await self._store.delete(name, record)
-                else:
-                    done = start.again or await self._store.write(name, after, record)
-                if done:
+                if await self._keep(piece, start, record, after):
                     return sequence, after.time_step
-        raise SessionConflict(
-            Fault(POINTER, f"others wrote to session {name!r:.82} {MAX_ATTEMPTS} times meanwhile")
+        raise conflict(
+            piece.ref, f"others wrote to session {quoted(name)} {MAX_ATTEMPTS} times meanwhile"
         )
+
+    async def _keep(self, piece: Piece, start: Start, record: Record | None, after: Record) -> bool:
+        """Keeps what is after a piece; whether nobody else was quicker."""
+        name = piece.ref.name
+        if piece.ref.end:
+            return record is None or await self._store.delete(name, record)
+        if start.again and record is not None:
+            # Not idle: it is there for as long as after any other piece.
+            await self._store.write(name, record, record)
+            return True
+        return await self._store.write(name, after, record)
 
     async def read(self, name: str) -> Kept:
         """What is kept of a session.
@@ -80,7 +87,7 @@ class Sessions:
         async with self._turn(name):
             kept = await self._store.read(name)
         if kept is None:
-            raise _unknown(name)
+            raise unknown(name)
         return kept
 
     async def delete(self, name: str) -> None:
@@ -91,7 +98,7 @@ class Sessions:
         """
         async with self._turn(name):
             if not await self._store.delete(name):
-                raise _unknown(name)
+                raise unknown(name)
 
     async def close(self) -> None:
         """Called at the end."""
@@ -117,7 +124,3 @@ class _Line:
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.members = 0
-
-
-def _unknown(name: str) -> UnknownSession:
-    return UnknownSession(Fault("", f"there is no session {name!r:.82}"))

@@ -88,6 +88,12 @@ def test_an_older_piece_with_a_key_is_refused_while_the_key_is_remembered() -> N
     assert len(record.keys) == MAX_KEYS
 
 
+def test_a_piece_with_a_key_is_not_the_piece_without_one_that_came_after_it() -> None:
+    record = after(piece(SECOND), after(piece(key="k")), LATER)
+    with pytest.raises(SessionConflict, match="with this key is part of session 'a' already"):
+        start_of(piece(key="k"), record, TOKENS)
+
+
 def test_there_is_nothing_to_continue_where_no_session_is() -> None:
     for later in (piece(time_step=3), piece(must_exist=True)):
         with pytest.raises(UnknownSession, match="'a'"):
@@ -95,7 +101,7 @@ def test_there_is_nothing_to_continue_where_no_session_is() -> None:
 
 
 def test_a_session_that_is_there_takes_no_other_state() -> None:
-    with pytest.raises(SessionConflict, match="time step 3; initial_states"):
+    with pytest.raises(SessionConflict, match="time step 3; only a new session"):
         start_of(piece(SECOND, state=LATER), after(piece()), TOKENS)
 
 

@@ -101,7 +101,7 @@ def test_a_conflict_tells_where_the_session_is(service: Service) -> None:
     problem = predict(service, 1, session={"id": "a", "time_step": 7}, status=409)
     assert "at time step 2" in problem["detail"]
     problem = predict(service, 1, session="a", status=409, initial_states=[[1.0]])
-    assert "initial_states are for new sessions" in problem["detail"]
+    assert "only a new session can begin from one" in problem["detail"]
     assert sums(predict(service, 4, session="a")) == [7], "nothing of it counted"
 
 

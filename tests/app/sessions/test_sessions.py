@@ -37,7 +37,11 @@ async def send(
         return Sequence(inputs, state=start.state)
 
     piece = Piece(SessionRef(name, **ref), inputs)  # type: ignore[arg-type]
-    sequence, time_step = await sessions.run(piece, compute, engine, TOKENS)
+    room = engine.reserve(len(inputs))
+    try:
+        sequence, time_step = await sessions.run(piece, compute, room, TOKENS)
+    finally:
+        room.end()
     return sequence.outputs[:, 0].tolist(), time_step
 
 

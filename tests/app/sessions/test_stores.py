@@ -1,32 +1,21 @@
 """The stores of sessions, with the same tests each: a shared file, and a real Redis server."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.errors import SessionsUnavailable, TooManySessions
+from app.errors import TooManySessions
 from app.sessions.local import LocalStore
-from app.sessions.record import Before, Record
 from app.sessions.redis import RedisStore
 from app.sessions.store import SessionStore
-from tests.redis_server import RedisServer, redis_server
+from tests.app.sessions.storing import record, run
+from tests.redis_server import RedisServer
 
 # Makes one more store over the same sessions, as another worker or replica has it.
 Make = Callable[..., SessionStore]
-BEFORE = Before(0, None, "")
-
-
-def record(time_step: int = 1) -> Record:
-    return Record(time_step, "token", BEFORE)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as running:
-        yield running
 
 
 @pytest.fixture(params=["local", "redis"])
@@ -38,23 +27,11 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
 
         return local
     server: RedisServer = request.getfixturevalue("server")
-    server.flush()
 
     def on_redis(limit: int = 10, idle_s: float = 60.0, model: str = "tiny") -> SessionStore:
         return RedisStore(server.url, model, limit, idle_s)
 
     return on_redis
-
-
-def run(work: Callable[..., Awaitable[None]], *stores: SessionStore) -> None:
-    async def all_of_it() -> None:
-        try:
-            await work(*stores)
-        finally:
-            for store in stores:
-                await store.close()
-
-    asyncio.run(all_of_it())
 
 
 def test_what_one_writes_the_other_reads(make: Make) -> None:
@@ -162,59 +139,16 @@ def test_any_name_is_a_name(make: Make) -> None:
     run(work, make())
 
 
-def test_models_do_not_share_sessions_on_redis(server: RedisServer) -> None:
-    server.flush()
-
-    async def work(one: SessionStore, other: SessionStore) -> None:
-        assert await one.write("a", record(), None)
-        assert await other.read("a") is None
-        assert await other.write("a", record(), None)
-
-    run(work, *(RedisStore(server.url, model, 1, 60.0) for model in ("one", "other")))
-
-
-def test_the_same_write_twice_is_one_write_on_redis(server: RedisServer) -> None:
-    """The client sends again where no answer came; then the first may have arrived."""
-    server.flush()
-
+def test_a_record_written_over_itself_stays_for_longer(make: Make) -> None:
     async def work(store: SessionStore) -> None:
-        first, second = record(1), record(2)
-        assert await store.write("a", first, None)
-        assert await store.write("a", first, None)
-        assert await store.write("a", second, first)
-        assert await store.write("a", second, first)
+        written = record()
+        assert await store.write("a", written, None)
+        await asyncio.sleep(0.05)
+        before = await store.read("a")
+        assert await store.write("a", written, written)
+        after = await store.read("a")
+        assert before is not None
+        assert after is not None
+        assert after.expires_in_s > before.expires_in_s
 
-    run(work, RedisStore(server.url, "tiny", 1, 60.0))
-
-
-def test_a_store_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
-    with redis_server(tmp_path) as server:
-        store = RedisStore(server.url, "tiny", 10, 60.0)
-
-        async def work(store: SessionStore) -> None:
-            written = record()
-            assert await store.write("a", written, None)
-            server.kill()
-            for attempt in (store.read("a"), store.write("a", written, None), store.delete("a")):
-                with pytest.raises(SessionsUnavailable, match="does not answer"):
-                    await attempt
-            server.start()
-            kept = await store.read("a")
-            assert kept is not None
-            assert kept.record == written
-
-        run(work, store)
-
-
-def test_a_locked_or_lost_file_is_unavailable(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("app.sessions.local.BUSY_S", 0.05)
-    one, other = (LocalStore(tmp_path / "sessions", 10, 60.0) for _ in range(2))
-
-    async def work(one: LocalStore, other: LocalStore) -> None:
-        one._database.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(SessionsUnavailable, match="locked"):
-            await other.write("a", record(), None)
-        one._database.execute("ROLLBACK")
-        assert await other.write("a", record(), None)
-
-    run(work, one, other)
+    run(work, make())
