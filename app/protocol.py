@@ -41,6 +41,7 @@ class DirectProtocol(HttpToolsProtocol):
         self._drain: Callable[[], Any] = state.registry.drain
         self._count_closed: Callable[[], None] = state.place.count_closed
         self._reading = False
+        self._data = b""
         self._within_message = False
         # A request whose body has not ended, and the application that would get it.
         self._held: tuple[RequestResponseCycle, Any] | None = None
@@ -53,14 +54,24 @@ class DirectProtocol(HttpToolsProtocol):
             end = data.find(b"\r\n\r\n")
             if end > 0 and UPGRADE.search(data, 0, end):
                 data = UPGRADE.sub(b"", data[:end]) + data[end:]
+        self._data = data
         try:
             super().data_received(data)
         finally:
-            self._reading = False
+            self._reading, self._data = False, b""
         if self._held is not None:
             # It arrives in pieces.
             held, self._held = self._held, None
             super()._start_asgi_task(*held)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Called with the request that opens a stream."""
+        super().handle_websocket_upgrade()
+        # uvicorn forgets what came with it.
+        _, _, early = self._data.partition(b"\r\n\r\n")
+        if early:
+            stream: Any = self.transport.get_protocol()
+            stream.data_received(early)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         # An answer within the same read set it.

@@ -58,12 +58,14 @@ def text_frame(payload: bytes) -> bytes:
 
 
 class StreamProtocol(WebSocketsSansIOProtocol):
-    """See the module. The application's `state` has the worker's `place`."""
+    """See the module. The application's `state` has the `registry` and the worker's `place`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._stream: Stream | None = None
-        self._rest = b""
+        # Of a message that is not whole: what came, and how many bytes it has.
+        self._rest = bytearray()
+        self._needed = 0
         # Once something is wrong, uvicorn reads all of the rest.
         self._left_to_uvicorn = False
 
@@ -81,22 +83,29 @@ class StreamProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
+        if self._stream is None:
+            # Who does not wait for the answer to the opening request.
+            self._left_to_uvicorn |= self.handshake_initiated
         if self._stream is None or self._left_to_uvicorn:
             super().data_received(data)
             return
         if self._rest:
-            data = self._rest + data
-        at = 0
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return
+            data, self._rest = bytes(self._rest), bytearray()
+        at = self._needed = 0
         while (frame := find_frame(data, at)) is not None:
             if frame.end - frame.start > self.config.ws_max_size:
                 self._left_to_uvicorn = True
                 super().data_received(data[at:])
                 return
             if frame.end > len(data):
+                self._needed = frame.end - at
                 break
             self._take(self._stream, data, at, frame)
             at = frame.end
-        self._rest = data[at:]
+        self._rest += data[at:]
 
     def _take(self, stream: Stream, data: bytes, at: int, frame: Frame) -> None:
         is_open = self.conn.state is State.OPEN and self.conn.current_size is None
@@ -107,8 +116,9 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             super().data_received(data[at : frame.end])
 
     def send_receive_event_to_app(self) -> None:
-        """Called with a message that came in fragments."""
-        if self._stream is None:
+        """Called with a message that uvicorn has read."""
+        if self._stream is None or not self.queue.empty():
+            # The application passes it on, after those before it.
             super().send_receive_event_to_app()
             return
         message, self.frames = b"".join(self.frames), []
@@ -132,6 +142,14 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
+
+    def shutdown(self) -> None:
+        """Called when the server is told to stop."""
+        if self._stream is None:
+            super().shutdown()
+            return
+        self.app.state.registry.drain()
+        self._stream.finish(super().shutdown)
 
     def resume_writing(self) -> None:
         """Called by the event loop."""

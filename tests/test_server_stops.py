@@ -13,10 +13,17 @@ from tests.exports import export, raw_sequence, to_json
 from tests.server import Server, serve
 
 
-def stop_while_busy(server: Server, callers: int) -> list[httpx.Response]:
-    """Sends SIGTERM while so many long requests run; their answers, once it has ended well."""
+def load_of(server: Server) -> float:
+    """Sequences that wait or run."""
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    names = ("unroll_sequences_running ", "unroll_sequences_waiting ")
+    return sum(float(line.split()[1]) for line in lines if line.startswith(names))
+
+
+def stop_while_busy(server: Server, callers: int, **options: object) -> list[httpx.Response]:
+    """Sends SIGTERM beside so many long requests; their answers, once it has ended well."""
     sequence = to_json(raw_sequence(np.random.default_rng(0), 9000))
-    body = json.dumps({"sequences": [sequence], "outputs": "last"}).encode()
+    body = json.dumps({"sequences": [sequence], "outputs": "last", **options}).encode()
     answers: list[httpx.Response] = []
 
     def ask() -> None:
@@ -26,7 +33,7 @@ def stop_while_busy(server: Server, callers: int) -> list[httpx.Response]:
     threads = [threading.Thread(target=ask) for _ in range(callers)]
     for thread in threads:
         thread.start()
-    while server.counter("unroll_sequences_running") < callers:
+    while load_of(server) < callers:
         time.sleep(0.01)
     server.process.send_signal(signal.SIGTERM)
     for thread in threads:
@@ -43,9 +50,19 @@ def test_sigterm_lets_running_requests_finish(models_dir: Path, tmp_path: Path) 
     assert {answer.status_code for answer in answers} == {200}
 
 
+def test_sigterm_lets_the_pieces_of_a_session_finish_one_after_the_other(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    settings = {"runner": "tensorflow", "max_chunk_steps": 8, "workers": 2}
+    with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
+        answers = stop_while_busy(server, callers=4, session="a")
+    told = sorted(answer.json()["session"]["time_step"] for answer in answers)
+    assert told == [9000, 18000, 27000, 36000]
+
+
 def test_sigterm_tells_those_who_cannot_finish_in_time(models_dir: Path, tmp_path: Path) -> None:
     # The slower kernel: 9,000 time steps take seconds, and the signal does not.
-    settings = {"runner": "tensorflow", "max_chunk_steps": 8, "drain_timeout_s": 0.01}
+    settings = {"runner": "tensorflow", "max_chunk_steps": 1, "drain_timeout_s": 0.01}
     with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
         answers = stop_while_busy(server, callers=6)
     for answer in answers:

@@ -9,6 +9,7 @@ Answers come in the order of messages. A message that cannot be computed is answ
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, WebSocket
@@ -68,6 +69,7 @@ class Stream:
         self._id: str | int | None = None
         self._state: State | None = None
         self._time_step = 0
+        self._finished: Callable[[], None] | None = None
 
     def take(self, message: str | bytes) -> None:
         """Takes a message; it is computed after those before."""
@@ -86,6 +88,12 @@ class Stream:
             self._reading = has_room
             self._connection.read_on(has_room)
 
+    def finish(self, then: Callable[[], None]) -> None:
+        """Calls `then` once all messages that were taken are answered."""
+        self._finished = then
+        if self._exchange is None and not self._ahead:
+            then()
+
     def hang_up(self) -> None:
         """The caller has gone; nobody is answered."""
         self._ahead.clear()
@@ -96,7 +104,6 @@ class Stream:
         intake, exchange = self._intake, Exchange(PATH, self._respond)
         self._exchange, self._given, self._id = exchange, NO_OPTIONS, None
         try:
-            intake.check_room()
             work = self._decode(message)
             exchange.wait(intake.watcher, lambda reason: intake.cancel(work, reason))
             intake.begin(work, lambda error: exchange.finish(error, lambda: self._answer(work)))
@@ -146,6 +153,8 @@ class Stream:
         if self._ahead:
             # Not at once: many that are refused would call each other.
             asyncio.get_running_loop().call_soon(self.go_on)
+        elif self._finished is not None:
+            self._finished()
 
 
 def install(app: FastAPI, intake: Intake) -> None:
@@ -159,9 +168,10 @@ def install(app: FastAPI, intake: Intake) -> None:
         made = Stream(intake, connection)
         connection.attach(made)
         try:
-            # Messages go to the stream itself; what comes here is that the caller has gone.
-            while (await socket.receive())["type"] != "websocket.disconnect":
-                pass
+            # Messages go to the stream itself. What comes here is that the caller has gone, or what
+            # it sent before it was let in.
+            while (event := await socket.receive())["type"] != "websocket.disconnect":
+                made.take(event["text"] if "text" in event else event["bytes"])
         finally:
             made.hang_up()
 

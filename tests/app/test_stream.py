@@ -251,6 +251,42 @@ def test_a_broken_frame_closes_the_stream(live: Live, frame: bytes, code: int) -
     live.run(run())
 
 
+def test_a_message_sent_with_the_opening_request_is_answered(live: Live) -> None:
+    async def run() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(live))
+        payload = json.dumps({"sequence": rows(1)}).encode()
+        frame = bytes([0x81, 0x80 | len(payload)]) + bytes(4) + payload
+        # The third comes in two parts.
+        writer.write(head_of("/stream", *UPGRADE, method="GET") + frame + frame + frame[:9])
+        async with asyncio.timeout(LIMIT_S):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            writer.write(frame[9:] + frame)
+            for total in (b"1.0", b"2.0", b"3.0", b"4.0"):
+                assert b'"outputs":[[' + total in await reader.readuntil(b"]]}")
+        writer.close()
+
+    live.run(run())
+
+
+def test_a_large_message_may_come_a_little_at_a_time(live: Live) -> None:
+    async def run() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(live))
+        writer.write(head_of("/stream", *UPGRADE, method="GET"))
+        await reader.readuntil(b"\r\n\r\n")
+        payload = json.dumps({"sequence": rows(*[1] * 900), "outputs": "last"}).encode()
+        frame = bytes([0x81, 0xFE]) + len(payload).to_bytes(2) + bytes(4) + payload
+        twice = frame + frame
+        for start in range(0, len(twice), 101):
+            writer.write(twice[start : start + 101])
+            await asyncio.sleep(0)
+        async with asyncio.timeout(LIMIT_S):
+            for total in (b"900.0", b"1800.0"):
+                assert b'"outputs":[[' + total in await reader.readuntil(b"]]}")
+        writer.close()
+
+    live.run(run())
+
+
 @pytest.mark.parametrize("path", ["/stream2", "/predict", "/"])
 def test_other_paths_take_no_streams(live: Live, path: str) -> None:
     async def run() -> bytes:
@@ -317,6 +353,33 @@ def test_a_caller_who_does_not_read_is_waited_for(tiny_dir: Path) -> None:
         writer.close()
 
     with live_of(tiny_dir, Loader()) as live:
+        live.run(work(live))
+
+
+def test_a_stop_answers_what_was_taken_first(tiny_dir: Path) -> None:
+    """One message is computed, two wait behind it: they hear that the service stops."""
+
+    async def work(live: Live) -> None:
+        await live.ready()
+        loader.runner.gate.clear()
+        async with connect(f"ws://127.0.0.1:{port_of(live)}/stream") as stream:
+            for number in range(3):
+                await stream.send(json.dumps({"sequence": rows(1), "id": number}))
+            await until(loader.runner.entered.is_set)
+            stopping = asyncio.create_task(live.stop())
+            await until(lambda: live.server.should_exit)
+            await asyncio.sleep(0.3)
+            loader.runner.gate.set()
+            answers = [json.loads(await stream.recv()) for _ in range(3)]
+            await stream.wait_closed()
+        await stopping
+        assert answers[0] == {"id": 0, "time_step": 0, "outputs": [[1, 1]]}
+        assert [answer["id"] for answer in answers] == [0, 1, 2]
+        assert all(answer["error"]["status"] == 503 for answer in answers[1:])
+        assert stream.close_code == 1012
+
+    loader = Loader()
+    with live_of(tiny_dir, loader, lanes=1) as live:
         live.run(work(live))
 
 
