@@ -18,19 +18,21 @@ from app.direct import Direct, Exchange, Headers
 
 # Headers that ask for more than an answer to a body.
 LEFT_TO_ASGI = frozenset({b"expect", b"content-encoding"})
-# And these do unless they say the usual.
+# And these may: quickly told where they say the usual.
 NEGOTIATED = frozenset({b"accept", b"content-type"})
 USUAL = frozenset(
     {b"*/*", b"application/json", b"application/x-www-form-urlencoded", b"text/plain"}
 )
+# A format that is not wanted at all, so that another is wanted instead.
+UNWANTED = b"q=0"
 # Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
 # follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
 UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", re.IGNORECASE)
 
 
 class DirectProtocol(HttpToolsProtocol):
-    """See the module. The application's `state` has `direct` routes, `max_body_bytes`, the
-    `registry` and the worker's `place`."""
+    """See the module. The application's `state` has `direct` routes, `max_body_bytes`, the media
+    types that are `left_to_asgi`, the `registry` and the worker's `place`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -38,6 +40,7 @@ class DirectProtocol(HttpToolsProtocol):
         state = self.app.state
         self._routes: Mapping[tuple[str, str], Direct] = state.direct
         self._max_bytes: int = state.max_body_bytes
+        self._others: tuple[bytes, ...] = state.left_to_asgi
         self._drain: Callable[[], Any] = state.registry.drain
         self._count_closed: Callable[[], None] = state.place.count_closed
         self._reading = False
@@ -97,13 +100,20 @@ class DirectProtocol(HttpToolsProtocol):
         if (
             len(cycle.body) > self._max_bytes
             or self.flow.write_paused
-            or any(map(_asks_for_more, headers))
+            or any(map(self._asks_for_more, headers))
         ):
             super()._start_asgi_task(cycle, app)
             return
         # A large body has paused it, and then nobody would see the caller hang up.
         self.flow.resume_reading()
         self._answer(cycle)
+
+    def _asks_for_more(self, header: tuple[bytes, bytes]) -> bool:
+        name, value = header
+        if name not in NEGOTIATED or value in USUAL:
+            return name in LEFT_TO_ASGI
+        value = value.lower()
+        return UNWANTED in value or any(other in value for other in self._others)
 
     def _answer(self, cycle: RequestResponseCycle) -> None:
         scope = cycle.scope
@@ -157,8 +167,3 @@ class DirectProtocol(HttpToolsProtocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.hang_up()
-
-
-def _asks_for_more(header: tuple[bytes, bytes]) -> bool:
-    name, value = header
-    return name in LEFT_TO_ASGI or (name in NEGOTIATED and value not in USUAL)

@@ -1,7 +1,7 @@
 """The formats of `POST /predict` beside JSON: who reads a request, who prints its answer.
 
 A request is in the format that its `Content-Type` says, with its options in the query string; the
-answer is in the first format that its `Accept` names. Without either it is JSON.
+answer is in the one of `OFFERED` that its `Accept` prefers. Without either it is JSON.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,10 +14,12 @@ from app.codec.batch import Answer, Batch
 from app.codec.model import Codec
 from app.codec.numbers import print_json
 from app.intake import Intake
+from app.routes import lines
 from app.routes.native import Prediction, answer, checked, head, reference, session_of
 from app.schemas import BatchOptions, SessionPart
 
 JSON = "application/json"
+OFFERED = (JSON, lines.MEDIA_TYPE, arrow.MEDIA_TYPE, npz.MEDIA_TYPE)
 
 Reader = Callable[[bytes, Codec, int], Batch]
 
@@ -34,15 +36,6 @@ WRITERS: dict[str, Callable[[Answer], bytes]] = {
 def reader_of(content_type: str) -> Reader | None:
     """Who reads a body of this type; None for JSON."""
     return READERS.get(content_type.partition(";")[0].strip().lower())
-
-
-def accepted(accept: str) -> str:
-    """The media type of the answer."""
-    for part in accept.split(","):
-        name = part.partition(";")[0].strip().lower()
-        if name in WRITERS:
-            return name
-    return JSON
 
 
 def decode_batch(intake: Intake, body: bytes, read: Reader, query: Mapping[str, str]) -> Prediction:

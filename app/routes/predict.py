@@ -6,6 +6,7 @@ from contextlib import aclosing
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
+from app.accept import best
 from app.codec.numbers import print_json
 from app.direct import Exchange
 from app.intake import Intake
@@ -39,11 +40,10 @@ def install(app: FastAPI, intake: Intake) -> None:
     )
     async def predict(request: Request) -> Response:
         decode_it = decoder(request)
-        accept = request.headers.get("accept", "")
-        if lines.MEDIA_TYPE in accept:
+        media_type = best(request.headers.get("accept", ""), formats.OFFERED)
+        if media_type == lines.MEDIA_TYPE:
             return await in_lines(request, decode_it)
         work = await intake.run(request.scope, request.receive, decode_it)
-        media_type = formats.accepted(accept)
         return Response(formats.encode(work, media_type), media_type=media_type)
 
     def decoder(request: Request) -> Callable[[bytes], Prediction]:
@@ -57,6 +57,10 @@ def install(app: FastAPI, intake: Intake) -> None:
         made = lines.lines(intake, request, decode_it)
         # What is wrong before the first line is a problem, as everywhere.
         first = await anext(made)
+        if request.scope["http_version"] == "1.0":
+            # It knows no answers in parts.
+            rest = [line async for line in made]
+            return Response(b"".join([first, *rest]), media_type=lines.MEDIA_TYPE)
 
         async def all_lines() -> AsyncIterator[bytes]:
             async with aclosing(made):
@@ -68,4 +72,5 @@ def install(app: FastAPI, intake: Intake) -> None:
 
     app.include_router(router)
     app.state.direct["POST", "/predict"] = direct
+    app.state.left_to_asgi = tuple(name.encode() for name in formats.OFFERED[1:])
     app.state.examples["/predict"] = lambda rows: {"sequences": [rows]}

@@ -88,9 +88,27 @@ def test_what_fails_later_ends_with_an_error(service: Service) -> None:
 
 
 def test_other_accepts_are_answered_in_one(service: Service) -> None:
-    for accept in ("*/*", "application/json", "text/html, */*;q=0.1", "x"):
+    unwanted = "application/x-ndjson;q=0"
+    for accept in ("*/*", "application/json", "text/html, */*;q=0.1", "x", unwanted):
         answer = service.post("/predict", json={"sequences": ones(1)}, headers={"Accept": accept})
         assert answer.headers["content-type"] == "application/json"
+
+
+def test_http_1_0_gets_its_lines_in_one(tiny_dir: Path) -> None:
+    body = json.dumps({"sequences": ones(40)}).encode()
+    message = b"".join(request("/predict", body, f"Accept: {ACCEPT}", version="1.0"))
+
+    async def ask(connection: Connection) -> None:
+        answer = await connection.ask(message)
+        assert "transfer-encoding" not in answer.headers
+        first, *chunks, last = (json.loads(line) for line in answer.body.splitlines())
+        assert "model" in first
+        assert [chunk["time_step"] for chunk in chunks] == [0, 16, 32]
+        assert "states" in last
+
+    with live_of(tiny_dir, Loader()) as live:
+        live.run(live.ready())
+        live.talk(ask)
 
 
 async def read_line(connection: Connection) -> dict[str, Any]:

@@ -52,6 +52,7 @@ class Routes:
         state.direct = {("POST", "/now"): self.now, ("POST", "/later"): self.later}
         state.direct["POST", "/fails"] = self.fails
         state.max_body_bytes = MAX_BYTES
+        state.left_to_asgi = (b"text/csv",)
         state.registry = state.place = self
 
     def drain(self) -> None:
@@ -168,6 +169,22 @@ def test_a_request_that_arrives_whole_is_answered_directly(live: Live) -> None:
     live.talk(body)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Accept: application/json, text/plain, */*",
+        "Accept: application/json; charset=utf-8",
+        "Content-Type: application/json;charset=UTF-8",
+        "Content-Type: application/octet-stream",
+    ],
+)
+def test_what_asks_for_nothing_else_is_answered_directly(live: Live, line: str) -> None:
+    async def body(connection: Connection) -> None:
+        assert (await connection.ask(whole("/now", b"x", line))).body == DIRECT + b"x"
+
+    live.talk(body)
+
+
 def test_a_direct_answer_costs_no_task(live: Live, routes: Routes) -> None:
     async def body(connection: Connection) -> None:
         await connection.send(whole("/later", b"1"))
@@ -210,6 +227,9 @@ def test_a_body_in_many_pieces_arrives_whole(live: Live) -> None:
         whole("/now", b"x" * (MAX_BYTES + 1)),
         whole("/now", b"x", "Content-Encoding: gzip"),
         whole("/now", b"x", "CONTENT-ENCODING: gzip"),
+        whole("/now", b"x", "Content-Type: Text/CSV; charset=utf-8"),
+        whole("/now", b"x", "Accept: application/json;q=0.5, text/csv"),
+        whole("/now", b"x", "Accept: application/json;q=0, */*"),
         head_of("/nowhere") + b"",
         head_of("/now", method="PUT"),
     ],
