@@ -14,7 +14,7 @@ from app.codec.sequences import Limits, SequenceCodec
 from app.codec.state_token import StateTokens
 from app.codec.states import LayerLayout, StateCodec
 from app.errors import InvalidRequest, NotJSON
-from tests.app.strategies import attempt, finite32, json_values
+from tests.app.strategies import attempt, count_looks, finite32, json_values
 
 LIMITS = Limits(max_sequences=3, max_sequence_steps=5)
 # The second of two features may be null.
@@ -243,10 +243,19 @@ def test_a_wrong_number_among_very_many_is_told_with_its_place(time: int) -> Non
     rows[time][1] = "a"
     columns = {name: [row[i] for row in rows] for i, name in enumerate(codec.names)}
     good = [[1, 2]] * len(rows)
-    assert refused([good, rows], codec) == [
-        (f"/sequences/1/{time}/1", 'must be a number, got "a"')
-    ]
+    assert refused([good, rows], codec) == [(f"/sequences/1/{time}/1", 'must be a number, got "a"')]
     assert refused([columns], codec) == [(f"/sequences/0/y~1z/{time}", 'must be a number, got "a"')]
+
+
+def test_of_very_many_numbers_few_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = count_looks(monkeypatch)
+    codec = SequenceCodec(CODEC.names, (False, True), Limits(1, 20 * BLOCK))
+    missing: list[object] = [None] * (20 * BLOCK - 1)
+    columns = {"x": [1] * (20 * BLOCK), "y/z": [*missing, 1e39]}
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    for sequence in (rows, columns):
+        assert len(refused([sequence], codec)) == 1
+    assert len(looked) <= 2 * BLOCK
 
 
 def test_of_very_many_unknown_columns_the_first_are_told() -> None:

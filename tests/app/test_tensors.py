@@ -14,7 +14,7 @@ from app.codec.signature import Signature, StateTensor
 from app.codec.tensors import FLOATS, Tensor
 from app.errors import InvalidRequest
 from app.manifest import Layer, Manifest, StatePart
-from tests.app.strategies import attempt, finite32, json_values
+from tests.app.strategies import attempt, count_looks, finite32, json_values
 
 shapes = arrays_of.array_shapes(min_dims=1, max_dims=4, max_side=4)
 
@@ -87,6 +87,14 @@ def test_null_is_missing_where_that_is_allowed() -> None:
     place = ("/x/0/1", "must be a number; null is not allowed here")
     assert refused(tensor([[1, None]], (1, 2))) == place
     assert refused(tensor([1, None], (1, 2))) == place
+
+
+def test_of_very_many_numbers_few_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = count_looks(monkeypatch)
+    numbers: list[object] = [0.5, None] * (20 * BLOCK)
+    numbers[-1] = 1e39
+    assert refused(tensor(numbers, (len(numbers),)), nullable=True)[0] == f"/x/{len(numbers) - 1}"
+    assert len(looked) <= BLOCK
 
 
 @pytest.mark.parametrize(
