@@ -12,10 +12,11 @@ import flatbuffers
 import flatbuffers.table
 import numpy as np
 import pyarrow as pa
+from flatbuffers.number_types import Int16Flags
 
 from app.codec.batch import INITIAL_STATE, STATE, Answer, Batch
 from app.codec.model import Codec
-from app.codec.numbers import echo, invalid, print_json
+from app.codec.numbers import echo, float32_copy, invalid, print_json
 from app.codec.sequences import SequenceCodec
 from app.codec.states import State, StateCodec
 
@@ -23,8 +24,11 @@ MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 ABOUT = b"unroll"
 
 # Where a message's metadata has what (format/Message.fbs): slots of a flatbuffers table.
-HEADER_SLOT, COMPRESSION_SLOT = 8, 10
-RECORD_BATCH = "record batch"
+VERSION_SLOT, HEADER_SLOT, COMPRESSION_SLOT = 4, 8, 10
+V5 = 4
+# How streams were compressed before the format said how.
+OLD_COMPRESSION = b"ARROW:experimental_compression"
+SCHEMA, RECORD_BATCH = "schema", "record batch"
 
 
 def read(body: bytes, codec: Codec) -> Batch:
@@ -34,16 +38,7 @@ def read(body: bytes, codec: Codec) -> Batch:
         InvalidRequest: it is no such stream, or not one for this model.
         OtherModel: a token is of another model or version.
     """
-    table = _table(body)
-    names = table.column_names
-    if len(set(names)) < len(names):
-        raise invalid("", "columns have the same name")
-    missing = [name for name in codec.sequences.names if name not in names]
-    if missing:
-        raise invalid("", f"column {echo(missing[0])} is missing")
-    extra = set(names) - {*codec.sequences.names, INITIAL_STATE}
-    if extra:
-        raise invalid("", f"there is no feature {echo(min(extra))}")
+    table = _table(body, codec)
     codec.sequences.check_count(table.num_rows)
     lengths, rows = _rows(table, codec.sequences)
     return Batch(codec.sequences.cut(rows, lengths.tolist()), _states(table, codec.states))
@@ -73,33 +68,69 @@ def write(answer: Answer) -> bytes:
     return written
 
 
-def _table(body: bytes) -> Any:
+def _table(body: bytes, codec: Codec) -> Any:
     """The table in a stream, whole and checked."""
     try:
-        _refuse_compression(body)
+        _check_messages(body, codec.sequences.limits.max_sequences)
         with pa.ipc.open_stream(body) as reader:
+            # Of other types a few bytes could be very many rows.
+            _check_schema(reader.schema, codec)
             table = reader.read_all()
         # Offsets could point anywhere else.
         table.validate(full=True)
+        # Nothing checks that columns do not share the same bytes.
+        if table.nbytes > len(body):
+            raise pa.ArrowInvalid(f"{len(body)} bytes cannot hold {table.nbytes} bytes of columns")
         return table.combine_chunks()
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise invalid("", f"the body is no Arrow IPC stream: {reason}") from None
 
 
-def _refuse_compression(body: bytes) -> None:
-    # A few bytes could become gigabytes.
-    reader = pa.ipc.MessageReader.open_stream(body)
-    for message in reader:
-        if message.type != RECORD_BATCH:
-            if message.type != "schema":
-                raise pa.ArrowInvalid(f"a {message.type} is not read here")
-            continue
+def _check_messages(body: bytes, max_batches: int) -> None:
+    """Raises `ArrowInvalid` where a few bytes could become gigabytes, or very many messages."""
+    batches = 0
+    for message in pa.ipc.MessageReader.open_stream(body):
         metadata = message.metadata.to_pybytes()
         (start,) = np.frombuffer(metadata, "<u4", 1)
-        header = _table_at(flatbuffers.table.Table(metadata, int(start)), HEADER_SLOT)
-        if header is None or header.Offset(COMPRESSION_SLOT):
+        table = flatbuffers.table.Table(metadata, int(start))
+        version = table.Offset(VERSION_SLOT)
+        if not version or table.Get(Int16Flags, table.Pos + version) != V5:
+            raise pa.ArrowInvalid("its metadata is not of version V5")
+        if message.type == SCHEMA:
+            continue
+        if message.type != RECORD_BATCH:
+            raise pa.ArrowInvalid(f"a {message.type} is not read here")
+        header = _table_at(table, HEADER_SLOT)
+        if header is None or header.Offset(COMPRESSION_SLOT) or OLD_COMPRESSION in metadata:
             raise pa.ArrowInvalid("it is compressed; send it plain")
+        batches += 1
+        if batches > max_batches:
+            raise pa.ArrowInvalid(f"more than {max_batches} record batches, the limit of sequences")
+
+
+def _check_schema(schema: Any, codec: Codec) -> None:
+    """Whether the columns are those of the model; raises `InvalidRequest`."""
+    names = schema.names
+    if len(set(names)) < len(names):
+        raise invalid("", "columns have the same name")
+    missing = [name for name in codec.sequences.names if name not in names]
+    if missing:
+        raise invalid("", f"column {echo(missing[0])} is missing")
+    extra = set(names) - {*codec.sequences.names, INITIAL_STATE}
+    if extra:
+        raise invalid("", f"there is no feature {echo(min(extra))}")
+    for name in codec.sequences.names:
+        kind = schema.field(name).type
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        if not is_list or not _is_number(kind.value_type):
+            raise invalid(f"/{name}", f"must be lists of numbers, is {str(kind)[:80]}")
+    if INITIAL_STATE in names:
+        kind, size = schema.field(INITIAL_STATE).type, codec.states.size
+        fixed = pa.types.is_fixed_size_list(kind) and kind.list_size == size
+        if not _is_text(kind) and not (fixed and _is_number(kind.value_type)):
+            expected = f"must be strings or fixed_size_list<float>[{size}]"
+            raise invalid(f"/{INITIAL_STATE}", f"{expected}, is {str(kind)[:80]}")
 
 
 def _table_at(table: Any, slot: int) -> Any:
@@ -115,15 +146,12 @@ def _rows(table: Any, sequences: SequenceCodec) -> tuple[np.ndarray, np.ndarray]
     rows: np.ndarray | None = None
     for index, name in enumerate(sequences.names):
         column = _chunk(table, name)
-        kind = column.type
-        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        if not is_list or not _is_number(kind.value_type):
-            raise invalid(f"/{name}", f"must be lists of numbers, is {str(kind)[:80]}")
         if column.null_count:
             raise invalid(f"/{name}", "must have a list for each sequence; one is null")
         found = np.diff(column.offsets.to_numpy())
         if rows is None:
             first, lengths = name, found
+            sequences.check_lengths(lengths.tolist())
             rows = np.empty((int(lengths.sum()), len(sequences.names)), np.float32)
         elif not np.array_equal(found, lengths):
             row = int(np.argmax(found != lengths))
@@ -131,8 +159,7 @@ def _rows(table: Any, sequences: SequenceCodec) -> tuple[np.ndarray, np.ndarray]
                 f"/{name}/{row}",
                 f"holds {found[row]} time steps, {echo(first)} {lengths[row]}",
             )
-        with np.errstate(over="ignore"):
-            rows[:, index] = column.flatten().to_numpy(zero_copy_only=False)
+        rows[:, index] = float32_copy(column.flatten().to_numpy(zero_copy_only=False))
     assert rows is not None, "a model has features"
     return lengths, rows
 
@@ -141,19 +168,12 @@ def _states(table: Any, codec: StateCodec) -> list[State | None]:
     if INITIAL_STATE not in table.column_names:
         return [None] * int(table.num_rows)
     column, pointer = _chunk(table, INITIAL_STATE), f"/{INITIAL_STATE}"
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+    if _is_text(column.type):
         return codec.parse(column.to_pylist(), len(column))
-    kind = column.type
-    fixed = pa.types.is_fixed_size_list(kind) and kind.list_size == codec.size
-    if not fixed or not _is_number(kind.value_type):
-        raise invalid(
-            pointer,
-            f"must be strings or fixed_size_list<float>[{codec.size}], is {str(kind)[:80]}",
-        )
     is_null = column.is_null().to_numpy(zero_copy_only=False)
     start = column.offset * codec.size
     flat = column.values[start : start + len(column) * codec.size]
-    numbers = flat.to_numpy(zero_copy_only=False).astype(np.float32)
+    numbers = float32_copy(flat.to_numpy(zero_copy_only=False))
     return codec.check(numbers.reshape(len(column), codec.size), is_null, pointer)
 
 
@@ -164,3 +184,7 @@ def _chunk(table: Any, name: str) -> Any:
 
 def _is_number(kind: Any) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -6,33 +6,50 @@ answer has `outputs` `[sum of T, O]`, `lengths`, `state`, and as JSON in `about`
 """
 
 import io
+import math
+import re
+import struct
 import zipfile
 import zlib
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from app.codec.batch import INITIAL_STATE, STATE, Answer, Batch
 from app.codec.model import Codec
-from app.codec.numbers import echo, invalid, print_json
+from app.codec.numbers import echo, float32_copy, invalid, parse_json, print_json
+from app.codec.sequences import SequenceCodec
 from app.codec.states import State, StateCodec
+from app.errors import NotJSON
 
 MEDIA_TYPE = "application/x-npz"
 SEQUENCES, LENGTHS, OUTPUTS, ABOUT = "sequences", "lengths", "outputs", "about"
 KNOWN = (SEQUENCES, LENGTHS, INITIAL_STATE)
 SUFFIX = ".npy"
-MAX_HEADER = 10_000
-# What damaged or encrypted archives, and methods of packing that Python lacks, raise.
+
+# What `zipfile` raises of archives that are damaged or encrypted.
 BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
-    NotImplementedError,
+    struct.error,
     RuntimeError,
     OSError,
     EOFError,
     ValueError,
+    OverflowError,
 )
+# `zipfile` unpacks others whole, however large that is.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# How a member begins in the directory. Numbers may look so by chance, but not so often; and to list
+# very many would take longer than to read a body.
+MEMBER, MAX_MEMBERS = b"PK\x01\x02", 100
+
+MAGIC = b"\x93NUMPY"
+# How a version has the length of the header.
+HEADER_LENGTH = {(1, 0): struct.Struct("<H"), (2, 0): struct.Struct("<I")}
+MAX_HEADER = 10_000
+KINDS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|U[1-9]\d{0,6})")
+MAX_ASCII = 127
 
 
 def read(body: bytes, codec: Codec, limit: int) -> Batch:
@@ -50,7 +67,7 @@ def read(body: bytes, codec: Codec, limit: int) -> Batch:
     arrays = _arrays(body, limit)
     if SEQUENCES not in arrays:
         raise invalid("", f"there is no array {SEQUENCES!r}")
-    rows = _floats(arrays[SEQUENCES], SEQUENCES)
+    rows = _floats(arrays[SEQUENCES], f"/{SEQUENCES}")
     width = len(codec.sequences.names)
     if rows.ndim not in (2, 3) or rows.shape[-1] != width:
         raise invalid(
@@ -62,7 +79,7 @@ def read(body: bytes, codec: Codec, limit: int) -> Batch:
         raise invalid(
             f"/{LENGTHS}", f"must be whole numbers [B], is {lengths.dtype} {list(lengths.shape)}"
         )
-    rows, steps = _ragged(rows, lengths)
+    rows, steps = _ragged(rows, lengths, codec.sequences)
     return Batch(
         codec.sequences.cut(rows, steps),
         _states(arrays.get(INITIAL_STATE), codec.states, len(steps)),
@@ -83,82 +100,128 @@ def write(answer: Answer) -> bytes:
 
 
 def _arrays(body: bytes, limit: int) -> dict[str, np.ndarray]:
+    """The arrays of an archive, by their names; each has at least one element."""
+    if body.count(MEMBER) > MAX_MEMBERS:
+        raise invalid("", f"the archive has more than {MAX_MEMBERS} members")
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            members = archive.infolist()
-            size = sum(member.file_size for member in members)
-            if size > limit:
-                raise invalid("", f"the archive unpacks to {size} bytes, the limit is {limit}")
-            found = {}
-            for member in members:
-                name = member.filename.removesuffix(SUFFIX)
-                if name not in KNOWN:
-                    raise invalid("", f"there is no array {echo(name)}: {', '.join(KNOWN)}")
-                if name in found:
-                    raise invalid("", f"there are two arrays {name!r}")
-                found[name] = _array(archive.read(member), name)
-            return found
+            members = _members(archive, limit)
+            return {name: _array(_unpack(archive, members[name]), name) for name in members}
     except BROKEN as error:
         raise invalid("", f"the body is no NPZ archive: {str(error)[:200]}") from None
 
 
+def _members(archive: zipfile.ZipFile, limit: int) -> dict[str, zipfile.ZipInfo]:
+    members = archive.infolist()
+    # Several could share what is packed, and it may be more than what it unpacks to.
+    size = sum(max(member.file_size, member.compress_size) for member in members)
+    if size > limit:
+        raise invalid("", f"the archive unpacks to {size} bytes, the limit is {limit}")
+    found: dict[str, zipfile.ZipInfo] = {}
+    for member in members:
+        name = member.filename.removesuffix(SUFFIX)
+        if name not in KNOWN:
+            raise invalid("", f"there is no array {echo(name)}: {', '.join(KNOWN)}")
+        if name in found:
+            raise invalid("", f"there are two arrays {name!r}")
+        if member.compress_type not in METHODS:
+            raise invalid(f"/{name}", "must be stored or deflated; it is packed in another way")
+        found[name] = member
+    return found
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    # It may have lied. To read all there is would unpack it all before any of it is dropped.
+    with archive.open(member) as source:
+        data = source.read(member.file_size)
+    if len(data) < member.file_size:
+        raise EOFError(f"{member.filename} has {len(data)} bytes, not {member.file_size}")
+    return data
+
+
 def _array(data: bytes, name: str) -> np.ndarray:
     """An array of numbers or strings. NumPy's own reader would believe any shape and make room."""
-    file = io.BytesIO(data)
+    pointer = f"/{name}"
+    header, content = _split(data, pointer)
+    text, by_column, shape = (header[key] for key in ("descr", "fortran_order", "shape"))
+    if not isinstance(text, str) or not KINDS.fullmatch(text):
+        raise invalid(pointer, f"must be an array of numbers, is of {echo(text)}")
+    whole = isinstance(shape, list) and all(type(length) is int for length in shape)
+    if not whole or min(shape, default=1) < 0 or type(by_column) is not bool:
+        raise invalid(pointer, "is no array: its header has a wrong shape or order")
+    kind = np.dtype(text)
+    # Python's whole numbers do not overflow, and nothing is allocated for what a shape says.
+    if math.prod(shape) * kind.itemsize != len(content):
+        raise invalid(pointer, f"has {len(content)} bytes, not those of {kind} {str(shape)[:80]}")
+    if not content:
+        raise invalid(pointer, f"is empty: {str(shape)[:80]}")
+    return np.frombuffer(content, kind).reshape(shape, order="F" if by_column else "C")
+
+
+def _split(data: bytes, pointer: str) -> tuple[dict[str, Any], memoryview]:
+    """Header and content of an array; of the header only that it has what it must have."""
+    start = len(MAGIC) + 2
+    form = HEADER_LENGTH.get((*data[len(MAGIC) : start],))
+    if not data.startswith(MAGIC) or form is None or len(data) < start + form.size:
+        raise invalid(pointer, "is no array: it does not begin as one of version 1.0 or 2.0")
+    (length,) = form.unpack_from(data, start)
+    start += form.size
+    header = _header(data[start : start + length]) if length <= MAX_HEADER else None
+    if not isinstance(header, dict) or header.keys() != {"descr", "fortran_order", "shape"}:
+        raise invalid(pointer, "is no array: its header is none of an array of numbers")
+    return header, memoryview(data)[start + length :]
+
+
+def _header(text: bytes) -> object:
+    """What a header says; None if it is none.
+
+    It is an expression of Python, but that of an array of numbers is JSON in other signs.
+    """
+    text = b"".join(text.split()).translate(bytes.maketrans(b"'()", b'"[]'))
+    text = text.replace(b"True", b"true").replace(b"False", b"false")
     try:
-        version = npy.read_magic(file)
-        if version == (1, 0):
-            header = npy.read_array_header_1_0(file, max_header_size=MAX_HEADER)
-        else:
-            header = npy.read_array_header_2_0(file, max_header_size=MAX_HEADER)
-        shape, by_column, kind = header
-    except (ValueError, SyntaxError) as error:
-        raise invalid(f"/{name}", f"is no array: {str(error)[:200]}") from None
-    count = 1
-    for length in shape:
-        count *= length
-    content = memoryview(data)[file.tell() :]
-    if kind.kind not in "fiuU" or min(shape, default=0) < 0:
-        raise invalid(f"/{name}", f"must be an array of numbers, is {str(kind)[:80]} {shape}")
-    if count * kind.itemsize != len(content):
-        raise invalid(f"/{name}", f"has {len(content)} bytes, not those of {kind} {list(shape)}")
-    array = np.frombuffer(content, kind) if kind.itemsize else np.zeros(count, kind)
-    return array.reshape(shape, order="F" if by_column else "C")
+        return parse_json(text.replace(b",]", b"]").replace(b",}", b"}"))
+    except NotJSON:
+        return None
 
 
-def _floats(array: np.ndarray, name: str) -> np.ndarray:
-    if array.dtype.kind not in "fiu":
-        raise invalid(f"/{name}", f"must be numbers, is {array.dtype}")
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, np.float32)
+def _floats(array: np.ndarray, pointer: str) -> np.ndarray:
+    if array.dtype.kind == "U":
+        raise invalid(pointer, f"must be numbers, is {array.dtype}")
+    return float32_copy(array)
 
 
-def _ragged(rows: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarray, list[int]]:
+def _ragged(
+    rows: np.ndarray, lengths: np.ndarray | None, codec: SequenceCodec
+) -> tuple[np.ndarray, list[int]]:
     """Rows `[sum of lengths, F]` and lengths."""
     if rows.ndim == 2:
         if lengths is None:
             raise invalid(f"/{LENGTHS}", f"is missing: {SEQUENCES} has two dimensions")
+        codec.check_count(len(lengths))
         steps = lengths.tolist()
-        if min(steps, default=0) < 0 or sum(steps) != len(rows):
+        if min(steps) < 0 or sum(steps) != len(rows):
             raise invalid(f"/{LENGTHS}", f"must add up to the {len(rows)} rows of {SEQUENCES}")
         return rows, steps
     count, most, width = rows.shape
+    codec.check_count(count)
     if lengths is None:
         return rows.reshape(-1, width), [most] * count
-    steps = lengths.tolist()
-    if len(steps) != count or not all(0 <= n <= most for n in steps):
+    if len(lengths) != count or lengths.min() < 0 or lengths.max() > most:
         raise invalid(f"/{LENGTHS}", f"must be {count} numbers up to {most}")
-    valid = np.arange(most) < np.array(steps, np.int64).reshape(-1, 1)
-    return rows[valid], steps
+    return rows[np.arange(most) < lengths[:, None]], lengths.tolist()
 
 
 def _states(array: np.ndarray | None, codec: StateCodec, count: int) -> list[State | None]:
     if array is None:
         return [None] * count
     pointer = f"/{INITIAL_STATE}"
-    if array.dtype.kind == "U" and array.ndim == 1:
+    if array.dtype.kind == "U" and array.shape == (count,):
+        codes = array.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if codes.max() > MAX_ASCII:
+            raise invalid(pointer, "must be state tokens, which are ASCII")
         return codec.parse(array.tolist(), count)
-    numbers = _floats(array, INITIAL_STATE)
+    numbers = _floats(array, pointer)
     if numbers.shape != (count, codec.size):
         raise invalid(pointer, f"must be {[count, codec.size]}, is {list(numbers.shape)}")
     return codec.check(numbers, np.zeros(count, bool), pointer)

@@ -1,17 +1,21 @@
 """Sequences: rows of numbers or named columns as JSON, and arrays that came as bytes."""
 
+import heapq
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from app.codec.numbers import (
-    NUMBERS_OR_NULL,
+    BLOCK,
+    MAX_FAULTS,
     Faults,
     echo,
     escaped,
     invalid,
+    nullable_numbers,
     number_faults,
     quick_numbers,
 )
@@ -84,6 +88,14 @@ class SequenceCodec:
         if count > limit:
             raise invalid(pointer, f"holds {count} sequences, the limit is {limit}")
 
+    def check_lengths(self, lengths: Sequence[int], pointer: str = "/sequences") -> None:
+        """Whether a request may have sequences of so many time steps; raises as `parse`."""
+        self.check_count(len(lengths), pointer)
+        faults = Faults()
+        for index, length in enumerate(lengths):
+            faults.extend(self._length_faults(length, f"{pointer}/{index}"))
+        faults.raise_any()
+
     def cut(
         self, rows: np.ndarray, lengths: Sequence[int], pointer: str = "/sequences"
     ) -> list[np.ndarray]:
@@ -97,32 +109,30 @@ class SequenceCodec:
         Raises:
             InvalidRequest: with up to `MAX_FAULTS` places.
         """
-        self.check_count(len(lengths), pointer)
-        faults = Faults()
+        self.check_lengths(lengths, pointer)
         ends = list(itertools.accumulate(lengths))
         arrays = [rows[end - n : end] for n, end in zip(lengths, ends, strict=True)]
-        for index, array in enumerate(arrays):
-            faults.extend(self._length_faults(len(array), f"{pointer}/{index}"))
         if not self._fine(rows):
+            faults = Faults()
             for index, array in enumerate(arrays):
-                faults.extend(self._cell_faults(array, f"{pointer}/{index}"))
-        faults.raise_any()
+                if not self._fine(array):
+                    faults.extend(self._cell_faults(array, f"{pointer}/{index}"))
+            faults.raise_any()
         return arrays
 
     def _quick_sequence(self, rows: object) -> np.ndarray | None:
         """The array, or None if anything at all is wrong."""
-        width = len(self._nullable)
         if isinstance(rows, dict):
             return self._quick_columns(rows)
         if not isinstance(rows, list) or not 0 < len(rows) <= self.limits.max_sequence_steps:
             return None
-        if set(map(type, rows)) != {list} or set(map(len, rows)) != {width}:
+        return self._quick_rows(rows)
+
+    def _quick_rows(self, rows: list[Any]) -> np.ndarray | None:
+        """The array of rows, at least one, or None if anything at all is wrong."""
+        if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(self._nullable)}:
             return None
-        numbers = list(itertools.chain.from_iterable(rows))
-        array = quick_numbers(numbers)
-        if array is not None:
-            return array.reshape(len(rows), width)
-        return self._with_nulls(numbers, (len(rows), width)) if self._may_be_null else None
+        return self._quick_numbers(list(itertools.chain.from_iterable(rows)))
 
     def _quick_columns(self, columns: dict[str, object]) -> np.ndarray | None:
         """The array of named columns, or None if anything at all is wrong."""
@@ -136,19 +146,18 @@ class SequenceCodec:
         steps = lengths.pop()
         if not 0 < steps <= self.limits.max_sequence_steps:
             return None
-        numbers = list(itertools.chain.from_iterable(zip(*lists, strict=True)))
+        return self._quick_numbers(list(itertools.chain.from_iterable(zip(*lists, strict=True))))
+
+    def _quick_numbers(self, numbers: list[object]) -> np.ndarray | None:
+        """The array of numbers, row by row, or None if one of them is wrong."""
+        shape = (-1, len(self._nullable))
         array = quick_numbers(numbers)
         if array is not None:
-            return array.reshape(steps, len(found))
-        return self._with_nulls(numbers, (steps, len(found))) if self._may_be_null else None
-
-    def _with_nulls(self, numbers: list[object], shape: tuple[int, int]) -> np.ndarray | None:
-        if not set(map(type, numbers)) <= NUMBERS_OR_NULL:
+            return array.reshape(shape)
+        array = nullable_numbers(numbers) if self._may_be_null else None
+        if array is None or not self._fine(array.reshape(shape)):
             return None
-        # Beyond float32 a number becomes infinite, which is what the check below is for.
-        with np.errstate(over="ignore"):
-            array = np.array(numbers, np.float32).reshape(shape)
-        return array if self._fine(array) else None
+        return array.reshape(shape)
 
     def _fine(self, array: np.ndarray) -> bool:
         """Whether all numbers are finite, or missing where they may be."""
@@ -163,7 +172,6 @@ class SequenceCodec:
             yield Fault(f"{pointer}/{time}/{column}", f"{name} is {what}")
 
     def _sequence_faults(self, rows: object, pointer: str) -> Iterator[Fault]:
-        width = len(self._nullable)
         if isinstance(rows, dict):
             yield from self._column_faults(rows, pointer)
         elif not isinstance(rows, list):
@@ -171,14 +179,23 @@ class SequenceCodec:
         elif wrong := list(self._length_faults(len(rows), pointer)):
             yield from wrong
         else:
-            for time, row in enumerate(rows):
-                place = f"{pointer}/{time}"
-                if not isinstance(row, list):
-                    yield Fault(place, f"must be an array of {width} numbers, got {echo(row)}")
-                elif len(row) != width:
-                    yield Fault(place, f"must hold {width} features, got {len(row)}")
-                else:
-                    yield from number_faults(row, place, self._nullable)
+            size = -(-BLOCK // len(self._nullable))
+            for start in range(0, len(rows), size):
+                block = rows[start : start + size]
+                if self._quick_rows(block) is None:
+                    yield from self._row_faults(block, start, pointer)
+
+    def _row_faults(self, rows: list[object], start: int, pointer: str) -> Iterator[Fault]:
+        """What is wrong with rows, the first of which is time step `start`."""
+        width = len(self._nullable)
+        for time, row in enumerate(rows, start):
+            place = f"{pointer}/{time}"
+            if not isinstance(row, list):
+                yield Fault(place, f"must be an array of {width} numbers, got {echo(row)}")
+            elif len(row) != width:
+                yield Fault(place, f"must hold {width} features, got {len(row)}")
+            else:
+                yield from number_faults(row, place, self._nullable)
 
     def _length_faults(self, length: int, pointer: str) -> Iterator[Fault]:
         limit = self.limits.max_sequence_steps
@@ -196,7 +213,8 @@ class SequenceCodec:
         for name in self.names:
             if name not in columns:
                 yield Fault(pointer, f"column {echo(name)} is missing")
-        for name in sorted(columns.keys() - set(self.names)):
+        # There may be very many.
+        for name in heapq.nsmallest(MAX_FAULTS, columns.keys() - set(self.names)):
             yield Fault(pointer, f"there is no feature {echo(name)}")
         first, steps = "", None
         for name, nullable in zip(self.names, self._nullable, strict=True):

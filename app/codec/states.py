@@ -88,9 +88,9 @@ class StateCodec:
         Raises:
             InvalidRequest: a number is not finite.
         """
-        if not np.isfinite(numbers[~is_null]).all():
-            wrong = ~np.isfinite(numbers) & ~is_null[:, None]
-            row, place = np.argwhere(wrong)[0]
+        wrong = ~(np.isfinite(numbers) | is_null[:, None])
+        if wrong.any():
+            row, place = np.unravel_index(np.argmax(wrong), wrong.shape)
             raise invalid(f"{pointer}/{row}/{place}", f"{numbers[row, place]} is not finite")
         return [None if null else row for row, null in zip(numbers, is_null, strict=True)]
 

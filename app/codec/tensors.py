@@ -9,12 +9,13 @@ from typing import NoReturn
 import numpy as np
 
 from app.codec.numbers import (
-    NUMBERS_OR_NULL,
     Faults,
     echo,
+    float32_copy,
     invalid,
-    number_faults,
+    nullable_numbers,
     quick_numbers,
+    wrong_numbers,
 )
 from app.errors import Fault, InvalidRequest
 
@@ -65,16 +66,13 @@ class Tensor:
             InvalidRequest: datatype, shape and numbers do not fit together.
         """
         if isinstance(self.content, memoryview):
-            # What float32 cannot hold is infinite then, and found as such.
-            with np.errstate(over="ignore", invalid="ignore"):
-                return self._view(FLOATS).astype(np.float32, copy=False).reshape(self.shape)
+            return float32_copy(self._view(FLOATS)).reshape(self.shape)
         self._itemtype(FLOATS)
         numbers = self._flat()
         array = quick_numbers(numbers)
-        if array is None and nullable and set(map(type, numbers)) <= NUMBERS_OR_NULL:
-            with np.errstate(over="ignore"):
-                array = np.array(numbers, np.float32)
-        if array is None or np.isinf(array).any():
+        if array is None and nullable:
+            array = nullable_numbers(numbers)
+        if array is None:
             self._refuse(numbers, nullable)
         return array.reshape(self.shape)
 
@@ -139,11 +137,9 @@ class Tensor:
         raise AssertionError("what has no faults is quick")
 
     def _wrong(self, numbers: list[object], nullable: bool) -> Iterator[Fault]:
-        *outer, width = self.shape
-        for row, index in enumerate(np.ndindex(*outer)):
-            place = "".join(f"/{part}" for part in (self.name, *index))
-            cells = numbers[row * width : (row + 1) * width]
-            yield from number_faults(cells, place, np.full(width, nullable))
+        for place, message in wrong_numbers(numbers, np.broadcast_to(nullable, len(numbers))):
+            indices = np.unravel_index(place, self.shape)
+            yield Fault("".join(f"/{part}" for part in (self.name, *indices)), message)
 
     def _invalid(self, field: str, message: str) -> InvalidRequest:
         return invalid(f"{self.pointer}/{field}", f"{self.name}: {message}")

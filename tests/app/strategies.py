@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import strategies as st
 
+from app.codec import numbers
 from app.errors import Fault, InvalidRequest
 
 T = TypeVar("T")
@@ -32,3 +34,16 @@ def attempt(parse: Callable[..., T], *args: Any) -> tuple[T | None, tuple[Fault,
         return parse(*args), ()
     except InvalidRequest as error:
         return None, error.faults
+
+
+def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The numbers that were looked at one by one: all from now on."""
+    looked: list[object] = []
+    fits = numbers._fits_float32
+
+    def look(value: object) -> bool:
+        looked.append(value)
+        return fits(value)
+
+    monkeypatch.setattr(numbers, "_fits_float32", look)
+    return looked

@@ -9,12 +9,12 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from app.codec.numbers import MAX_ECHO, MAX_FAULTS, echo, parse_json, print_json
+from app.codec.numbers import BLOCK, MAX_ECHO, MAX_FAULTS, echo, parse_json, print_json
 from app.codec.sequences import Limits, SequenceCodec
 from app.codec.state_token import StateTokens
 from app.codec.states import LayerLayout, StateCodec
 from app.errors import InvalidRequest, NotJSON
-from tests.app.strategies import attempt, finite32, json_values
+from tests.app.strategies import attempt, count_looks, finite32, json_values
 
 LIMITS = Limits(max_sequences=3, max_sequence_steps=5)
 # The second of two features may be null.
@@ -234,3 +234,32 @@ def test_a_fault_in_a_column_is_told(columns: Any, faults: list[tuple[str, str]]
     for (pointer, message), (place, text) in zip(found, faults, strict=True):
         assert pointer == place
         assert message.startswith(text)
+
+
+@pytest.mark.parametrize("time", [0, BLOCK // 2 - 1, BLOCK // 2, 2 * BLOCK - 1])
+def test_a_wrong_number_among_very_many_is_told_with_its_place(time: int) -> None:
+    codec = SequenceCodec(CODEC.names, (False, True), Limits(2, 2 * BLOCK))
+    rows: list[list[object]] = [[1, None if n % 3 else 2] for n in range(2 * BLOCK)]
+    rows[time][1] = "a"
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(codec.names)}
+    good = [[1, 2]] * len(rows)
+    assert refused([good, rows], codec) == [(f"/sequences/1/{time}/1", 'must be a number, got "a"')]
+    assert refused([columns], codec) == [(f"/sequences/0/y~1z/{time}", 'must be a number, got "a"')]
+
+
+def test_of_very_many_numbers_few_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = count_looks(monkeypatch)
+    codec = SequenceCodec(CODEC.names, (False, True), Limits(1, 20 * BLOCK))
+    missing: list[object] = [None] * (20 * BLOCK - 1)
+    columns = {"x": [1] * (20 * BLOCK), "y/z": [*missing, 1e39]}
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    for sequence in (rows, columns):
+        assert len(refused([sequence], codec)) == 1
+    assert len(looked) <= 2 * BLOCK
+
+
+def test_of_very_many_unknown_columns_the_first_are_told() -> None:
+    columns = {"x": [1], "y/z": [1]} | {f"{n:04}": [1] for n in reversed(range(5000))}
+    assert [message for _, message in refused([columns])] == [
+        f'there is no feature "{n:04}"' for n in range(MAX_FAULTS)
+    ]

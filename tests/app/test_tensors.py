@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from app.codec.envelope import HEADER, join, split
-from app.codec.numbers import MAX_FAULTS, parse_json, print_json
+from app.codec.numbers import BLOCK, MAX_FAULTS, parse_json, print_json
 from app.codec.signature import Signature, StateTensor
-from app.codec.tensors import Tensor
+from app.codec.tensors import FLOATS, Tensor
 from app.errors import InvalidRequest
 from app.manifest import Layer, Manifest, StatePart
-from tests.app.strategies import attempt, finite32, json_values
+from tests.app.strategies import attempt, count_looks, finite32, json_values
 
 shapes = arrays_of.array_shapes(min_dims=1, max_dims=4, max_side=4)
 
@@ -58,11 +58,27 @@ def test_float64_is_rounded_and_what_does_not_fit_is_infinite() -> None:
     np.testing.assert_array_equal(found, np.array([0.1, np.inf, np.nan], np.float32))
 
 
-def test_bytes_are_read_where_they_are() -> None:
-    body = bytearray(b"123" + np.arange(4, dtype="<f4").tobytes())
-    found = tensor(memoryview(body)[3:], (2, 2)).floats()
-    body[3:7] = np.float32(9).tobytes()
-    assert found[0, 0] == 9
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+def test_nothing_of_the_body_is_kept(datatype: str) -> None:
+    itemtype = np.dtype(FLOATS[datatype])
+    body = bytearray(b"123" + np.arange(4, dtype=itemtype).tobytes())
+    content = memoryview(body)[3:]
+    found = tensor(content, (2, 2), datatype).floats()
+    content.release()
+    # A view of it could not be resized.
+    body.clear()
+    np.testing.assert_array_equal(found, [[0, 1], [2, 3]])
+
+
+@pytest.mark.parametrize("nullable", [True, False])
+@pytest.mark.parametrize("place", [0, BLOCK - 1, BLOCK, 3 * BLOCK - 1])
+def test_a_wrong_number_among_very_many_is_told_with_its_place(nullable: bool, place: int) -> None:
+    numbers: list[object] = [0.5] * (3 * BLOCK)
+    if nullable:
+        numbers[::3] = [None] * BLOCK
+    numbers[place] = "a"
+    told = (f"/x/{place // 4 // 16}/{place // 4 % 16}/{place % 4}", 'must be a number, got "a"')
+    assert refused(tensor(numbers, (3 * BLOCK // 64, 16, 4)), nullable=nullable) == told
 
 
 def test_null_is_missing_where_that_is_allowed() -> None:
@@ -71,6 +87,14 @@ def test_null_is_missing_where_that_is_allowed() -> None:
     place = ("/x/0/1", "must be a number; null is not allowed here")
     assert refused(tensor([[1, None]], (1, 2))) == place
     assert refused(tensor([1, None], (1, 2))) == place
+
+
+def test_of_very_many_numbers_few_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = count_looks(monkeypatch)
+    numbers: list[object] = [0.5, None] * (20 * BLOCK)
+    numbers[-1] = 1e39
+    assert refused(tensor(numbers, (len(numbers),)), nullable=True)[0] == f"/x/{len(numbers) - 1}"
+    assert len(looked) <= BLOCK
 
 
 @pytest.mark.parametrize(
