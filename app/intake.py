@@ -14,7 +14,7 @@ from app.body import read_body
 from app.engine.reservation import Reservation
 from app.engine.sequence import Sequence
 from app.engine.ticket import Done
-from app.errors import Fault, InvalidRequest, UnrollError
+from app.errors import Expired, Fault, InvalidRequest, UnrollError
 from app.registry import Ready, Registry
 from app.sessions.piece import Piece, SessionRef, Start, conflict
 from app.sessions.sessions import Sessions
@@ -76,6 +76,15 @@ class Intake:
     def max_body_bytes(self) -> int:
         """Of a request, and of what it unpacks to."""
         return self._settings.max_body_bytes
+
+    @asynccontextmanager
+    async def in_time(self) -> AsyncIterator[None]:
+        """Raises `Expired` after the time of a request."""
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_s):
+                yield
+        except TimeoutError:
+            raise Expired("others were before it for all of its time") from None
 
     def check_room(self) -> None:
         """Who cannot be answered is told before the body is read; raises `Unavailable`."""

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.types import Lifespan
 
 from app import metrics, openapi, problems
 from app.board import Board, Place
@@ -44,19 +45,11 @@ def create_app(
     """
     registry = Registry(settings, load_runner, place or Board().claim())
     intake = Intake(settings, registry, Sessions(open_store(settings, home)))
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        registry.start_loading()
-        yield
-        await registry.drain()
-        await intake.sessions.close()
-
     app = FastAPI(
         title="Unroll",
         version="0.1.0",
         description=DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_lifespan(intake),
         docs_url=None,
         redoc_url=None,
         # A redirect would name the scheme of this side of a proxy.
@@ -66,6 +59,25 @@ def create_app(
     app.state.place = registry.place
     app.state.direct = {}
     app.state.max_body_bytes = settings.max_body_bytes
+    _install_routes(app, intake)
+    return app
+
+
+def _lifespan(intake: Intake) -> Lifespan[FastAPI]:
+    """What happens before the first request and after the last one."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        intake.registry.start_loading()
+        yield
+        await intake.registry.drain()
+        await intake.sessions.close()
+
+    return lifespan
+
+
+def _install_routes(app: FastAPI, intake: Intake) -> None:
+    registry = intake.registry
     problems.install(app)
     openapi.install(app, registry)
     predict.install(app, intake)
@@ -76,4 +88,3 @@ def create_app(
     app.include_router(health.make_router(registry))
     metrics.install(app, registry)
     docs.install(app)
-    return app

@@ -4,6 +4,7 @@ The body of a direct route is read and checked by the codec, not by FastAPI; its
 the same pydantic models all the same. The example is the loaded model's own.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
@@ -51,21 +52,41 @@ ERROR_TEXTS: dict[int | str, dict[str, Any]] = {
     for status, text in _ERROR_TEXTS.items()
 }
 
-PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "Results in the order of the request's sequences; with `Accept: "
-        "application/x-ndjson` line by line, the outputs of each chunk when it is computed",
-        "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
-    },
-    **PROBLEMS,
-}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
-def reads_body(schema: type[BaseModel]) -> dict[str, Any]:
-    """`openapi_extra` of a route that reads its body itself."""
-    reference = {"$ref": REFERENCE.format(model=schema.__name__)}
+def reads_body(
+    schema: type[BaseModel], others: Iterable[str] = (), options: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads its body itself.
+
+    Args:
+        schema: of its JSON.
+        others: media types of bytes that it reads too.
+        options: what the query has beside those.
+    """
+    content = dict.fromkeys(others, BINARY)
+    content["application/json"] = {"schema": {"$ref": REFERENCE.format(model=schema.__name__)}}
+    made: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
+    if options is not None:
+        fields = options.model_json_schema()["properties"]
+        made["parameters"] = [
+            {
+                "name": name,
+                "in": "query",
+                "description": f"Beside a body that is not JSON: as `{name}` of one that is",
+                "schema": field,
+            }
+            for name, field in fields.items()
+        ]
+    return made
+
+
+def answers_in(media_types: Iterable[str], description: str) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that answers in other formats beside JSON."""
     return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
+        200: {"description": description, "content": dict.fromkeys(media_types, BINARY)},
+        **PROBLEMS,
     }
 
 

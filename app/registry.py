@@ -74,15 +74,26 @@ class Registry:
         self._loader: threading.Thread | None = None
         self._stopping = False
         self.models: list[Model] = []
-        self.status = "the model is being loaded"  # why no model answers, when none does
+        self._status = "the model is being loaded"  # as long as none is
 
     def start_loading(self) -> None:
-        """Begins to load the newest version that is whole; what goes wrong stands in `status`."""
+        """Begins to load the newest version that is whole; what goes wrong is told by `status`."""
         # A daemon: whoever stops the service does not wait for a model that nobody will use.
         self._loader = threading.Thread(
             target=self._load, args=(asyncio.get_running_loop(),), name="loader", daemon=True
         )
         self._loader.start()
+
+    @property
+    def status(self) -> str:
+        """Why the service is not ready, when it is not."""
+        if self._stopping:
+            return "the service is stopping"
+        if self._current is None:
+            return self._status
+        if not self._current.engine.alive:
+            return "the lanes of the engine have stopped"
+        return "another worker of the service is still loading the model"
 
     @property
     def loading(self) -> bool:
@@ -147,7 +158,7 @@ class Registry:
         try:
             self._load_newest(loop)
         except Exception as error:
-            self.status = f"loading failed: {type(error).__name__}"
+            self._status = f"loading failed: {type(error).__name__}"
             logger.exception("loading failed")
 
     def _load_newest(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -171,13 +182,12 @@ class Registry:
                 gc.collect()
                 gc.freeze()
                 logger.info("%s version %d is ready", model.name, model.version)
-                self.status = "the lanes of the engine have stopped"
                 return
         if self.models:
-            self.status = f"no version of {home} could be loaded: {self.models[0].reason}"
+            self._status = f"no version of {home} could be loaded: {self.models[0].reason}"
         else:
-            self.status = f"there is no version in {home}; train one with python -m model.train"
-        logger.error(self.status)
+            self._status = f"there is no version in {home}; train one with python -m model.train"
+        logger.error(self._status)
 
     def _load_one(self, model: Model, loop: asyncio.AbstractEventLoop) -> None:
         settings = self._settings

@@ -5,7 +5,7 @@ The numbers themselves are skipped here and checked by `codec/`, all at once.
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, model_validator
 from pydantic_core import PydanticCustomError
@@ -20,7 +20,10 @@ NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 
 SessionName = Annotated[str, Field(min_length=1, max_length=MAX_ID, pattern=NO_CONTROLS)]
 SessionKey = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
-TimeStep = Annotated[int, Field(ge=0)]
+# JSON's numbers are whole up to here wherever they are read.
+MAX_WHOLE = 2**53
+TimeStep = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
+Version = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
 
 
 class RequestPart(BaseModel):
@@ -41,7 +44,7 @@ class ModelRef(RequestPart):
     """A model as answers name it."""
 
     name: str
-    version: int | None = None
+    version: Version | None = None
 
 
 def _as_object(model: object) -> object:
@@ -124,10 +127,18 @@ class BatchOptions(BaseModel):
     outputs: Literal["all", "last", "none"] = "all"
     states: StateForm | None = None
     model: str | None = None
-    version: int | None = None
+    version: Version | None = None
     session: SessionName | None = None
     time_step: TimeStep | None = None
     key: SessionKey | None = None
+
+    @model_validator(mode="after")
+    def _have_what_they_are_about(self) -> Self:
+        for about, options in (("model", ("version",)), ("session", ("time_step", "key"))):
+            for name in options:
+                if getattr(self, about) is None and getattr(self, name) is not None:
+                    raise PydanticCustomError("alone", f"{name} is given without {about}")
+        return self
 
 
 class StreamMessage(RequestPart):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 RunnerChoice = Literal["auto", "tensorflow", "onnxruntime"]
@@ -20,14 +20,20 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="UNROLL_", frozen=True)
 
     models_dir: Path = Field(Path("models"), description="folder of all models")
-    model: str = Field("weather", description="name of the model to serve, its newest version")
+    model: str = Field(
+        "weather",
+        description="name of the model to serve, its newest version",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+    )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, description="port; 0 for any free one"
     )
 
     max_body_bytes: Count = Field(
-        8 << 20, description="bytes of a request body; holds 64 sequences of 1,000 time steps"
+        8 << 20,
+        description="bytes of a request body, and of what it unpacks to; holds 64 sequences of "
+        "some 800 time steps of 9 features as JSON, 3,600 as Arrow",
     )
     max_sequences: Count = Field(
         256, description="sequences in a request; more would hold the line for everybody"
@@ -96,6 +102,17 @@ class Settings(BaseSettings):
             return self.workers
         alone = self.logical_devices > 1 or accelerator_present()
         return 1 if alone else available_cores()
+
+    @field_validator("sessions_url")
+    @classmethod
+    def _can_be_connected_to(cls, url: str) -> str:
+        # Else no worker could start, and each would be started again and again.
+        if url.startswith("redis"):
+            # Loaded only where it is used.
+            from app.redis_pool import connection_pool
+
+            connection_pool(url)
+        return url
 
     @model_validator(mode="after")
     def _a_split_cpu_is_tensorflows(self) -> Self:

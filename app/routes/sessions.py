@@ -20,7 +20,8 @@ def make_router(intake: Intake) -> APIRouter:
         "/sessions/{id:path}", summary="Where a session is, and its state", responses=problems
     )
     async def read(id: str) -> SessionInfo:
-        kept = await intake.sessions.read(id)
+        async with intake.in_time():
+            kept = await intake.sessions.read(id)
         return SessionInfo(
             id=id,
             time_step=kept.record.time_step,
@@ -35,6 +36,7 @@ def make_router(intake: Intake) -> APIRouter:
         responses=problems,
     )
     async def delete(id: str) -> None:
-        await intake.sessions.delete(id)
+        async with intake.in_time():
+            await intake.sessions.delete(id)
 
     return router

@@ -3,25 +3,16 @@
 import time
 from collections.abc import Callable
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError as NoConnection
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.errors import SessionsUnavailable, TooManySessions
+from app.redis_pool import connection_pool
 from app.sessions.record import REVISION_BYTES, NoRecord, Record
 from app.sessions.store import Kept, SessionStore
 
-# Seconds to connect, for an answer, and for a connection to be free.
-TIMEOUT_S = 2.0
-# Of a worker. An answer takes less than a millisecond: more callers than that wait their turn.
-CONNECTIONS = 32
 # uvloop raises the last one where a connection has broken; asyncio raises an `OSError`.
 FAILURES = (RedisError, OSError, RuntimeError)
-# That a connection broke while it was idle is found out when it is used again.
-WORTH_A_RETRY = (NoConnection, RuntimeError)
-RETRIES, FIRST_WAIT_S, LONGEST_WAIT_S = 3, 0.01, 0.1
 
 # Keys: the session, and the names of all sessions by when they expire. The same write twice is one
 # write: what was sent again, since no answer came, finds its own revision.
@@ -49,34 +40,6 @@ redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[2])
 return 1
 """
-
-
-def connection_pool(url: str) -> BlockingConnectionPool:
-    """Connections to a server; none is opened yet.
-
-    Args:
-        url: `redis://` or `rediss://`, with what redis-py knows in its query.
-
-    Raises:
-        ValueError: it is no such URL.
-    """
-    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS,
-        timeout=TIMEOUT_S,
-        socket_timeout=TIMEOUT_S,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(
-            ExponentialWithJitterBackoff(LONGEST_WAIT_S, FIRST_WAIT_S),
-            RETRIES,
-            WORTH_A_RETRY,  # type: ignore[arg-type]  # it takes any exceptions
-        ),
-    )
-    try:
-        pool.make_connection()  # type: ignore[no-untyped-call]
-    except TypeError as error:
-        raise ValueError(f"an option in its query is unknown: {error}") from None
-    return pool
 
 
 class RedisStore(SessionStore):

@@ -175,10 +175,17 @@ def test_options_are_in_the_query(service: Service) -> None:
         ({"colour": "red"}, 422),
         ({"model": "other"}, 404),
         ({"model": "tiny", "version": "7"}, 404),
-        ({"version": "x"}, 422),
+        ({"model": "tiny", "version": "x"}, 422),
+        ({"model": "tiny", "version": "9" * 5000}, 422),
+        ({"version": "1"}, 422),
+        ({"time_step": "0"}, 422),
+        ({"key": "k"}, 422),
+        ({"session": "a", "time_step": "9" * 30}, 422),
         ({"session": "a"}, 422),  # two sequences
     ):
-        assert post(service, body, arrow.MEDIA_TYPE, **query).status_code == status, query
+        answer = post(service, body, arrow.MEDIA_TYPE, **query)
+        assert answer.status_code == status, query
+        assert len(answer.content) < 1000
 
 
 def test_sessions_go_on_in_both(service: Service) -> None:

@@ -252,7 +252,7 @@ def test_a_drained_registry_is_not_ready_and_refuses(tmp_path: Path) -> None:
         await registry.drain()
         assert not registry.ready
         assert not engine.alive
-        assert registry.status != "the model is being loaded"
+        assert registry.status == "the service is stopping"
         with pytest.raises(ShuttingDown):
             await answer(registry)
 

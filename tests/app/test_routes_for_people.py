@@ -146,6 +146,16 @@ def test_the_openapi_document_has_the_routes_that_callers_use(service: Service) 
     }
 
 
+def test_the_formats_of_predict_and_their_options_are_documented(service: Service) -> None:
+    predict = service.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    binary = {"application/vnd.apache.arrow.stream", "application/x-npz"}
+    assert predict["requestBody"]["content"].keys() == {"application/json", *binary}
+    lines = "application/x-ndjson"
+    assert predict["responses"]["200"]["content"].keys() == {"application/json", lines, *binary}
+    options = {"outputs", "states", "model", "version", "session", "time_step", "key"}
+    assert {item["name"] for item in predict["parameters"] if item["in"] == "query"} == options
+
+
 def test_errors_are_documented_as_the_problems_that_they_are(service: Service) -> None:
     paths = service.get("/openapi.json").json()["paths"]
     problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

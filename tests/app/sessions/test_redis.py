@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from app.errors import SessionsUnavailable
-from app.sessions.redis import CONNECTIONS, RedisStore, connection_pool
+from app.redis_pool import CONNECTIONS, connection_pool
+from app.sessions.redis import RedisStore
 from app.sessions.store import SessionStore
 from tests.app.sessions.storing import record, run
 from tests.redis_server import RedisServer, redis_server

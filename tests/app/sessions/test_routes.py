@@ -1,5 +1,6 @@
 """Sessions over HTTP, on a real port: `POST /predict` both ways, `GET` and `DELETE /sessions`."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.sessions.local import LocalStore
 from tests.app.engine.running import is_idle, until
 from tests.app.live import Answer, Live, head_of, request
 from tests.app.service import Loader, Service, make_service
@@ -77,6 +79,8 @@ def test_a_session_can_be_looked_at_saved_and_begun_again_from_there(service: Se
         ({}, "/session/id", 422),
         ({"id": "a", "time_step": -1}, "/session/time_step", 422),
         ({"id": "a", "time_step": "0"}, "/session/time_step", 422),
+        ({"id": "a", "time_step": 2**53 + 1}, "/session/time_step", 422),
+        ({"id": "a", "time_step": 2**64 - 1}, "/session/time_step", 422),
         ({"id": "a", "key": ""}, "/session/key", 422),
         ({"id": "a", "colour": 1}, "/session/colour", 422),
         ({"id": "a", "time_step": 7}, "/session", 404),
@@ -177,3 +181,45 @@ def test_a_session_ends_after_the_pieces_that_came_before(tiny_dir: Path) -> Non
     loader = Loader()
     with live_of(tiny_dir, loader) as live:
         assert [answer.status for answer in live.run(work(live))] == [200, 204]
+
+
+def test_who_waits_for_a_session_for_too_long_is_told(
+    tiny_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(LocalStore, "read", never)
+    monkeypatch.setattr(LocalStore, "delete", never)
+    with make_service(tiny_dir, request_timeout_s=0.05) as service:
+        for method in ("GET", "DELETE"):
+            answer = service.wait_until_ready().request(method, "/sessions/a")
+            assert answer.status_code == 503
+            assert "for all of its time" in answer.json()["detail"]
+
+
+def test_pieces_that_wait_for_their_session_have_a_limit(tiny_dir: Path) -> None:
+    """Three of one session: the first is computed, the others wait for it. A fourth is too many."""
+
+    async def work(live: Live) -> list[Answer]:
+        await live.ready()
+        engine = live.app.state.registry.engine
+        loader.runner.gate.clear()
+        callers = [await live.connect() for _ in range(5)]
+        for caller in callers[:3]:
+            await caller.send(b"".join(request("/predict", post("a", 1))))
+        await until(lambda: engine.load().waiting + engine.load().running == 3)
+        refused = [
+            await caller.ask(*request("/predict", body))
+            for caller, body in zip(callers[3:], (post("a", 1), post("b", 1)), strict=True)
+        ]
+        loader.runner.gate.set()
+        answers = [await caller.answer() for caller in callers[:3]]
+        await until(lambda: is_idle(engine))
+        return refused + answers
+
+    loader = Loader()
+    with live_of(tiny_dir, loader, max_sequences=1, max_waiting_sequences=3) as live:
+        answers = live.run(work(live))
+    assert [answer.status for answer in answers] == [503, 503, 200, 200, 200]
+    assert b"3 sequences are waiting or running, the limit is 3" in answers[0].body
