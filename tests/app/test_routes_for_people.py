@@ -137,6 +137,7 @@ def test_the_openapi_document_has_the_routes_that_callers_use(service: Service) 
     document = service.get("/openapi.json").json()
     native = {p: item for p, item in document["paths"].items() if p.split("/")[1] not in DIALECTS}
     assert {(path, method) for path, item in native.items() for method in item} == {
+        ("/", "get"),
         ("/predict", "post"),
         ("/healthz", "get"),
         ("/readyz", "get"),
