@@ -143,8 +143,8 @@ def _of_routing(request: Request, error: HTTPException) -> str | None:
     place = f"{request.scope['path']!r:.82}"
     if error.status_code == 404:
         return f"there is nothing at {place}; /docs lists what there is"
-    if error.status_code == 405 and error.headers:
-        return f"{request.method:.20} is not allowed at {place}; {error.headers['Allow']} is"
+    if allowed := (error.headers or {}).get("Allow"):
+        return f"{request.method:.20} is not allowed at {place}; {allowed} is"
     return None
 
 
