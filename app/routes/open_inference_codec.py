@@ -50,17 +50,7 @@ class Inference(Work):
 
 
 def decode(intake: Intake, ready: Ready, body: bytes, header: str | None) -> Inference:
-    """Understands a body.
-
-    Args:
-        intake: of the service.
-        ready: the model.
-        body: JSON, and perhaps bytes of tensors.
-        header: says how much of it is JSON.
-
-    Raises:
-        InvalidRequest: it is not as it must be.
-    """
+    """Understands a body, of which a header says how much is JSON; raises `InvalidRequest`."""
     text, raw = split(body, header)
     document = parse_object(text)
     request = checked(lambda: InferRequest.model_validate(document))
@@ -70,7 +60,7 @@ def decode(intake: Intake, ready: Ready, body: bytes, header: str | None) -> Inf
     tensors = _tensors(request.inputs, raw, signature)
     places = {name: tensor.pointer for name, tensor in tensors.items()}
     try:
-        arrays = _sequences(tensors, ready)
+        arrays = _arrays(tensors, ready)
         states = _initial_states(tensors, signature, len(arrays))
     except InvalidRequest as error:
         raise located(error, places) from None
@@ -207,7 +197,7 @@ def _check_name(name: str, known: list[str], taken: Iterable[str], pointer: str)
         raise invalid(pointer, f"{name} is there twice")
 
 
-def _sequences(tensors: dict[str, Tensor], ready: Ready) -> list[np.ndarray]:
+def _arrays(tensors: dict[str, Tensor], ready: Ready) -> list[np.ndarray]:
     """float32 `[T, F]` each; without padding, whose numbers nobody looks at."""
     tensor, codec = tensors[SEQUENCES], ready.codec.sequences
     features = ready.codec.signature.features

@@ -44,7 +44,6 @@ STATES: dict[ModelState, State] = {
     "refused": "END",
 }
 
-
 ERRORS = error_texts(404, 503)
 PREDICT_ERRORS = error_texts(400, 404, 408, 413, 415, 429, 500, 503, 504)
 VERB = ":predict"
