@@ -12,45 +12,56 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.inference_schemas import InferRequest
 from app.problems import MEDIA_TYPE
 from app.registry import Registry
 from app.schemas import ErrorText, PredictRequest, Problem
 
 REFERENCE = "#/components/schemas/{model}"
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": text,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="Problem")}}},
-    }
-    for status, text in {
-        400: "The body is not JSON",
-        404: "There is no such model or session",
-        409: "The state is of another model, or the session is elsewhere",
-        408: "The body did not arrive in time",
-        413: "The body is too large",
-        415: "The body is compressed; send it plain",
-        422: "The request is invalid; each mistake with a pointer to its place",
-        500: "The service failed on this request",
-        503: "Not ready, overloaded, or out of time; try again after `Retry-After`",
-    }.items()
+# Of all protocols.
+_TEXTS: dict[int | str, str] = {
+    408: "The body did not arrive in time",
+    413: "The body is too large",
+    415: "The body is compressed; send it plain",
+    500: "The service failed on this request",
 }
-
-_ERROR_TEXTS: dict[int | str, str] = {
-    400: "The request is invalid; each mistake with its place",
-    404: "There is no such model",
+_PROBLEMS: dict[int | str, str] = {
+    400: "The body is not JSON",
+    404: "There is no such model or session",
+    409: "The state is of another model, or the session is elsewhere",
+    422: "The request is invalid; each mistake with a pointer to its place",
     503: "Not ready, overloaded, or out of time; try again after `Retry-After`",
+}
+_ERRORS: dict[int | str, str] = {
+    400: "The request is invalid; each mistake with its place",
+    404: "There is no such model, version or label",
+    409: "The sequence is of another version of the model, or too many write to it",
+    429: "The service is overloaded; try again after `Retry-After`",
+    503: "The service cannot answer now; try again after `Retry-After`",
+    504: "The request took too long; try again after `Retry-After`",
     "default": "Any other error",
 }
-# Where errors are as `problems.DIALECTS` has them.
-ERROR_TEXTS: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": text,
-        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model="ErrorText")}}},
+
+
+def _responses(
+    texts: dict[int | str, str], media_type: str, model: str
+) -> dict[int | str, dict[str, Any]]:
+    content = {media_type: {"schema": {"$ref": REFERENCE.format(model=model)}}}
+    return {status: {"description": text, "content": content} for status, text in texts.items()}
+
+
+PROBLEMS = _responses(_PROBLEMS | _TEXTS, MEDIA_TYPE, "Problem")
+
+
+def error_texts(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Errors of a route, where they are as `problems.DIALECTS` has them."""
+    texts = {
+        status: text
+        for status, text in (_ERRORS | _TEXTS).items()
+        if status in statuses or status == "default"
     }
-    for status, text in _ERROR_TEXTS.items()
-}
+    return _responses(texts, "application/json", "ErrorText")
+
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
@@ -61,7 +72,7 @@ def reads_body(
     """`openapi_extra` of a route that reads its body itself.
 
     Args:
-        schema: of its JSON.
+        schema: of its JSON, one of the application's `schemas`.
         others: media types of bytes that it reads too.
         options: what the query has beside those.
     """
@@ -94,9 +105,10 @@ def install(app: FastAPI, registry: Registry) -> None:
     """Replaces the application's document by the completed one.
 
     The application's `state` gets `examples`: by path, a function from rows of the model's own to
-    the body of a request for that path.
+    the body of a request for that path; and `schemas`: those that routes refer to without FastAPI.
     """
     app.state.examples = {}
+    app.state.schemas = [PredictRequest, Problem, ErrorText]
 
     def document() -> dict[str, Any]:
         # Made anew for each reader: the example changes with the model that is loaded.
@@ -104,10 +116,7 @@ def install(app: FastAPI, registry: Registry) -> None:
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         _, schemas = models_json_schema(
-            [
-                (schema, "validation")
-                for schema in (PredictRequest, Problem, ErrorText, InferRequest)
-            ],
+            [(schema, "validation") for schema in app.state.schemas],
             ref_template=REFERENCE,
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])

@@ -138,6 +138,16 @@ def faults_of(found: Iterable[Mapping[str, Any]]) -> list[Fault]:
     return faults[:MAX_FAULTS]
 
 
+def _of_routing(request: Request, error: HTTPException) -> str | None:
+    """Why no route took a request: more than the status says."""
+    place = f"{request.scope['path']!r:.82}"
+    if error.status_code == 404:
+        return f"there is nothing at {place}; /docs lists what there is"
+    if allowed := (error.headers or {}).get("Allow"):
+        return f"{request.method:.20} is not allowed at {place}; {allowed} is"
+    return None
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of the application a problem; no stack trace leaves the service."""
 
@@ -147,10 +157,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
-        title, path = phrases.get(error.status_code, "Error"), request.url.path
-        return problem(
-            error.status_code, title, str(error.detail), headers=error.headers, path=path
-        )
+        status, path = error.status_code, request.url.path
+        title, detail = phrases.get(status, "Error"), str(error.detail)
+        if detail == title:
+            detail = _of_routing(request, error) or title
+        return problem(status, title, detail, headers=error.headers, path=path)
 
     @app.exception_handler(RequestValidationError)
     async def of_fastapi(request: Request, error: RequestValidationError) -> Response:

@@ -155,10 +155,15 @@ def test_tritons_client_understands_errors(sync: dict[str, Any]) -> None:
         "json_nan": "400",
         "compressed": "415",
         "statistics": "404",
+        "shared_input": "400",
+        "shared_output": "400",
     }
     assert errors["features"][1].endswith("must be [B, T, 4], got [1, 23, 2]")
-    assert "/sequences/0/0/0: temp is missing" in errors["missing"][1]
+    assert errors["missing"][1].startswith("/inputs/0: sequences[0, 0, 0]: temp is missing")
     assert "NaN and Infinity are not JSON" in errors["json_nan"][1]
+    for kind in ("input", "output"):
+        place = f"/{kind}s/0/parameters/shared_memory_region"
+        assert errors[f"shared_{kind}"][1].startswith(f"{place}: Shared memory is not offered")
 
 
 @pytest.mark.parametrize("form", ["binary", "json"])

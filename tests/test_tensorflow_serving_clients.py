@@ -17,6 +17,12 @@ from tests.exports import raw_sequence, to_json
 from tests.reference import assert_close
 from tests.server import serve
 
+DOCUMENT = "docs/tensorflow-serving.md"
+# By the examples of each chapter.
+PRINTED = {
+    "With requests": ["2 2", "17", "1 2"],
+    "KServe's client": ["True True", "3 2", "17"],
+}
 LENGTHS = (3, 70, 25)
 CUT = 2
 SEQUENCES = [raw_sequence(np.random.default_rng(length), length) for length in LENGTHS]
@@ -64,7 +70,8 @@ def manifest(models_dir: Path) -> dict[str, Any]:
 def answers(
     models_dir: Path, manifest: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """Of the client, and of the native API as `native`."""
+    """Of the client, of KServe's as `kserve`, and of the native API as `native`; and what the
+    examples of the documentation print, as `documented`."""
     folder = tmp_path_factory.mktemp("client")
     with (
         serve(models_dir, "mixed", folder / "log", workers=2, max_chunk_steps=16) as server,
@@ -83,6 +90,12 @@ def answers(
         url = f"{server.url}/v1/models/mixed"
         made: dict[str, Any] = run_client("tfserving_requests.py", url, str(sent))
         made["native"] = native(SEQUENCES)
+        made["kserve"] = run_client("kserve_v1.py", server.url, "mixed", str(sent))
+        host = f"127.0.0.1:{server.port}"
+        made["documented"] = {
+            chapter: run_client("documented.py", DOCUMENT, chapter, host, "mixed")
+            for chapter in PRINTED
+        }
         assert server.counter("unroll_sequences_running") == 0.0
     return made
 
@@ -139,7 +152,7 @@ def test_a_version_and_a_label_are_the_same_model(answers) -> None:
 def test_the_status_is_that_of_a_version_that_answers(answers) -> None:
     status = {"error_code": "OK", "error_message": ""}
     version = {"version": "1", "state": "AVAILABLE", "status": status}
-    assert answers["status"] == [{"model_version_status": [version]}] * 3
+    assert answers["status"] == [{"model_version_status": [version], "ready": True}] * 3
 
 
 def test_the_metadata_are_those_of_the_saved_model(answers, models_dir) -> None:
@@ -167,3 +180,20 @@ def test_errors_are_texts_that_clients_can_show(answers) -> None:
         texts, ("neither", "line 1", "classify", "99", "another-name", "canary"), strict=True
     ):
         assert word in text
+
+
+def test_kserves_client_gets_the_same_without_being_told_of_a_protocol(answers) -> None:
+    """On an idle server, so to the last bit."""
+    kserve = answers["kserve"]
+    assert (kserve["live"], kserve["model_ready"]) == (True, True)
+    assert kserve["answers"] == answers["predictions"]
+    statuses, texts = zip(*kserve["errors"], strict=True)
+    assert statuses == (404, 400, 404)
+    assert texts[0].startswith("there is no model 'nobody', '404 Not Found'")
+    assert texts[1].startswith("must have either instances or inputs, got neither, '400 Bad")
+    assert texts[2].startswith("there is no verb ':explain'; there is ':predict', '404 Not")
+
+
+@pytest.mark.parametrize("chapter", PRINTED)
+def test_the_examples_of_the_documentation_work(answers, chapter) -> None:
+    assert answers["documented"][chapter] == PRINTED[chapter]

@@ -1,9 +1,10 @@
-"""`Codec`: how one version of a model reads sequences and states."""
+"""`Codec`: how one version of a model reads sequences and states, and names its tensors."""
 
 from dataclasses import dataclass
 from typing import Self
 
 from app.codec.sequences import Limits, SequenceCodec
+from app.codec.signature import Signature
 from app.codec.state_token import StateTokens
 from app.codec.states import LayerLayout, StateCodec
 from app.manifest import Manifest
@@ -11,10 +12,11 @@ from app.manifest import Manifest
 
 @dataclass(frozen=True)
 class Codec:
-    """Both codecs of a model."""
+    """Both codecs of a model, and its signature."""
 
     sequences: SequenceCodec
     states: StateCodec
+    signature: Signature
 
     @classmethod
     def of(cls, manifest: Manifest, limits: Limits) -> Self:
@@ -31,4 +33,5 @@ class Codec:
                 limits,
             ),
             StateCodec(layers, StateTokens(manifest.name, manifest.version, layout)),
+            Signature.of(manifest),
         )

@@ -11,9 +11,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from app.codec.envelope import HEADER
-from app.codec.signature import SEQUENCES, Signature, TensorForm
-from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownModel, UnknownSession
-from app.inference_schemas import (
+from app.codec.signature import SEQUENCES, TensorForm
+from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownSession
+from app.intake import Intake
+from app.openapi import error_texts, reads_body
+from app.registry import Ready, Registry
+from app.routes.dialects import served, version_of
+from app.routes.open_inference_codec import Inference, answer, decode, located
+from app.routes.open_inference_schemas import (
     ConfigTensor,
     InferRequest,
     InferResponse,
@@ -25,13 +30,12 @@ from app.inference_schemas import (
     ServerReady,
     TensorMetadata,
 )
-from app.intake import Intake
-from app.openapi import ERROR_TEXTS, reads_body
-from app.registry import Ready, Registry
-from app.routes.inference import Inference, answer, decode
 
 PLATFORM = "tensorflow_savedmodel"
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "sequence", "sequence(string_id)"]
+
+ERRORS = error_texts(404, 503)
+INFER_ERRORS = error_texts(400, 404, 408, 409, 413, 415, 500, 503)
 
 Find = Callable[..., Awaitable[Ready]]
 
@@ -39,35 +43,25 @@ Find = Callable[..., Awaitable[Ready]]
 def install(app: FastAPI, intake: Intake) -> None:
     """Adds the routes."""
     registry = intake.registry
-    router = APIRouter(prefix="/v2", tags=["open inference protocol"], responses=ERROR_TEXTS)
-
-    @router.get("", summary="What this service is")
-    async def server() -> ServerMetadata:
-        return ServerMetadata(name="unroll", version=app.version, extensions=EXTENSIONS)
-
-    @router.get("/health/live", summary="Whether the process answers at all")
-    async def live() -> Live:
-        return Live()
-
-    @router.get("/health/ready", summary="Whether a model is loaded and warm")
-    async def ready() -> ServerReady:
-        _check_ready(registry)
-        return ServerReady()
+    router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
     async def newest(name: str) -> Ready:
-        return registry.current(name)
+        return served(registry, name)
 
     async def of_version(name: str, version: str) -> Ready:
-        # Longer ones are no versions, and Python refuses to read very long ones.
-        if not (version.isascii() and version.isdigit() and len(version) < 20):
-            raise UnknownModel(Fault("", f"{version!r:.82} is not a version: they are numbers"))
-        return registry.current(name, int(version))
+        return served(registry, name, version_of(version))
 
-    _add_model(router, "/models/{name}", newest, intake)
-    _add_model(router, "/models/{name}/versions/{version}", of_version, intake)
+    _add_server(router, app.version, registry)
+    app.state.schemas.append(InferRequest)
+    finds: dict[str, Find] = {
+        "/models/{name}": newest,
+        "/models/{name}/versions/{version}": of_version,
+    }
+    for path, find in finds.items():
+        _add_information(router, path, find, registry)
+        _add_infer(router, path, find, intake)
+        app.state.examples[f"/v2{path}/infer"] = lambda rows: {"inputs": [_as_tensor(rows)]}
     app.include_router(router)
-    for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
-        app.state.examples[f"{path}/infer"] = lambda rows: {"inputs": [_as_tensor(rows)]}
 
 
 def _as_tensor(rows: list[list[float | None]]) -> dict[str, Any]:
@@ -82,12 +76,31 @@ def _check_ready(registry: Registry) -> None:
         raise NotReady(registry.status)
 
 
-def _add_model(router: APIRouter, path: str, find: Find, intake: Intake) -> None:
-    """Adds the routes of a model that `find` finds by what is in the path."""
+def _add_server(router: APIRouter, version: str, registry: Registry) -> None:
+    """Adds what can be asked of the service."""
 
-    @router.get(path, summary="What goes into a model and what comes out")
+    @router.get("", summary="What this service is")
+    async def server() -> ServerMetadata:
+        return ServerMetadata(name="unroll", version=version, extensions=EXTENSIONS)
+
+    @router.get("/health/live", summary="Whether the process answers at all")
+    async def live() -> Live:
+        return Live()
+
+    @router.get(
+        "/health/ready", summary="Whether a model is loaded and warm", responses=error_texts(503)
+    )
+    async def ready() -> ServerReady:
+        _check_ready(registry)
+        return ServerReady()
+
+
+def _add_information(router: APIRouter, path: str, find: Find, registry: Registry) -> None:
+    """Adds what can be asked of a model, which `find` finds by what is in the path."""
+
+    @router.get(path, summary="What goes into a model and what comes out", responses=ERRORS)
     async def metadata(ready: Annotated[Ready, Depends(find)]) -> ModelMetadata:
-        signature = Signature.of(ready.manifest)
+        signature = ready.codec.signature
         return ModelMetadata(
             name=ready.manifest.name,
             versions=[str(ready.manifest.version)],
@@ -96,26 +109,30 @@ def _add_model(router: APIRouter, path: str, find: Find, intake: Intake) -> None
             outputs=[_metadata(form) for form in signature.outputs_form()],
         )
 
-    @router.get(f"{path}/ready", summary="Whether a model answers")
+    @router.get(f"{path}/ready", summary="Whether a model answers", responses=ERRORS)
     async def is_ready(ready: Annotated[Ready, Depends(find)]) -> ModelReady:
-        _check_ready(intake.registry)
+        _check_ready(registry)
         return ModelReady(name=ready.manifest.name)
 
     @router.get(
         f"{path}/config",
         summary="The same as a configuration of Triton",
         response_model_exclude_none=True,
+        responses=ERRORS,
     )
     async def config(ready: Annotated[Ready, Depends(find)]) -> ModelConfig:
-        signature = Signature.of(ready.manifest)
-        first, *others = signature.inputs_form()
+        first, *others = ready.codec.signature.inputs_form()
         return ModelConfig(
             name=ready.manifest.name,
             platform=PLATFORM,
             backend="tensorflow",
             input=[_config(first), *(_config(form, optional=True) for form in others)],
-            output=[_config(form) for form in signature.outputs_form()],
+            output=[_config(form) for form in ready.codec.signature.outputs_form()],
         )
+
+
+def _add_infer(router: APIRouter, path: str, find: Find, intake: Intake) -> None:
+    """Adds what computes."""
 
     @router.post(
         f"{path}/infer",
@@ -123,6 +140,7 @@ def _add_model(router: APIRouter, path: str, find: Find, intake: Intake) -> None
         description=f"With the header `{HEADER}` that many bytes of the body are JSON, and the "
         "tensors with a `binary_data_size` follow in their order; answers do the same.",
         response_model=InferResponse,
+        responses=INFER_ERRORS,
         openapi_extra=reads_body(InferRequest),
     )
     async def infer(request: Request, ready: Annotated[Ready, Depends(find)]) -> Response:
@@ -132,7 +150,7 @@ def _add_model(router: APIRouter, path: str, find: Find, intake: Intake) -> None
             return decode(intake, ready, body, header)
 
         async with intake.reading(request.scope, request.receive, understand) as work:
-            with _given_up_in_time(intake, work), _as_triton_says_it(work):
+            with _given_up_in_time(intake, work), _as_the_protocol_says_it(work):
                 await intake.submit(work)
         body, headers = answer(work)
         return Response(body, headers=headers)
@@ -154,11 +172,12 @@ def _given_up_in_time(intake: Intake, work: Inference) -> Iterator[None]:
 
 
 @contextmanager
-def _as_triton_says_it(work: Inference) -> Iterator[None]:
-    """Clients know this error by its words."""
+def _as_the_protocol_says_it(work: Inference) -> Iterator[None]:
+    """Tells what is wrong in the words of the protocol."""
     try:
         yield
     except UnknownSession:
+        # Triton's words, by which clients know it.
         raise InvalidRequest(
             Fault(
                 "",
@@ -167,6 +186,8 @@ def _as_triton_says_it(work: Inference) -> Iterator[None]:
                 "of the sequence: it was never begun, was idle for too long, or has been ended",
             )
         ) from None
+    except InvalidRequest as error:
+        raise located(error, work.places) from None
 
 
 def _metadata(form: TensorForm) -> TensorMetadata:

@@ -1,25 +1,22 @@
-"""`/v1`: TensorFlow Serving's REST API, so that its clients can come as they are."""
+"""`/v1`: TensorFlow Serving's REST API, so that its clients can come as they are.
 
-from collections.abc import Callable
+It is the first version of KServe's protocol too, whose client looks at `GET /` and at `ready`.
+"""
+
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 
 from app.codec.numbers import print_json
+from app.codec.signature import LENGTHS, SEQUENCES, Signature
 from app.errors import Fault, UnknownModel
 from app.intake import Intake
-from app.manifest import Manifest
+from app.openapi import error_texts, reads_body
 from app.registry import Model, ModelState, Registry
-from app.routes.tensorflow_serving_codec import (
-    LENGTHS,
-    OUTPUTS,
-    SEQUENCES,
-    SIGNATURE,
-    answer,
-    decode,
-    state_sizes,
-)
+from app.routes.dialects import served, version_of
+from app.routes.tensorflow_serving_codec import SIGNATURE, answer, decode
 from app.routes.tensorflow_serving_schemas import (
     Dimension,
     LoadStatus,
@@ -36,7 +33,7 @@ from app.routes.tensorflow_serving_schemas import (
     TensorShape,
     VersionStatus,
 )
-from app.schemas import ErrorText
+from app.schemas import Status
 
 # Both mean the version that is served.
 LABELS = ("stable", "latest")
@@ -47,25 +44,9 @@ STATES: dict[ModelState, State] = {
     "refused": "END",
 }
 
-
-def _errors(texts: dict[int | str, str]) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": text, "model": ErrorText} for status, text in texts.items()}
-
-
-ERRORS = _errors(
-    {
-        404: "There is no such model, version or label",
-        503: "Not ready or stopping; try again after `Retry-After`",
-        "default": "Anything else that goes wrong",
-    }
-)
-PREDICT_ERRORS = ERRORS | _errors(
-    {
-        400: "The request is invalid, with the place of each mistake",
-        429: "The service is overloaded; try again after `Retry-After`",
-        504: "The request took too long",
-    }
-)
+ERRORS = error_texts(404, 503)
+PREDICT_ERRORS = error_texts(400, 404, 408, 413, 415, 429, 500, 503, 504)
+VERB = ":predict"
 
 
 @dataclass(frozen=True)
@@ -77,18 +58,18 @@ class Target:
     served: bool = False
 
 
-Version = Annotated[int, Path(ge=0, lt=2**63)]
+Find = Callable[..., Awaitable[Target]]
 
 
-def _of_model(name: str) -> Target:
+async def _of_model(name: str) -> Target:
     return Target(name)
 
 
-def _of_version(name: str, version: Version) -> Target:
-    return Target(name, version)
+async def _of_version(name: str, version: str) -> Target:
+    return Target(name, version_of(version))
 
 
-def _of_label(
+async def _of_label(
     name: str, label: Annotated[str, Path(description=f"one of {', '.join(LABELS)}")]
 ) -> Target:
     if label not in LABELS:
@@ -98,7 +79,7 @@ def _of_label(
 
 
 # Each thing that can be asked has all of these paths.
-TARGETS: dict[str, Callable[..., Target]] = {
+TARGETS: dict[str, Find] = {
     "/v1/models/{name}": _of_model,
     "/v1/models/{name}/versions/{version}": _of_version,
     "/v1/models/{name}/labels/{label}": _of_label,
@@ -108,73 +89,79 @@ TARGETS: dict[str, Callable[..., Target]] = {
 def install(app: FastAPI, intake: Intake) -> None:
     """Adds the routes."""
     router = APIRouter(tags=["TensorFlow Serving"])
+    app.state.schemas.append(RowsOrColumns)
     for path, find in TARGETS.items():
+        # First, so that what is wrong with a verb is not taken for what is wrong with a name.
+        _add_verbs(router, path, find, intake)
         _add_information(router, path, find, intake.registry)
-        _add_predict(router, path, find, intake)
+        app.state.examples[f"{path}{VERB}"] = lambda rows: {"instances": [{SEQUENCES: rows}]}
 
-    @router.api_route("/v1/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
-    async def unknown(request: Request) -> None:
-        asked = f"{request.method} {request.url.path}"
-        raise HTTPException(404, f"{asked:.200} is not known; of the verbs there is :predict")
+    @router.get("/", summary="Whether the process answers at all, as KServe's client asks")
+    async def alive() -> Status:
+        return Status(status="alive")
 
     app.include_router(router)
-    for path in TARGETS:
-        app.state.examples[f"{path}:predict"] = lambda rows: {"instances": [{SEQUENCES: rows}]}
 
 
-def _add_information(
-    router: APIRouter, path: str, find: Callable[..., Target], registry: Registry
-) -> None:
+def _add_information(router: APIRouter, path: str, find: Find, registry: Registry) -> None:
     """Adds what can be asked of a model."""
 
-    @router.get(path, summary="Which versions answer", responses=ERRORS)
+    async def no_verb(request: Request) -> None:
+        last = request.scope["path"].rpartition("/")[2]
+        # Names may end like this too.
+        if last.endswith(VERB) and last not in {model.name for model in registry.models}:
+            raise HTTPException(405, headers={"Allow": "POST"})
+
+    @router.get(
+        path, summary="Which versions answer", responses=ERRORS, dependencies=[Depends(no_verb)]
+    )
     async def status(target: Annotated[Target, Depends(find)]) -> ModelStatus:
         version = target.version
         if target.served:
-            version = registry.current(target.name).manifest.version
+            version = served(registry, target.name).manifest.version
         found = [
-            _status(model)
+            model
             for model in registry.models
             if model.name == target.name and version in (None, model.version)
         ]
         if not found:
             which = "model" if version is None else f"version {version} of model"
             raise UnknownModel(Fault("", f"there is no {which} {target.name!r:.82}"))
-        return ModelStatus(model_version_status=found)
+        return ModelStatus(
+            model_version_status=[_status(model) for model in found],
+            ready=registry.ready and any(model.state == "ready" for model in found),
+        )
 
     @router.get(f"{path}/metadata", summary="What goes in and what comes out", responses=ERRORS)
     async def metadata(target: Annotated[Target, Depends(find)]) -> ModelMetadata:
-        manifest = registry.current(target.name, target.version).manifest
+        ready = served(registry, target.name, target.version)
+        signature = SignatureDefs(signature_def={SIGNATURE: _signature(ready.codec.signature)})
         return ModelMetadata(
-            model_spec=ModelSpec(name=manifest.name, version=str(manifest.version)),
-            metadata=Metadata(
-                signature_def=SignatureDefs(signature_def={SIGNATURE: _signature(manifest)})
-            ),
+            model_spec=ModelSpec(name=ready.manifest.name, version=str(ready.manifest.version)),
+            metadata=Metadata(signature_def=signature),
         )
 
 
-def _add_predict(router: APIRouter, path: str, find: Callable[..., Target], intake: Intake) -> None:
-    """Adds what computes."""
+def _add_verbs(router: APIRouter, path: str, find: Find, intake: Intake) -> None:
+    """Adds what computes, and what is told to who wants something else computed."""
 
     @router.post(
-        f"{path}:predict",
+        f"{path}{VERB}",
         summary="Outputs of every time step and the final state of every layer",
         response_model=Predictions,
         responses=PREDICT_ERRORS,
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": RowsOrColumns.model_json_schema()}},
-            }
-        },
+        openapi_extra=reads_body(RowsOrColumns),
     )
     async def predict(request: Request, target: Annotated[Target, Depends(find)]) -> Response:
+        ready = served(intake.registry, target.name, target.version)
         work = await intake.run(
-            request.scope,
-            request.receive,
-            lambda body: decode(intake, target.name, target.version, body),
+            request.scope, request.receive, lambda body: decode(intake, ready, body)
         )
         return Response(print_json(answer(work)), media_type="application/json")
+
+    @router.post(f"{path}:{{verb}}", include_in_schema=False)
+    async def unknown(verb: str) -> None:
+        raise HTTPException(404, f"there is no verb ':{verb:.80}'; there is '{VERB}'")
 
 
 def _status(model: Model) -> VersionStatus:
@@ -187,19 +174,17 @@ def _status(model: Model) -> VersionStatus:
     )
 
 
-def _signature(manifest: Manifest) -> SignatureDef:
+def _signature(signature: Signature) -> SignatureDef:
     """`serving_default` of the SavedModel."""
 
     def tensor(name: str, *shape: int, dtype: Any = "DT_FLOAT") -> TensorInfo:
         dims = [Dimension(size=str(size)) for size in shape]
         return TensorInfo(dtype=dtype, tensor_shape=TensorShape(dim=dims), name=f"{name}:0")
 
-    made = [tensor(name, -1, units) for name, units in state_sizes(manifest).items()]
-    outputs = tensor(OUTPUTS, -1, -1, len(manifest.outputs))
     return SignatureDef(
         inputs={
-            SEQUENCES: tensor(SEQUENCES, -1, -1, len(manifest.features)),
+            SEQUENCES: tensor(SEQUENCES, -1, -1, signature.features),
             LENGTHS: tensor(LENGTHS, -1, dtype="DT_INT32"),
         },
-        outputs={OUTPUTS: outputs, **dict(zip(state_sizes(manifest), made, strict=True))},
+        outputs={form.name: tensor(form.name, *form.shape) for form in signature.outputs_form()},
     )

@@ -3,7 +3,6 @@
 The tensors are those of the SavedModel's `serving_default`, and those of an initial state.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +10,13 @@ from typing import Any
 import numpy as np
 
 from app.codec.numbers import Faults, echo, invalid, vector
+from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, padded
 from app.intake import Intake, Work
-from app.manifest import Manifest
 from app.registry import Ready
 from app.routes.native import checked, parse_object
 from app.routes.tensorflow_serving_schemas import RowsOrColumns
 
 SIGNATURE = "serving_default"
-# Of these, `serving_default` has all but the initial state, which is ours.
-SEQUENCES, LENGTHS, OUTPUTS = "sequences", "lengths", "outputs"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -44,9 +41,8 @@ class _Row:
     state: np.ndarray | None
 
 
-def decode(intake: Intake, name: str, version: int | None, body: bytes) -> TensorWork:
-    """Understands a body for a model; raises `InvalidRequest` or `Unavailable`."""
-    ready = intake.registry.current(name, version)
+def decode(intake: Intake, ready: Ready, body: bytes) -> TensorWork:
+    """Understands a body for a model; raises `InvalidRequest`."""
     document = parse_object(body)
     request = checked(lambda: RowsOrColumns.model_validate(document))
     if request.signature_name not in ("", SIGNATURE):
@@ -78,22 +74,12 @@ def answer(work: TensorWork) -> dict[str, Any]:
     return {"outputs": {name: [row[name] for row in rows] for name in rows[0]}}
 
 
-def state_sizes(manifest: Manifest) -> dict[str, int]:
-    """The tensors of a state, each with its units, in the order of a packed one."""
-    return {part.tensor: layer.units for layer in manifest.layers for part in layer.states}
-
-
 def _computed(work: TensorWork) -> Iterator[dict[str, np.ndarray]]:
     """The tensors of each sequence: `outputs` `[T, O]` and the parts of its final state `[H]`."""
-    sizes = state_sizes(work.ready.manifest)
-    cuts = list(itertools.accumulate(sizes.values()))[:-1]
-    for sequence, padded, state in zip(work.sequences, work.padded, work.final_states, strict=True):
-        outputs = sequence.outputs
-        if padded > len(outputs):
-            # As the SavedModel has them.
-            outputs = np.zeros((padded, outputs.shape[1]), np.float32)
-            outputs[: len(sequence.outputs)] = sequence.outputs
-        yield {OUTPUTS: outputs, **dict(zip(sizes, np.split(state, cuts), strict=True))}
+    parts = work.ready.codec.signature.parts
+    for sequence, steps, state in zip(work.sequences, work.padded, work.final_states, strict=True):
+        # As the SavedModel has them.
+        yield {OUTPUTS: padded(sequence.outputs, steps), **parts(state)}
 
 
 class _Reader:
@@ -101,7 +87,8 @@ class _Reader:
 
     def __init__(self, ready: Ready) -> None:
         self._sequences = ready.codec.sequences
-        self._states = state_sizes(ready.manifest)
+        self._signature = ready.codec.signature
+        self._inputs = {form.name for form in self._signature.inputs_form()}
 
     def rows(self, instances: object) -> tuple[str, list[_Row]]:
         """Reads `instances`: pointer to the sequences, and them; raises `InvalidRequest`."""
@@ -148,13 +135,9 @@ class _Reader:
         if SEQUENCES not in tensors:
             faults.add(pointer, f'"{SEQUENCES}" is missing')
         for name in tensors:
-            if name not in (SEQUENCES, LENGTHS) and name not in self._states:
+            if name not in self._inputs:
                 faults.add(pointer, f"there is no input {echo(name)}")
-        if not self._states.keys().isdisjoint(tensors):
-            for name in self._states:
-                if name not in tensors:
-                    text = "is missing; an initial state has all of its tensors or none"
-                    faults.add(pointer, f'"{name}" {text}')
+        faults.extend(self._signature.state_faults(tensors, pointer))
         faults.raise_any()
 
     def _row(self, tensors: dict[str, Any], place: str) -> _Row:
@@ -170,12 +153,12 @@ class _Reader:
 
     def _state(self, tensors: dict[str, Any], place: str) -> np.ndarray | None:
         """float32 `[sum of H]`, or None for zeros."""
-        if self._states.keys().isdisjoint(tensors):
+        if not self._signature.has_state(tensors):
             return None
         faults = Faults()
         parts = [
-            vector(tensors[name], units, place.format(name), faults)
-            for name, units in self._states.items()
+            vector(tensors[state.name], state.units, place.format(state.name), faults)
+            for state in self._signature.states
         ]
         faults.raise_any()
         return np.concatenate([part for part in parts if part is not None])

@@ -59,6 +59,7 @@ class ModelStatus(BaseModel):
     """Versions, newest first."""
 
     model_version_status: list[VersionStatus]
+    ready: bool = Field(description="whether one of them answers, as KServe's client asks")
 
 
 class Dimension(BaseModel):

@@ -52,11 +52,3 @@ def tensors(response: httpx.Response) -> dict[str, list[Any]]:
         found[output["name"]] = numbers.reshape(output["shape"]).tolist()
     assert raw == b""
     return found
-
-
-def error(response: httpx.Response, status: int = 400) -> str:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    (text,) = response.json().values()
-    assert list(response.json()) == ["error"]
-    return str(text)

@@ -29,13 +29,3 @@ def answer(service: Service, target: str = MODEL, **body: Any) -> dict[str, Any]
     assert response.headers["content-type"] == "application/json"
     made: dict[str, Any] = response.json()
     return made
-
-
-def error(response: httpx.Response, status: int) -> str:
-    """The text of an answer that is an error and nothing else."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    body = response.json()
-    assert body.keys() == {"error"}
-    assert isinstance(body["error"], str)
-    return body["error"]

@@ -214,10 +214,11 @@ def test_errors_of_the_framework_are_problems_too(client: Service) -> None:
         "type": "about:blank",
         "title": "Not Found",
         "status": 404,
-        "detail": "Not Found",
+        "detail": "there is nothing at '/nowhere'; /docs lists what there is",
     }
     wrong = client.post("/bug")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET")
+    assert wrong.json()["detail"] == "POST is not allowed at '/bug'; GET is"
     bad = client.get("/number", params={"n": "1/~" + "x" * 10_000})
     assert bad.status_code == 422
     (fault,) = bad.json()["errors"]

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from app.codec.envelope import HEADER
+from tests.app.dialects import error
 from tests.app.open_inference import (
     IN_BYTES,
     NUMBERS,
     ONE,
     SEQUENCES,
     answer,
-    error,
     infer,
     tensors,
 )
@@ -152,9 +152,14 @@ def test_a_sequence_id_is_a_session_of_the_native_api(service: Service) -> None:
     assert service.get("/sessions/seven").json()["time_step"] == 3
     body = {"sequences": [[[1, 0, 0, 0]]], "session": "seven"}
     assert service.post("/predict", json=body).json()["outputs"] == [[[7, 7]]]
-    assert error(infer(service, inputs=[SEQUENCES], parameters=parameters)).endswith(
-        "a session is one sequence, the request has 2"
-    )
+
+
+def test_a_number_and_its_digits_name_the_same_sequence(service: Service) -> None:
+    for sequence_id, total in ((42, 6), ("42", 12), (42, 18)):
+        parameters = {"sequence_id": sequence_id, "sequence_start": total == 6}
+        response = infer(service, inputs=[ONE], parameters=parameters)
+        assert tensors(response)["state_0_h"] == [[total]]
+        assert answer(response)["parameters"]["sequence_id"] == sequence_id
 
 
 @pytest.mark.parametrize("nothing", [0, ""])

@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from app.codec.envelope import HEADER
+from tests.app.dialects import NO_VERSIONS, error
 from tests.app.fakes import write_version
 from tests.app.fuzz_open_inference import PATH, check, fuzz, fuzz_service
 from tests.app.service import Loader, Service, make_service
@@ -106,8 +107,8 @@ def test_a_number_in_bytes_must_be_finite_unless_it_may_be_missing(
     raw = np.array([[[1, 0], [bad, bad]]], "<f4").tobytes()
     status, error = send(service, TEXT, raw, str(len(TEXT)))
     assert status == 400
-    assert "/sequences/0/1/0: a is " in error
-    assert ("/sequences/0/1/1: b is inf, not finite" in error) == np.isinf(bad)
+    assert "/inputs/0: sequences[0, 1, 0]: a is " in error
+    assert ("sequences[0, 1, 1]: b is inf, not finite" in error) == np.isinf(bad)
 
 
 def test_a_state_in_bytes_must_be_finite(service: Service) -> None:
@@ -116,7 +117,7 @@ def test_a_state_in_bytes_must_be_finite(service: Service) -> None:
     inputs = [numbers, {**state, "parameters": {"binary_data_size": 4}}]
     text = json.dumps({"inputs": inputs}).encode()
     error = send(service, text, np.float32(np.nan).tobytes(), str(len(text)))
-    assert error == (400, "/state_0_h/0/0: must be a finite number")
+    assert error == (400, "/inputs/1: state_0_h[0, 0]: must be a finite number")
 
 
 def test_states_are_all_there_or_none(tmp_path: Path) -> None:
@@ -129,7 +130,8 @@ def test_states_are_all_there_or_none(tmp_path: Path) -> None:
     with make_service(tmp_path) as service:
         service.wait_until_ready()
         error = send(service, json.dumps({"inputs": inputs}).encode(), b"", None)
-    assert error == (400, "/inputs: state_0_h is missing: states are all there, or none")
+    text = '"state_0_h" is missing; an initial state has all of its tensors or none'
+    assert error == (400, f"/inputs: {text}")
 
 
 def test_a_compressed_body_is_refused(service: Service) -> None:
@@ -172,20 +174,43 @@ def test_a_model_says_what_goes_in_and_what_comes_out(service: Service, path: st
 
 
 @pytest.mark.parametrize(
-    "name", ["other", "tiny/versions/2", "tiny/versions/x", f"tiny/versions/{'9' * 5000}"]
+    ("name", "message"),
+    [
+        ("other", "there is no model 'other'; this service has 'tiny'"),
+        ("o" * 5000, "there is no model 'ooo"),
+        ("tiny/versions/2", "version 2 is not served; version 1 is"),
+        *((f"tiny/versions/{text}", "there is no version '") for text in NO_VERSIONS),
+    ],
 )
-def test_another_model_is_not_found(service: Service, name: str) -> None:
+def test_another_model_is_not_found(service: Service, name: str, message: str) -> None:
     for path in ("", "/ready", "/config", "/infer"):
         method = "POST" if path == "/infer" else "GET"
         response = service.request(method, f"/v2/models/{name}{path}")
-        check(response.status_code, response.content)
-        assert response.status_code == 404
+        assert error(response, 404).startswith(message)
+        assert len(response.content) < 300
 
 
-@pytest.mark.parametrize("path", ["/v2/models/tiny/stats", "/v2/repository/index", "/v2/x"])
+@pytest.mark.parametrize(
+    "path",
+    ["/models/tiny/stats", "/repository/index", "/x", "/", "/models/tiny/", "/models/tiny/infer/"],
+)
 def test_what_is_not_there_is_not_found(service: Service, path: str) -> None:
-    response = service.get(path)
-    assert (response.status_code, response.json()) == (404, {"error": "Not Found"})
+    for method in ("GET", "POST", "PUT"):
+        text = error(service.request(method, f"/v2{path}"), 404)
+        assert text == f"there is nothing at '/v2{path}'; /docs lists what there is"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
+def test_another_method_is_refused(service: Service, method: str) -> None:
+    paths = ["/v2", "/v2/health/live", "/v2/health/ready"]
+    for model in ("/v2/models/tiny", "/v2/models/tiny/versions/1"):
+        paths += [model, f"{model}/ready", f"{model}/config", f"{model}/infer"]
+    for path in paths:
+        right = "POST" if path.endswith("infer") else "GET"
+        if method != right:
+            response = service.request(method, path)
+            assert response.headers["allow"] == right
+            assert error(response, 405) == f"{method} is not allowed at '{path}'; {right} is"
 
 
 def test_the_page_of_the_api_has_the_routes_and_an_example_that_works(service: Service) -> None:

@@ -258,6 +258,6 @@ def test_another_method_is_a_problem_that_names_the_right_one(
         assert problem(response, 405)["title"] == "Method Not Allowed"
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/predict/x", "/", "/docs/assets/x", "/docs/x"])
+@pytest.mark.parametrize("path", ["/nowhere", "/predict/x", "/docs/assets/x", "/docs/x"])
 def test_another_path_is_a_problem(service: Service, path: str) -> None:
     assert problem(service.get(path), 404)["title"] == "Not Found"

@@ -1,6 +1,7 @@
 """What probes, dashboards and people read: health, models, metrics, the API's description."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -137,6 +138,7 @@ def test_the_openapi_document_has_the_routes_that_callers_use(service: Service) 
     document = service.get("/openapi.json").json()
     native = {p: item for p, item in document["paths"].items() if p.split("/")[1] not in DIALECTS}
     assert {(path, method) for path, item in native.items() for method in item} == {
+        ("/", "get"),
         ("/predict", "post"),
         ("/healthz", "get"),
         ("/readyz", "get"),
@@ -154,6 +156,22 @@ def test_the_formats_of_predict_and_their_options_are_documented(service: Servic
     assert predict["responses"]["200"]["content"].keys() == {"application/json", lines, *binary}
     options = {"outputs", "states", "model", "version", "session", "time_step", "key"}
     assert {item["name"] for item in predict["parameters"] if item["in"] == "query"} == options
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ("docs/open-inference.md", "/v2/models/{name}/infer"),
+        ("docs/tensorflow-serving.md", "/v1/models/{name}:predict"),
+    ],
+)
+def test_the_statuses_of_a_protocol_are_those_of_its_document(
+    service: Service, document: str, path: str
+) -> None:
+    responses = service.get("/openapi.json").json()["paths"][path]["post"]["responses"]
+    found = re.findall(r"^\| (\d{3}) \|", Path(document).read_text("utf-8"), re.MULTILINE)
+    # That another method is wrong is nothing that this one can answer.
+    assert set(found) - {"405"} == responses.keys() - {"200", "default"}
 
 
 def test_errors_are_documented_as_the_problems_that_they_are(service: Service) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.app.dialects import error
 from tests.app.fakes import write_version
 from tests.app.service import Loader, Service, make_service
 from tests.app.strategies import json_values
@@ -23,7 +24,6 @@ from tests.app.tensorflow_serving import (
     TARGETS,
     TEN,
     answer,
-    error,
     predict,
 )
 

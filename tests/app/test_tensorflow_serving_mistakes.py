@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.app.dialects import error
 from tests.app.fakes import write_version
 from tests.app.service import Loader, Service, make_service
 from tests.app.tensorflow_serving import (
@@ -13,7 +14,6 @@ from tests.app.tensorflow_serving import (
     OVERFLOW,
     POISON,
     SECOND,
-    error,
     predict,
 )
 

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
+from tests.app.dialects import NO_VERSIONS, error
 from tests.app.fakes import write_version
 from tests.app.service import Loader, Service, make_service
 from tests.app.tensorflow_serving import (
@@ -16,7 +18,6 @@ from tests.app.tensorflow_serving import (
     SECOND,
     TARGETS,
     answer,
-    error,
     predict,
 )
 
@@ -34,12 +35,13 @@ def service(tiny_dir: Path) -> Iterator[Service]:
         ("POST", f"{MODEL}:regress"),
         ("POST", f"{MODEL}/versions/1:regress"),
         ("POST", f"{MODEL}/labels/stable:classify"),
-        ("POST", MODEL),
-        ("POST", f"{MODEL}/metadata"),
+        ("POST", f"{MODEL}:predict/"),
         ("GET", f"{MODEL}/nothing"),
         ("GET", f"{MODEL}/versions"),
         ("GET", f"{MODEL}/"),
-        ("GET", f"{MODEL}:predict"),
+        ("GET", f"{MODEL}/metadata/"),
+        ("GET", f"{MODEL}/labels/"),
+        ("PUT", f"{MODEL}/versions/"),
         ("GET", "/v1/models"),
         ("GET", "/v1/"),
         ("GET", "/v1"),
@@ -49,9 +51,22 @@ def test_another_path_is_not_found(service: Service, method: str, path: str) -> 
     error(service.request(method, path, json={"instances": [SECOND]}), 404)
 
 
-@pytest.mark.parametrize("path", [f"{MODEL}:predict", MODEL, f"{MODEL}/metadata"])
-def test_another_method_is_refused(service: Service, path: str) -> None:
-    assert error(service.request("DELETE", path), 405) == "Method Not Allowed"
+@pytest.mark.parametrize("verb", ["classify", "regress", "x" * 5000])
+@pytest.mark.parametrize("target", TARGETS)
+def test_another_verb_is_not_found(service: Service, target: str, verb: str) -> None:
+    text = error(service.post(f"{target}:{verb}", json={"examples": [{}]}), 404)
+    assert text == f"there is no verb ':{verb[:80]}'; there is ':predict'"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_another_method_is_refused(service: Service, target: str, method: str) -> None:
+    for path in (target, f"{target}/metadata", f"{target}:predict"):
+        right = "POST" if path.endswith("predict") else "GET"
+        if method != right:
+            response = service.request(method, path)
+            assert response.headers["allow"] == right
+            assert error(response, 405) == f"{method} is not allowed at '{path}'; {right} is"
 
 
 @pytest.mark.parametrize(
@@ -75,15 +90,20 @@ def test_another_model_version_or_label_is_not_found(
     assert text in error(predict(service, {"instances": [SECOND]}, target), 404)
 
 
-@pytest.mark.parametrize("version", ["x", "-1", "1.5", str(2**63), "9" * 5000])
-def test_a_version_is_a_whole_number(service: Service, version: str) -> None:
+@pytest.mark.parametrize("version", NO_VERSIONS)
+def test_a_version_is_digits(service: Service, version: str) -> None:
     target = f"{MODEL}/versions/{version}"
     for response in (
         service.get(target),
         service.get(f"{target}/metadata"),
         predict(service, {"instances": [SECOND]}, target),
     ):
-        assert error(response, 400).startswith("/path/version: ")
+        text = f"there is no version {unquote(version)!r:.82}: versions are 1 to 19 digits"
+        assert error(response, 404) == text
+
+
+def statuses(*versions: dict[str, Any], ready: bool) -> dict[str, Any]:
+    return {"model_version_status": list(versions), "ready": ready}
 
 
 def status(version: int, state: str, reason: str = "") -> dict[str, Any]:
@@ -99,7 +119,7 @@ def status(version: int, state: str, reason: str = "") -> dict[str, Any]:
 def test_the_status_of_a_model_that_answers(service: Service, target: str) -> None:
     response = service.get(target)
     assert response.status_code == 200
-    assert response.json() == {"model_version_status": [status(1, "AVAILABLE")]}
+    assert response.json() == statuses(status(1, "AVAILABLE"), ready=True)
 
 
 def test_the_status_of_every_version_or_the_one_that_is_named(tmp_path: Path) -> None:
@@ -115,14 +135,14 @@ def test_the_status_of_every_version_or_the_one_that_is_named(tmp_path: Path) ->
         while [model.state for model in registry.models][1:2] != ["loading"]:
             service.run(asyncio.sleep(0.001))
         states = [refused, status(2, "LOADING"), status(1, "START")]
-        assert service.get(MODEL).json() == {"model_version_status": states}
+        assert service.get(MODEL).json() == statuses(*states, ready=False)
         assert "being loaded" in error(service.get(f"{MODEL}/labels/stable"), 503)
         assert "being loaded" in error(service.get(f"{MODEL}/metadata"), 503)
         assert "being loaded" in error(predict(service, {"instances": [[[1]]]}), 503)
         loader.gate.set()
         service.wait_until_ready()
         states[1] = status(2, "AVAILABLE")
-        assert service.get(MODEL).json() == {"model_version_status": states}
+        assert service.get(MODEL).json() == statuses(*states, ready=True)
         for target, expected in {
             "versions/1": states[2],
             "versions/2": states[1],
@@ -132,7 +152,7 @@ def test_the_status_of_every_version_or_the_one_that_is_named(tmp_path: Path) ->
             "labels/latest": states[1],
         }.items():
             made = service.get(f"{MODEL}/{target}").json()
-            assert made == {"model_version_status": [expected]}
+            assert made == statuses(expected, ready=expected is states[1])
         made = answer(service, f"{MODEL}/labels/latest", instances=[[[1]]])
         assert made == answer(service, f"{MODEL}/versions/2", instances=[[[1]]])
         text = error(predict(service, {"instances": [[[1]]]}, f"{MODEL}/versions/1"), 404)
@@ -152,7 +172,7 @@ def test_models_of_any_name_are_found(tmp_path: Path, name: str) -> None:
     with make_service(tmp_path, model=name) as service:
         service.wait_until_ready()
         for target in (f"/v1/models/{name}", f"/v1/models/{name}/versions/1"):
-            assert service.get(target).json() == {"model_version_status": [status(1, "AVAILABLE")]}
+            assert service.get(target).json() == statuses(status(1, "AVAILABLE"), ready=True)
             assert service.get(f"{target}/metadata").json()["model_spec"]["name"] == name
             made = answer(service, target, instances=[[[1]]])
             assert made == {"predictions": [{"outputs": [[1.0]], "state_0_h": [1.0]}]}
@@ -184,3 +204,8 @@ def test_the_metadata_are_in_the_form_of_tensorflow_serving(service: Service, ta
         "model_spec": {"name": "tiny", "signature_name": "", "version": "1"},
         "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
     }
+
+
+def test_kserves_client_asks_whether_the_process_answers(tmp_path: Path) -> None:
+    with make_service(tmp_path) as service:
+        assert service.get("/").json() == {"status": "alive"}

@@ -80,6 +80,9 @@ for key, name in (("number", 1001), ("string", "station")):
 
 tensor = triton.InferInput("sequences", [1, 1, 4], "FP32")
 tensor.set_data_from_numpy(one[:, :1])
+shared = triton.InferInput("sequences", [1, 1, 4], "FP32").set_shared_memory("region", 16)
+output = triton.InferRequestedOutput("outputs")
+output.set_shared_memory("region", 8)
 told["errors"] = {
     "model": error(lambda: client.infer("nobody", [tensor])),
     "version": error(lambda: client.infer(model, [tensor], model_version="7")),
@@ -88,5 +91,7 @@ told["errors"] = {
     "json_nan": error(lambda: infer({"sequences": np.full((1, 1, 4), np.nan)}, binary=False)),
     "compressed": error(lambda: infer({"sequences": one}, request_compression_algorithm="gzip")),
     "statistics": error(lambda: client.get_inference_statistics(model)),
+    "shared_input": error(lambda: client.infer(model, [shared])),
+    "shared_output": error(lambda: client.infer(model, [tensor], outputs=[output])),
 }
 print(json.dumps(told))

@@ -31,7 +31,23 @@ class InferPart(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class TensorParameters(InferPart):
+class AnyTensorParameters(InferPart):
+    """What both tensors that go in and tensors that come out may ask for."""
+
+    shared_memory_region: Any = Field(None, description="not offered")
+
+    @field_validator("shared_memory_region")
+    @classmethod
+    def _no_shared_memory(cls, value: Any) -> Any:
+        if value is not None:
+            raise PydanticCustomError(
+                "no_shared_memory",
+                "Shared memory is not offered: tensors are sent as bytes or as JSON",
+            )
+        return value
+
+
+class TensorParameters(AnyTensorParameters):
     """Where a tensor's numbers are."""
 
     binary_data_size: Annotated[int, Field(ge=0)] | None = Field(
@@ -54,19 +70,20 @@ class InferInput(InferPart):
     )
 
 
-class OutputParameters(InferPart):
+class OutputParameters(AnyTensorParameters):
     """How a tensor comes out."""
 
     binary_data: bool | None = Field(None, description="as bytes that follow the JSON")
-    classification: Any = Field(None, description="not supported")
-    shared_memory_region: Any = Field(None, description="not supported")
+    classification: Any = Field(None, description="not offered")
 
-    @field_validator("classification", "shared_memory_region")
+    @field_validator("classification")
     @classmethod
-    def _not_supported(cls, value: Any) -> Any:
-        # The answer would not be what the caller takes it for.
+    def _no_classification(cls, value: Any) -> Any:
+        # The answer would not be what the caller takes it for; 0 is none of it.
         if value:
-            raise PydanticCustomError("unsupported", "Not supported")
+            raise PydanticCustomError(
+                "no_classification", "Classification is not offered: outputs are numbers"
+            )
         return value
 
 
@@ -77,45 +94,42 @@ class RequestedOutput(InferPart):
     parameters: OutputParameters | None = None
 
 
-def _is_id(value: object) -> object:
+def _is_id(value: object, info: ValidationInfo) -> object:
     # Not a union: that would put its branches into pointers.
-    if type(value) is int and value >= 0:
-        return value
-    if isinstance(value, str) and len(value) <= MAX_ID and re.fullmatch(NO_CONTROLS, value):
-        return value
-    raise PydanticCustomError(
-        "id",
-        "Input should be a whole number from 0, or at most {limit} characters, none of them a "
-        "control character",
-        {"limit": MAX_ID},
-    )
+    whole = type(value) is int and value >= 0
+    text = isinstance(value, str) and len(value) <= MAX_ID and re.fullmatch(NO_CONTROLS, value)
+    if not (whole or text):
+        raise PydanticCustomError(
+            "id",
+            "Input should be a whole number from 0, or at most {limit} characters, none of them a "
+            "control character",
+            {"limit": MAX_ID},
+        )
+    if not value and (info.data.get("sequence_start") or info.data.get("sequence_end")):
+        raise PydanticCustomError("no_id", "Whoever starts or ends a sequence must name it")
+    return value
 
 
 class InferParameters(InferPart):
     """What a request asks for besides its tensors."""
 
+    sequence_start: bool = Field(False, description="it is the first one with its sequence_id")
+    sequence_end: bool = Field(False, description="it is the last one with its sequence_id")
+    # Behind the other two, which it is checked with.
     sequence_id: Annotated[int | str, PlainValidator(_is_id, json_schema_input_type=int | str)] = (
         Field(
             0,
+            validate_default=True,
             description="the request goes on where the last one with this id stopped, and the "
-            "service keeps the state for the next; 0 or empty for none",
+            'service keeps the state for the next; 0 or empty for none. 42 and "42" are the same',
         )
     )
-    sequence_start: bool = Field(False, description="it is the first one with this id")
-    sequence_end: bool = Field(False, description="it is the last one with this id")
     timeout: Annotated[int, Field(ge=0)] = Field(
         0, description="microseconds that the caller waits; 0 for as long as the service does"
     )
     binary_data_output: bool = Field(
         False, description="all outputs come as bytes, unless they say otherwise"
     )
-
-    @field_validator("sequence_start", "sequence_end")
-    @classmethod
-    def _of_a_sequence(cls, value: bool, info: ValidationInfo) -> bool:
-        if value and not info.data.get("sequence_id"):
-            raise PydanticCustomError("no_id", "There is no sequence_id")
-        return value
 
 
 class InferRequest(InferPart):

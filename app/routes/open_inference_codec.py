@@ -1,6 +1,10 @@
-"""Requests and answers of the Open Inference Protocol: tensors in, tensors out."""
+"""Requests and answers of the Open Inference Protocol: tensors in, tensors out.
 
-from collections.abc import Iterable
+A mistake within a tensor is found at `/tensor/row/...`, whichever form its numbers came in, and
+told by where the tensor is in its request: `/inputs/0: sequences[1, 4, 2]: ...`.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,16 +12,17 @@ import numpy as np
 
 from app.codec.envelope import join, split
 from app.codec.numbers import Faults, echo, invalid
-from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, Signature
+from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, Signature, padded
 from app.codec.tensors import Tensor
-from app.errors import Fault
-from app.inference_schemas import InferInput, InferParameters, InferRequest
+from app.errors import Fault, InvalidRequest
 from app.intake import Intake, Work
 from app.registry import Ready
 from app.routes.native import checked, parse_object
+from app.routes.open_inference_schemas import InferInput, InferParameters, InferRequest
 from app.sessions.piece import SessionRef
 
 MICROSECONDS = 1e-6
+SEQUENCE_ID = "/parameters/sequence_id"
 
 
 @dataclass(eq=False, kw_only=True)
@@ -27,16 +32,16 @@ class Inference(Work):
     Attributes:
         id: of the request; comes back.
         parameters: of the request.
-        signature: of the model.
         time_steps: T, up to which outputs are padded with zeros.
         wanted: names of the tensors that come out, and whether as bytes.
+        places: JSON pointers to the tensors that came in, by their names.
     """
 
     id: str | None
     parameters: InferParameters
-    signature: Signature
     time_steps: int
     wanted: dict[str, bool]
+    places: dict[str, str]
 
     @property
     def timeout_s(self) -> float:
@@ -45,44 +50,74 @@ class Inference(Work):
 
 
 def decode(intake: Intake, ready: Ready, body: bytes, header: str | None) -> Inference:
-    """Understands a body.
-
-    Args:
-        intake: of the service.
-        ready: the model.
-        body: JSON, and perhaps bytes of tensors.
-        header: says how much of it is JSON.
-
-    Raises:
-        InvalidRequest: it is not as it must be.
-    """
+    """Understands a body, of which a header says how much is JSON; raises `InvalidRequest`."""
     text, raw = split(body, header)
     document = parse_object(text)
     request = checked(lambda: InferRequest.model_validate(document))
     parameters = request.parameters or InferParameters()
-    signature = Signature.of(ready.manifest)
+    signature = ready.codec.signature
     wanted = _wanted(request, signature, parameters.binary_data_output)
     tensors = _tensors(request.inputs, raw, signature)
-    arrays = _sequences(tensors, ready, signature)
-    states = _initial_states(tensors, signature, len(arrays))
+    places = {name: tensor.pointer for name, tensor in tensors.items()}
+    try:
+        arrays = _arrays(tensors, ready)
+        states = _initial_states(tensors, signature, len(arrays))
+    except InvalidRequest as error:
+        raise located(error, places) from None
     work = Inference(
         ready=ready,
-        sequences=intake.sequences(ready, arrays, states),
+        sequences=intake.sequences(ready, arrays, states, f"/{SEQUENCES}"),
         id=request.id,
         parameters=parameters,
-        signature=signature,
         time_steps=tensors[SEQUENCES].shape[1],
         wanted=wanted,
+        places=places,
     )
     if parameters.sequence_id:
-        ref = SessionRef(
-            str(parameters.sequence_id),
-            start=parameters.sequence_start,
-            must_exist=not parameters.sequence_start,
-            end=parameters.sequence_end,
-        )
-        work.piece = intake.piece(ref, work.sequences)
+        work.piece = intake.piece(_reference(parameters, tensors, signature), work.sequences)
     return work
+
+
+def located(error: InvalidRequest, places: Mapping[str, str]) -> InvalidRequest:
+    """An error with the places that its mistakes have in a request of this protocol.
+
+    Args:
+        error: whose faults are at `/tensor/row/...`, or anywhere else.
+        places: JSON pointers to the tensors of the request, by their names.
+    """
+    return type(error)(*(_located(fault, places) for fault in error.faults))
+
+
+def _located(fault: Fault, places: Mapping[str, str]) -> Fault:
+    name, *indices = fault.pointer[1:].split("/")
+    if name not in places:
+        return fault
+    return Fault(places[name], f"{name}[{', '.join(indices)}]: {fault.message}")
+
+
+def _reference(
+    parameters: InferParameters, tensors: dict[str, Tensor], signature: Signature
+) -> SessionRef:
+    """The session that a sequence is; raises `InvalidRequest`."""
+    sequences = tensors[SEQUENCES]
+    if sequences.shape[0] > 1:
+        raise invalid(
+            f"{sequences.pointer}/shape",
+            f"{SEQUENCES}: one sequence a request has a sequence_id, got {sequences.shape[0]}",
+        )
+    if not parameters.sequence_start and signature.has_state(tensors):
+        raise invalid(
+            SEQUENCE_ID,
+            "this sequence goes on from the state that is kept; an initial state is for its first "
+            "request, with sequence_start",
+        )
+    return SessionRef(
+        str(parameters.sequence_id),
+        start=parameters.sequence_start,
+        must_exist=not parameters.sequence_start,
+        end=parameters.sequence_end,
+        pointer=SEQUENCE_ID,
+    )
 
 
 def answer(work: Inference) -> tuple[bytes, dict[str, str]]:
@@ -97,10 +132,9 @@ def answer(work: Inference) -> tuple[bytes, dict[str, str]]:
     if parameters.sequence_id:
         fields = {"sequence_id", "sequence_start", "sequence_end"}
         document["parameters"] = parameters.model_dump(include=fields)
-    states = np.stack(work.final_states)
-    tensors = {state.name: states[:, state.start : state.end] for state in work.signature.states}
+    tensors = work.ready.codec.signature.parts(np.stack(work.final_states))
     if OUTPUTS in work.wanted:
-        tensors[OUTPUTS] = _outputs(work)
+        tensors[OUTPUTS] = np.stack([padded(s.outputs, work.time_steps) for s in work.sequences])
     outputs, parts = [], []
     for name, as_bytes in work.wanted.items():
         array = tensors[name]
@@ -112,17 +146,6 @@ def answer(work: Inference) -> tuple[bytes, dict[str, str]]:
             outputs.append({**described, "data": array.ravel()})
     document["outputs"] = outputs
     return join(document, parts)
-
-
-def _outputs(work: Inference) -> np.ndarray:
-    """float32 `[B, T, O]`, zeros behind the end of a sequence."""
-    found = [sequence.outputs for sequence in work.sequences]
-    if all(len(outputs) == work.time_steps for outputs in found):
-        return np.stack(found)
-    made = np.zeros((len(found), work.time_steps, work.signature.outputs), np.float32)
-    for row, outputs in enumerate(found):
-        made[row, : len(outputs)] = outputs
-    return made
 
 
 def _wanted(request: InferRequest, signature: Signature, as_bytes: bool) -> dict[str, bool]:
@@ -173,26 +196,27 @@ def _check_name(name: str, known: list[str], taken: Iterable[str], pointer: str)
         raise invalid(pointer, f"{name} is there twice")
 
 
-def _sequences(tensors: dict[str, Tensor], ready: Ready, signature: Signature) -> list[np.ndarray]:
+def _arrays(tensors: dict[str, Tensor], ready: Ready) -> list[np.ndarray]:
     """float32 `[T, F]` each; without padding, whose numbers nobody looks at."""
     tensor, codec = tensors[SEQUENCES], ready.codec.sequences
-    tensor.check_shape("B", "T", signature.features)
+    features = ready.codec.signature.features
+    tensor.check_shape("B", "T", features)
     count, steps, _ = tensor.shape
-    codec.check_count(count)
+    codec.check_count(count, f"{tensor.pointer}/shape")
     limit = codec.limits.max_sequence_steps
     if steps > limit:
         # Of padding too: the answer has as much of it.
         raise invalid(
-            f"/{SEQUENCES}",
-            f"has {steps} time steps, the limit is {limit}; send them in pieces and continue from "
-            "the states",
+            f"{tensor.pointer}/shape",
+            f"{SEQUENCES}: has {steps} time steps, the limit is {limit}; send them in pieces and "
+            "continue from the states",
         )
     array = tensor.floats(nullable=True)
     lengths = [steps] * count
     if LENGTHS in tensors:
         lengths = _lengths(tensors[LENGTHS], count, steps)
         array = array[np.arange(steps) < np.array(lengths)[:, None]]
-    return codec.cut(array.reshape(-1, signature.features), lengths)
+    return codec.cut(array.reshape(-1, features), lengths, f"/{SEQUENCES}")
 
 
 def _lengths(tensor: Tensor, count: int, steps: int) -> list[int]:
@@ -210,13 +234,13 @@ def _initial_states(
     tensors: dict[str, Tensor], signature: Signature, count: int
 ) -> list[np.ndarray | None]:
     """float32 `[sum of H]` each, or None for zeros."""
-    given = [state.name for state in signature.states if state.name in tensors]
-    if not given:
+    faults = Faults()
+    faults.extend(signature.state_faults(tensors, "/inputs"))
+    faults.raise_any()
+    if not signature.has_state(tensors):
         return [None] * count
-    parts, faults = [], Faults()
+    parts = []
     for state in signature.states:
-        if state.name not in tensors:
-            raise invalid("/inputs", f"{state.name} is missing: states are all there, or none")
         tensor = tensors[state.name]
         tensor.check_shape(count, state.units)
         parts.append(tensor.floats())
