@@ -26,6 +26,13 @@ UnrollError
 from dataclasses import dataclass
 from typing import Self
 
+MAX_QUOTE = 80
+
+
+def quoted(text: str) -> str:
+    """A word of the caller's as messages have it: in quotes, and cut if it is long."""
+    return repr(text if len(text) <= MAX_QUOTE else text[: MAX_QUOTE - 3] + "...")
+
 
 class UnrollError(Exception):
     """Any error that the service means to raise."""

@@ -20,7 +20,7 @@ from app.engine.cost import Cost
 from app.engine.engine import Engine
 from app.engine.runner import ModelRunner, RunnerLoader, on_accelerator
 from app.engine.scheduler import Sizes
-from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel
+from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel, quoted
 from app.manifest import Manifest, verified_manifest
 from app.settings import Settings
 
@@ -112,7 +112,7 @@ class Registry:
             raise UnknownModel(
                 Fault(
                     "/model",
-                    f"there is no model {name!r:.82}; this service has {self._settings.model!r}",
+                    f"there is no model {quoted(name)}; this service has {self._settings.model!r}",
                 )
             )
         if self._stopping:

@@ -169,7 +169,7 @@ def _states(table: Any, codec: StateCodec) -> list[State | None]:
         return [None] * int(table.num_rows)
     column, pointer = _chunk(table, INITIAL_STATE), f"/{INITIAL_STATE}"
     if _is_text(column.type):
-        return codec.parse(column.to_pylist(), len(column))
+        return codec.parse(column.to_pylist(), len(column), pointer)
     is_null = column.is_null().to_numpy(zero_copy_only=False)
     start = column.offset * codec.size
     flat = column.values[start : start + len(column) * codec.size]

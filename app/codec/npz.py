@@ -220,7 +220,7 @@ def _states(array: np.ndarray | None, codec: StateCodec, count: int) -> list[Sta
         codes = array.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
         if codes.max() > MAX_ASCII:
             raise invalid(pointer, "must be state tokens, which are ASCII")
-        return codec.parse(array.tolist(), count)
+        return codec.parse(array.tolist(), count, pointer)
     numbers = _floats(array, pointer)
     if numbers.shape != (count, codec.size):
         raise invalid(pointer, f"must be {[count, codec.size]}, is {list(numbers.shape)}")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.errors import Fault, InvalidRequest, OtherModel
+from app.errors import Fault, InvalidRequest, OtherModel, quoted
 
 PREFIX = "u1."
 # Version, digest of the layers, bytes of the name, numbers.
@@ -62,7 +62,7 @@ class StateTokens:
             raise OtherModel(
                 Fault(
                     pointer,
-                    f"this state is of {name!r:.82} version {version}, but {self._name!r} "
+                    f"this state is of {quoted(name)} version {version}, but {self._name!r} "
                     f"version {self._version} is served",
                 )
             )

@@ -41,7 +41,9 @@ class StateCodec:
         self.size = sum(layer.units * len(layer.parts) for layer in layers)
         self._spans = _spans(layers)
 
-    def parse(self, value: object, count: int) -> list[State | None]:
+    def parse(
+        self, value: object, count: int, pointer: str = "/initial_states"
+    ) -> list[State | None]:
         """Reads `initial_states`: None, or one entry a sequence, in any form of an answer.
 
         Raises:
@@ -51,15 +53,13 @@ class StateCodec:
         if value is None:
             return [None] * count
         if not isinstance(value, list):
-            raise invalid("/initial_states", f"must be an array, got {echo(value)}")
+            raise invalid(pointer, f"must be an array, got {echo(value)}")
         if len(value) != count:
-            raise invalid(
-                "/initial_states", f"holds {len(value)} states for {count} sequences; one for each"
-            )
+            raise invalid(pointer, f"holds {len(value)} states for {count} sequences; one for each")
         states: list[State | None] = []
         faults = Faults()
         for index, entry in enumerate(value):
-            states.append(self.parse_one(entry, f"/initial_states/{index}", faults))
+            states.append(self.parse_one(entry, f"{pointer}/{index}", faults))
         faults.raise_any()
         return states
 

@@ -1,6 +1,6 @@
 """What the protocols of other servers share: a model and its version stand in the path."""
 
-from app.errors import Fault, UnknownModel
+from app.errors import Fault, UnknownModel, quoted
 from app.registry import Ready, Registry
 
 # Longer ones are no versions, and Python refuses to read very long ones.
@@ -11,7 +11,7 @@ def version_of(text: str) -> int:
     """A version as a path has it; raises `UnknownModel`."""
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
         raise UnknownModel(
-            Fault("", f"there is no version {text!r:.82}: versions are 1 to {MAX_DIGITS} digits")
+            Fault("", f"there is no version {quoted(text)}: versions are 1 to {MAX_DIGITS} digits")
         )
     return int(text)
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, R
 
 from app.codec.numbers import print_json
 from app.codec.signature import LENGTHS, SEQUENCES, Signature
-from app.errors import Fault, UnknownModel
+from app.errors import Fault, UnknownModel, quoted
 from app.intake import Intake
 from app.openapi import error_texts, reads_body
 from app.registry import Model, ModelState, Registry
@@ -74,7 +74,7 @@ async def _of_label(
 ) -> Target:
     if label not in LABELS:
         known = " and ".join(LABELS)
-        raise UnknownModel(Fault("", f"there is no label {label!r:.82}; there are {known}"))
+        raise UnknownModel(Fault("", f"there is no label {quoted(label)}; there are {known}"))
     return Target(name, served=True)
 
 
@@ -126,7 +126,7 @@ def _add_information(router: APIRouter, path: str, find: Find, registry: Registr
         ]
         if not found:
             which = "model" if version is None else f"version {version} of model"
-            raise UnknownModel(Fault("", f"there is no {which} {target.name!r:.82}"))
+            raise UnknownModel(Fault("", f"there is no {which} {quoted(target.name)}"))
         return ModelStatus(
             model_version_status=[_status(model) for model in found],
             ready=registry.ready and any(model.state == "ready" for model in found),

@@ -148,7 +148,8 @@ class _Reader:
             if type(length) is not int or not 1 <= length <= padded:
                 text = f"must be a whole number from 1 to {padded}, the time steps that were sent"
                 raise invalid(place.format(LENGTHS), f"{text}, got {echo(length)}")
-            array = array[:length]
+            # Not a view, which would keep the padding as long as it waits.
+            array = array[:length].copy()
         return _Row(array, padded, self._state(tensors, place))
 
     def _state(self, tensors: dict[str, Any], place: str) -> np.ndarray | None:

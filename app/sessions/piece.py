@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.codec.state_token import StateTokens
-from app.errors import Fault, SessionConflict, UnknownSession
+from app.errors import Fault, SessionConflict, UnknownSession, quoted
 from app.sessions.record import Before, Record
 
 # Idempotency keys that a session remembers.
@@ -172,11 +172,6 @@ def unknown(name: str, pointer: str = "") -> UnknownSession:
 def conflict(ref: SessionRef, message: str) -> SessionConflict:
     """The error of a piece that does not fit."""
     return SessionConflict(Fault(ref.pointer, message))
-
-
-def quoted(name: str) -> str:
-    """A session's name as messages have it."""
-    return f"{name!r:.82}"
 
 
 def _digest(data: bytes) -> str:

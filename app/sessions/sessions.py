@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from app.codec.state_token import StateTokens
 from app.engine.reservation import Reservation
 from app.engine.sequence import Sequence
-from app.sessions.piece import Piece, Start, conflict, quoted, record_after, start_of, unknown
+from app.errors import quoted
+from app.sessions.piece import Piece, Start, conflict, record_after, start_of, unknown
 from app.sessions.record import Record
 from app.sessions.store import Kept, SessionStore
 

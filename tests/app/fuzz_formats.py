@@ -22,6 +22,7 @@ from app.codec import arrow, npz
 from app.codec.batch import Batch
 from app.codec.model import Codec
 from app.codec.sequences import Limits, SequenceCodec
+from app.codec.signature import Signature, StateTensor
 from app.codec.state_token import StateTokens
 from app.codec.states import LayerLayout, StateCodec
 from app.errors import InvalidRequest
@@ -38,6 +39,7 @@ LAYOUT = ("lstm", 2, ("h", "c"))
 CODEC = Codec(
     SequenceCodec(("a", "b"), (False, True), Limits(4, 50)),
     StateCodec((LayerLayout(*LAYOUT),), StateTokens("tiny", 1, [LAYOUT])),
+    Signature(2, 1, (StateTensor("state_0_h", 0, 2), StateTensor("state_0_c", 2, 4))),
 )
 
 # What lengths, offsets and counts are replaced by.

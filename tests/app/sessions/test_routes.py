@@ -93,6 +93,13 @@ def test_what_is_no_session_is_told(
     assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
 
 
+def test_another_method_is_told_all_that_are_right(service: Service) -> None:
+    wrong = service.request("PUT", "/sessions/a")
+    assert wrong.status_code == 405
+    assert wrong.headers["allow"] == "DELETE, GET"
+    assert wrong.json()["detail"] == "PUT is not allowed at '/sessions/a'; DELETE or GET is"
+
+
 def test_a_session_is_one_sequence(service: Service) -> None:
     body = {"sequences": [rows(1), rows(2)], "session": "a"}
     answer = service.post("/predict", json=body)
