@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from app import errors
 from app.codec.numbers import MAX_ECHO, MAX_FAULTS, echo, escaped, print_json
@@ -140,25 +139,15 @@ def faults_of(found: Iterable[Mapping[str, Any]]) -> list[Fault]:
     return faults[:MAX_FAULTS]
 
 
-def _of_routing(request: Request, status: int, allowed: str) -> str | None:
+def _of_routing(request: Request, error: HTTPException) -> str | None:
     """Why no route took a request: more than the status says."""
     place = quoted(request.scope["path"])
-    if status == HTTPStatus.NOT_FOUND:
+    if error.status_code == HTTPStatus.NOT_FOUND:
         return f"there is nothing at {place}; /docs lists what there is"
-    if allowed:
+    if allowed := (error.headers or {}).get("Allow"):
         right = allowed.replace(", ", " or ")
         return f"{request.method:.20} is not allowed at {place}; {right} is"
     return None
-
-
-def _allowed(request: Request) -> str:
-    """The methods that the path has. Starlette tells those of the first of its routes only."""
-    methods: set[str] = set()
-    for route in request.app.routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            methods |= route.methods
-    return ", ".join(sorted(methods))
 
 
 def install(app: FastAPI) -> None:
@@ -172,12 +161,9 @@ def install(app: FastAPI) -> None:
     async def of_http(request: Request, error: HTTPException) -> Response:
         status, path = error.status_code, request.url.path
         title, detail = phrases.get(status, "Error"), str(error.detail)
-        headers = dict(error.headers or {})
-        if "Allow" in headers:
-            headers["Allow"] = _allowed(request)
         if detail == title:
-            detail = _of_routing(request, status, headers.get("Allow", "")) or title
-        return problem(status, title, detail, headers=headers, path=path)
+            detail = _of_routing(request, error) or title
+        return problem(status, title, detail, headers=error.headers, path=path)
 
     @app.exception_handler(RequestValidationError)
     async def of_fastapi(request: Request, error: RequestValidationError) -> Response:

@@ -23,7 +23,8 @@ class Settings(BaseSettings):
     model: str = Field(
         "weather",
         description="name of the model to serve, its newest version",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        # A folder in `models_dir`, and no hidden one.
+        pattern=r"^[^/.\x00][^/\x00]*$",
     )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(

@@ -18,6 +18,7 @@ SECTIONS = (
     "bound",
     "fairness",
     "formats",
+    "lines",
     "streams",
     "memory",
     "sweep",

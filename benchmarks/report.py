@@ -50,6 +50,7 @@ def render(results: Results, folder: Path) -> str:
         "kernel": _kernel,
         "fairness": _fairness,
         "formats": _formats,
+        "lines": _lines,
         "streams": _streams,
         "memory": _memory,
         "sweep": _sweep,
@@ -216,6 +217,15 @@ def _formats(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
 and the final states. Formats take turns; the kernel's share is the same in all of them.
 
 {tables.formats(rows)}"""
+
+
+def _lines(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
+    return f"""## Line by line
+
+One caller, one long sequence with the outputs of every time step: when its first outputs arrive and
+when its last, with `Accept: application/x-ndjson`, and when all of it does as one JSON document.
+
+{tables.lines(rows)}"""
 
 
 def _streams(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:

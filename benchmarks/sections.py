@@ -5,7 +5,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from benchmarks import bound, fairness, formats, memory, openloop, streams, sweep
+from benchmarks import bound, fairness, formats, lines, memory, openloop, streams, sweep
 from benchmarks.arrays import ROWS
 from benchmarks.plan import Plan
 from benchmarks.prepare import ensure_model
@@ -130,6 +130,11 @@ def as_bytes(plan: Plan, _: Results) -> list[dict[str, Any]]:
     return formats.measure(plan.units, formats.CLIENTS, plan.rounds, plan.seconds)
 
 
+def by_lines(plan: Plan, _: Results) -> list[dict[str, Any]]:
+    """Long sequences line by line."""
+    return lines.measure(plan.units, lines.TIME_STEPS, lines.ROUNDS)
+
+
 def streaming(plan: Plan, _: Results) -> list[dict[str, Any]]:
     """Open streams."""
     return streams.measure(plan.units, plan.streams, streams.INTERVAL_S, streams.SECONDS)
@@ -155,6 +160,7 @@ RUN: dict[str, Callable[[Plan, Results], Any]] = {
     "kernel": kernel,
     "fairness": fair,
     "formats": as_bytes,
+    "lines": by_lines,
     "streams": streaming,
     "memory": grow,
     "sweep": settings,

@@ -146,6 +146,23 @@ def formats(rows: Sequence[Row]) -> str:
     )
 
 
+def lines(rows: Sequence[Row]) -> str:
+    """When the first outputs of a sequence arrive."""
+    return _table(
+        ["time steps", "first line ms", "last line ms", "first of last", "JSON ms"],
+        [
+            [
+                f"{row['time_steps']:,}",
+                _number(row["first_ms"]),
+                _number(row["whole_ms"]),
+                f"{100 * row['first_ms'] / row['whole_ms']:.0f}%",
+                _number(row["json_ms"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
 def streams(rows: Sequence[Row]) -> str:
     """Latency by the number of open streams."""
     return _table(

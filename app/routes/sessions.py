@@ -1,12 +1,15 @@
 """`GET` and `DELETE /sessions/{id}`: what the service keeps for its callers."""
 
+from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 
 from app.intake import Intake
 from app.openapi import PROBLEMS
 from app.schemas import SessionInfo
+
+OTHERS = ["HEAD", "OPTIONS", "PATCH", "POST", "PUT"]
 
 
 def make_router(intake: Intake) -> APIRouter:
@@ -38,5 +41,10 @@ def make_router(intake: Intake) -> APIRouter:
     async def delete(id: str) -> None:
         async with intake.in_time():
             await intake.sessions.delete(id)
+
+    @router.api_route("/sessions/{id:path}", methods=OTHERS, include_in_schema=False)
+    async def refuse(id: str) -> None:
+        # Starlette would name the method of the first route only.
+        raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "DELETE, GET"})
 
     return router

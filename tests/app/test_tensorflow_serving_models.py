@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from app.errors import quoted
 from tests.app.dialects import NO_VERSIONS, error
 from tests.app.fakes import write_version
 from tests.app.service import Loader, Service, make_service
@@ -98,7 +99,7 @@ def test_a_version_is_digits(service: Service, version: str) -> None:
         service.get(f"{target}/metadata"),
         predict(service, {"instances": [SECOND]}, target),
     ):
-        text = f"there is no version {unquote(version)!r:.82}: versions are 1 to 19 digits"
+        text = f"there is no version {quoted(unquote(version))}: versions are 1 to 19 digits"
         assert error(response, 404) == text
 
 

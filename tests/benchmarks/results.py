@@ -104,6 +104,9 @@ def results() -> Results:
             }
             for name, rate in (("JSON", 200.0), ("Arrow IPC", 250.0))
         ],
+        "lines": [
+            {"time_steps": 5000, "first_ms": 20.0, "whole_ms": 400.0, "json_ms": 380.0},
+        ],
         "streams": [
             {
                 **{"streams": 1000, "rate": 10_000.0, "achieved": 10_000.0, "errors": 0},

@@ -49,6 +49,11 @@ def test_formats_are_compared_with_json() -> None:
     assert rows["Arrow IPC"][:2] == ["250", "1.25x"]
 
 
+def test_the_first_line_is_told_beside_the_last() -> None:
+    rows = rows_of(tables.lines(results()["lines"]))
+    assert rows["5,000"] == ["20", "400", "5%", "380"]
+
+
 def test_a_row_of_streams_tells_what_a_message_costs() -> None:
     rows = rows_of(tables.streams(results()["streams"]))
     assert rows["1,000"] == ["10,000", "5", "50", "60", "0", "1.50 of 2, and 0.40", "150"]
@@ -69,6 +74,7 @@ def test_the_page_has_every_section_and_picture(tmp_path: Path) -> None:
         "## The frameworks with ONNX Runtime",
         "## Three LSTM layers of 512",
         "## Formats",
+        "## Line by line",
         "## Open streams",
         "## The kernels alone",
         "## A long sequence among short ones",

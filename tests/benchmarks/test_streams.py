@@ -1,4 +1,4 @@
-"""The generator of streams, and the bodies of formats, against the service with a fake kernel."""
+"""What asks for streams, lines and formats, against the service with a fake kernel."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,10 +7,12 @@ from typing import Any
 
 import httpx
 import numpy as np
+import orjson
 import pytest
 
 from app.stream_protocol import find_frame, text_frame
 from benchmarks.formats import formats
+from benchmarks.lines import LINES, ask
 from benchmarks.streams import _Generator, frame
 from benchmarks.workloads import make
 from tests.app.fakes import write_version
@@ -90,3 +92,16 @@ def test_all_formats_bring_the_same_numbers(live: Live) -> None:
     for other in outputs[1:]:
         for ours, theirs in zip(outputs[0], other, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_the_first_line_is_timed_before_the_last(live: Live) -> None:
+    rows = np.ones((200, len(FEATURES)))
+    body = orjson.dumps({"sequences": [rows]}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    async def run() -> None:
+        first, last = await asyncio.to_thread(ask, port_of(live), body, LINES)
+        assert 0 < first < last
+        first, last = await asyncio.to_thread(ask, port_of(live), body, "application/json")
+        assert first == last
+
+    live.run(run())
