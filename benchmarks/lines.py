@@ -1,6 +1,6 @@
 """`python -m benchmarks.lines`: when the first outputs of a long sequence arrive, when the last.
 
-One caller, one sequence; as one JSON document and line by line (NDJSON) in turn.
+One caller, one connection, one sequence; as one JSON document and line by line (NDJSON) in turn.
 """
 
 import argparse
@@ -23,44 +23,40 @@ ROUNDS = 15
 LINES = "application/x-ndjson"
 
 
-def ask(port: int, body: bytes, accept: str) -> tuple[float, float]:
+def ask(connection: http.client.HTTPConnection, body: bytes, accept: str) -> tuple[float, float]:
     """Seconds until the first line with outputs has arrived, and until all has.
 
     Args:
-        port: of 127.0.0.1.
+        connection: to the server; stays open.
         body: of the request.
         accept: media type of the answer; one that is not in lines is all there at once.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    try:
-        connection.connect()
-        since = time.monotonic()
-        connection.request("POST", "/predict", body, {"Accept": accept})
-        answer = connection.getresponse()
-        assert answer.status == http.client.OK, answer.read()
-        if accept != LINES:
-            answer.read()
-            whole = time.monotonic() - since
-            return whole, whole
-        assert b'"model"' in answer.readline()
-        assert b'"outputs"' in answer.readline()
-        first = time.monotonic() - since
-        assert b'"states"' in answer.read().splitlines()[-1]
-        return first, time.monotonic() - since
-    finally:
-        connection.close()
+    since = time.monotonic()
+    connection.request("POST", "/predict", body, {"Accept": accept})
+    answer = connection.getresponse()
+    assert answer.status == http.client.OK, answer.read()
+    if accept != LINES:
+        answer.read()
+        whole = time.monotonic() - since
+        return whole, whole
+    assert b'"model"' in answer.readline()
+    assert b'"outputs"' in answer.readline()
+    first = time.monotonic() - since
+    assert b'"states"' in answer.read().splitlines()[-1]
+    return first, time.monotonic() - since
 
 
 def measure(units: int, lengths: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
     """A row for each length: medians in ms."""
     random, rows = np.random.default_rng(SEED), []
     with running([KINDS[UNROLL]], ensure_model(units), []) as (server,), awake(server):
+        caller = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         for steps in lengths:
             body = orjson.dumps(
                 {"sequences": [sensor_rows(steps, random)]}, option=orjson.OPT_SERIALIZE_NUMPY
             )
             seen = [
-                (ask(server.port, body, LINES), ask(server.port, body, "application/json"))
+                (ask(caller, body, LINES), ask(caller, body, "application/json"))
                 for _ in range(rounds)
             ]
             row = {
@@ -71,6 +67,7 @@ def measure(units: int, lengths: tuple[int, ...], rounds: int) -> list[dict[str,
             }
             rows.append(row)
             say(f"lines {row}")
+        caller.close()
     return rows
 
 

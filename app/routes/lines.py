@@ -10,9 +10,12 @@ A request that fails after its first outputs ends with a line `{"error": problem
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app.codec.numbers import print_json
 from app.engine.sequence import Listener, Sequence
@@ -22,6 +25,7 @@ from app.problems import problem_document
 from app.routes.native import Prediction, answer, head
 
 MEDIA_TYPE = "application/x-ndjson"
+BODY = "http.response.body"
 
 
 class _Outputs(NamedTuple):
@@ -40,7 +44,7 @@ Event = _Outputs | UnrollError | None
 async def lines(
     intake: Intake, request: Request, decode: Callable[[bytes], Prediction]
 ) -> AsyncGenerator[bytes]:
-    """Yields the lines of an answer; raises `UnrollError` only before the first."""
+    """Yields the lines of an answer, the first two at once; raises `UnrollError` only before."""
     async with intake.reading(request.scope, request.receive, decode) as work:
         events: asyncio.Queue[Event] = asyncio.Queue()
         if work.outputs == "all":
@@ -52,15 +56,44 @@ async def lines(
             event = await events.get()
             if isinstance(event, UnrollError):
                 raise event
-            yield _line(head(work))
+            part = _line(head(work))
             while isinstance(event, _Outputs):
-                yield _line_of(event)
+                yield part + _line_of(event)
+                part = b""
                 event = await events.get()
             ended = True
-            yield _line({"error": problem_document(event)} if event else _last(work))
+            yield part + _line({"error": problem_document(event)} if event else _last(work))
         finally:
             if not ended:
                 intake.cancel(work, Cancelled("the caller has gone"))
+
+
+class LinesResponse(Response):
+    """Sends lines as they are made.
+
+    Starlette's own would begin to in a new task, for which the first outputs would wait as long as
+    the next chunk takes; and it waits for the caller to hang up, as `lines` does already.
+
+    Args:
+        first: what was made before all is known to be well.
+        rest: what comes after.
+    """
+
+    def __init__(self, first: bytes, rest: AsyncGenerator[bytes]) -> None:
+        super().__init__(media_type=MEDIA_TYPE)
+        del self.headers["content-length"]
+        self._first = first
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        async with aclosing(self._rest):
+            await send({"type": "http.response.start", **start})
+            await send({"type": BODY, "body": self._first, "more_body": True})
+            async for line in self._rest:
+                await send({"type": BODY, "body": line, "more_body": True})
+            await send({"type": BODY, "body": b"", "more_body": False})
 
 
 def _listener(row: int, events: "asyncio.Queue[Event]") -> Listener:

@@ -1,10 +1,8 @@
 """`POST /predict`: the native API."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
 
 from app.accept import best
 from app.codec.numbers import print_json
@@ -73,11 +71,4 @@ async def _in_lines(intake: Intake, request: Request, decode_it: Decode) -> Resp
         # It knows no answers in parts.
         rest = [line async for line in made]
         return Response(b"".join([first, *rest]), media_type=lines.MEDIA_TYPE)
-
-    async def all_lines() -> AsyncIterator[bytes]:
-        async with aclosing(made):
-            yield first
-            async for line in made:
-                yield line
-
-    return StreamingResponse(all_lines(), media_type=lines.MEDIA_TYPE)
+    return lines.LinesResponse(first, made)

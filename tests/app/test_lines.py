@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.app.engine.running import is_idle, until
+from tests.app.fakes import FakeRunner
 from tests.app.live import LIMIT_S, Connection, Live, request
 from tests.app.service import Loader, Service, make_service
 from tests.app.test_direct import live_of
@@ -111,11 +112,25 @@ def test_http_1_0_gets_its_lines_in_one(tiny_dir: Path) -> None:
         live.talk(ask)
 
 
-async def read_line(connection: Connection) -> dict[str, Any]:
-    """The next line of a chunked answer."""
+async def read_part(connection: Connection) -> list[dict[str, Any]]:
+    """The lines of the next part of a chunked answer."""
     async with asyncio.timeout(LIMIT_S):
         size = int(await connection.reader.readuntil(b"\r\n"), 16)
-        return dict(json.loads((await connection.reader.readexactly(size + 2)).strip()))
+        part = await connection.reader.readexactly(size + 2)
+        return [json.loads(line) for line in part.splitlines() if line]
+
+
+def stop_after_one(runner: FakeRunner) -> None:
+    """Has it stand at the gate with its second chunk."""
+    compute = runner.run
+
+    def once(*arrays: Any) -> Any:
+        results = compute(*arrays)
+        if len(runner.calls) == 1:
+            runner.gate.clear()
+        return results
+
+    runner.run = once  # type: ignore[method-assign]
 
 
 def test_a_chunk_is_sent_before_the_next_is_computed(tiny_dir: Path) -> None:
@@ -124,23 +139,16 @@ def test_a_chunk_is_sent_before_the_next_is_computed(tiny_dir: Path) -> None:
     async def work(live: Live) -> None:
         await live.ready()
         runner = loader.runner
-        compute = runner.run
-
-        def once(*arrays: Any) -> Any:
-            results = compute(*arrays)
-            if len(runner.calls) == 1:
-                runner.gate.clear()
-            return results
-
-        runner.run = once  # type: ignore[method-assign]
+        stop_after_one(runner)
         caller = await live.connect()
         await caller.send(b"".join(request("/predict", body, f"Accept: {ACCEPT}")))
         await caller.head()
-        assert "model" in await read_line(caller)
-        assert (await read_line(caller))["time_step"] == 0
+        model, outputs = await read_part(caller)
+        assert "model" in model
+        assert outputs["time_step"] == 0
         assert len(runner.calls) == 1, "the second stands at the gate"
         runner.gate.set()
-        while "states" not in await read_line(caller):
+        while "states" not in (await read_part(caller))[-1]:
             pass
 
     loader = Loader()
@@ -157,6 +165,26 @@ def test_a_caller_who_hangs_up_frees_the_slot(tiny_dir: Path) -> None:
         loader.runner.gate.clear()
         await caller.send(b"".join(request("/predict", body, f"Accept: {ACCEPT}")))
         await until(loader.runner.entered.is_set)
+        await live.leave(caller)
+        loader.runner.gate.set()
+        await until(lambda: is_idle(live.app.state.registry.engine))
+        assert len(loader.runner.calls) < 9000 // 16, "it was not computed to the end"
+
+    loader = Loader()
+    with live_of(tiny_dir, loader) as live:
+        live.run(work(live))
+
+
+def test_a_caller_who_hangs_up_between_two_lines_frees_the_slot(tiny_dir: Path) -> None:
+    body = json.dumps({"sequences": ones(9000)}).encode()
+
+    async def work(live: Live) -> None:
+        await live.ready()
+        caller = await live.connect()
+        stop_after_one(loader.runner)
+        await caller.send(b"".join(request("/predict", body, f"Accept: {ACCEPT}")))
+        await caller.head()
+        assert len(await read_part(caller)) == 2
         await live.leave(caller)
         loader.runner.gate.set()
         await until(lambda: is_idle(live.app.state.registry.engine))

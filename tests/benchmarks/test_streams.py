@@ -1,6 +1,7 @@
 """What asks for streams, lines and formats, against the service with a fake kernel."""
 
 import asyncio
+import http.client
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,11 @@ def test_the_first_line_is_timed_before_the_last(live: Live) -> None:
     body = orjson.dumps({"sequences": [rows]}, option=orjson.OPT_SERIALIZE_NUMPY)
 
     async def run() -> None:
-        first, last = await asyncio.to_thread(ask, port_of(live), body, LINES)
+        first, last = await asyncio.to_thread(ask, caller, body, LINES)
         assert 0 < first < last
-        first, last = await asyncio.to_thread(ask, port_of(live), body, "application/json")
+        first, last = await asyncio.to_thread(ask, caller, body, "application/json")
         assert first == last
 
+    caller = http.client.HTTPConnection("127.0.0.1", port_of(live), timeout=30)
     live.run(run())
+    caller.close()
