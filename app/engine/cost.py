@@ -80,6 +80,9 @@ class Cost:
             most: the limit.
         """
         rows, most = len(remaining), self._bounded(len(remaining), most)
+        if remaining[0] == remaining[-1]:
+            # Nobody ends before the others.
+            return min(remaining[0], most)
         ended = 0
         rates: list[tuple[float, int]] = []
         # The rate can be best only where a row ends, or at the limit.

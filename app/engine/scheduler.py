@@ -159,13 +159,12 @@ class Scheduler:
             return None
         self._fill()
         sequences = self._pick()
-        limit = self._cost.best_steps(
-            sorted(sequence.remaining for sequence in sequences), self._sizes.chunk_steps
-        )
+        remaining = [sequence.remaining for sequence in sequences]
+        limit = self._cost.best_steps(sorted(remaining), self._sizes.chunk_steps)
         patience_s = PATIENCE * self._cost.chunk_s(len(sequences), limit)
         chunk = Chunk(
             sequences,
-            tuple(min(limit, sequence.remaining) for sequence in sequences),
+            tuple([min(limit, left) for left in remaining]),
             self._clock() + patience_s,
         )
         for sequence in sequences:
