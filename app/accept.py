@@ -1,10 +1,12 @@
 """`best`: the media type that an `Accept` header asks for (RFC 9110, section 12.5.1)."""
 
 import re
+from functools import lru_cache
 
 WEIGHT = re.compile(r"\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*", re.IGNORECASE)
 
 
+@lru_cache(1024)
 def best(accept: str, offered: tuple[str, ...]) -> str:
     """The media type to answer in.
 

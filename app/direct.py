@@ -7,6 +7,8 @@ is documented, and answers what arrives in pieces. Both are made of the same par
 import logging
 from collections.abc import Callable, Iterable
 
+from starlette.types import Scope
+
 from app.errors import Cancelled, Expired, UnrollError
 from app.problems import problem_of, unexpected
 from app.watch import Watcher
@@ -14,6 +16,8 @@ from app.watch import Watcher
 logger = logging.getLogger(__name__)
 
 Headers = Iterable[tuple[bytes, bytes]]
+# The body of an answer, and its headers beside its length.
+Reply = tuple[bytes, Headers]
 # Writes an answer: status, headers, body.
 Respond = Callable[[int, Headers, bytes], None]
 GiveUp = Callable[[UnrollError], None]
@@ -47,28 +51,24 @@ class Exchange:
         self._watcher, self._give_up = watcher, give_up
         self._since = watcher.add(self)
 
-    def finish(self, error: UnrollError | None, make: Callable[[], bytes]) -> None:
+    def finish(self, error: UnrollError | None, make: Callable[[], Reply]) -> None:
         """Answers, if somebody still waits.
 
         Args:
             error: why there is no answer but this.
-            make: the answer's JSON.
+            make: the answer.
         """
         respond = self._end()
         if respond is None:
             return
         if error is None:
             try:
-                body = make()
+                body, headers = make()
             except Exception as bug:
                 self._fail(respond, bug)
             else:
                 # In the order of FastAPI's way.
-                head = (
-                    (b"content-length", b"%d" % len(body)),
-                    (b"content-type", b"application/json"),
-                )
-                respond(200, head, body)
+                respond(200, ((b"content-length", b"%d" % len(body)), *headers), body)
         else:
             self._fail(respond, error)
 
@@ -110,5 +110,14 @@ class Exchange:
         respond(problem.status_code, problem.raw_headers, bytes(problem.body))
 
 
-# Understands a body and begins to compute; what it raises becomes a problem.
-Direct = Callable[[bytes, Exchange], None]
+# Understands a request (ASGI's scope, and its body) and begins to compute; what it raises becomes a
+# problem.
+Direct = Callable[[Scope, bytes, Exchange], None]
+
+
+def header_of(scope: Scope, name: bytes) -> str:
+    """A header of a request, by its name in lower case; empty if it has none."""
+    for found, value in scope["headers"]:
+        if found == name:
+            return str(value, "latin-1")
+    return ""

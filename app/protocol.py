@@ -116,7 +116,8 @@ class DirectProtocol(HttpToolsProtocol):
         return UNWANTED in value or any(other in value for other in self._others)
 
     def _answer(self, cycle: RequestResponseCycle) -> None:
-        scope = cycle.scope
+        # uvicorn's own type of it is a narrower one than ASGI's.
+        scope: Any = cycle.scope
 
         def respond(status: int, headers: Headers, body: bytes) -> None:
             self._exchange = None
@@ -125,7 +126,7 @@ class DirectProtocol(HttpToolsProtocol):
         exchange = self._exchange = Exchange(scope["path"], respond)
         body, cycle.body = bytes(cycle.body), bytearray()
         try:
-            self._routes[scope["method"], scope["path"]](body, exchange)
+            self._routes[scope["method"], scope["path"]](scope, body, exchange)
         except Exception as error:
             exchange.fail(error)
 

@@ -85,6 +85,11 @@ class Registry:
         self._loader.start()
 
     @property
+    def name(self) -> str:
+        """Of the model."""
+        return self._settings.model
+
+    @property
     def status(self) -> str:
         """Why the service is not ready, when it is not."""
         if self._stopping:
@@ -108,11 +113,11 @@ class Registry:
             NotReady: nothing is loaded yet, or its lanes have stopped.
             ShuttingDown: the service is stopping.
         """
-        if name is not None and name != self._settings.model:
+        if name is not None and name != self.name:
             raise UnknownModel(
                 Fault(
                     "/model",
-                    f"there is no model {quoted(name)}; this service has {self._settings.model!r}",
+                    f"there is no model {quoted(name)}; this service has {self.name!r}",
                 )
             )
         if self._stopping:

@@ -4,15 +4,16 @@ KServe's and Triton's clients speak it. Errors are `{"error": text}`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.types import Scope
 
 from app.codec.envelope import HEADER
 from app.codec.signature import SEQUENCES, TensorForm
-from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownSession
+from app.direct import Direct, Exchange, Reply, header_of
+from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownSession, UnrollError
 from app.intake import Intake
 from app.openapi import error_texts, reads_body
 from app.registry import Ready, Registry
@@ -36,6 +37,8 @@ EXTENSIONS = ["binary_tensor_data", "model_configuration", "sequence", "sequence
 
 ERRORS = error_texts(404, 503)
 INFER_ERRORS = error_texts(400, 404, 408, 409, 413, 415, 500, 503)
+
+LENGTH = HEADER.lower().encode()
 
 Find = Callable[..., Awaitable[Ready]]
 
@@ -62,6 +65,8 @@ def install(app: FastAPI, intake: Intake) -> None:
         _add_infer(router, path, find, intake)
         app.state.examples[f"/v2{path}/infer"] = lambda rows: {"inputs": [_as_tensor(rows)]}
     app.include_router(router)
+    direct = _direct_infer(intake, registry.name)
+    app.state.direct["POST", f"/v2/models/{registry.name}/infer"] = direct
 
 
 def _as_tensor(rows: list[list[float | None]]) -> dict[str, Any]:
@@ -144,50 +149,71 @@ def _add_infer(router: APIRouter, path: str, find: Find, intake: Intake) -> None
         openapi_extra=reads_body(InferRequest),
     )
     async def infer(request: Request, ready: Annotated[Ready, Depends(find)]) -> Response:
-        header = request.headers.get(HEADER)
+        length = header_of(request.scope, LENGTH)
 
         def understand(body: bytes) -> Inference:
-            return decode(intake, ready, body, header)
+            return decode(intake, ready, body, length)
 
         async with intake.reading(request.scope, request.receive, understand) as work:
-            with _given_up_in_time(intake, work), _as_the_protocol_says_it(work):
+            timer = _timer(intake, work)
+            try:
                 await intake.submit(work)
+            except UnrollError as error:
+                raise _in_its_words(error, work) from None
+            finally:
+                if timer is not None:
+                    timer.cancel()
         body, headers = answer(work)
         return Response(body, headers=headers)
 
 
-@contextmanager
-def _given_up_in_time(intake: Intake, work: Inference) -> Iterator[None]:
-    """Gives a request up when its caller's time is over, while it is a context."""
+def _direct_infer(intake: Intake, name: str) -> Direct:
+    """The direct route of a model's newest version."""
+
+    def direct(scope: Scope, body: bytes, exchange: Exchange) -> None:
+        intake.check_room()
+        ready = served(intake.registry, name)
+        work = decode(intake, ready, body, header_of(scope, LENGTH))
+        exchange.wait(intake.watcher, lambda reason: intake.cancel(work, reason))
+
+        def done(error: UnrollError | None) -> None:
+            if timer is not None:
+                timer.cancel()
+            exchange.finish(error and _in_its_words(error, work), lambda: _reply(work))
+
+        intake.begin(work, done)
+        timer = _timer(intake, work)
+
+    return direct
+
+
+def _reply(work: Inference) -> Reply:
+    body, headers = answer(work)
+    return body, [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def _timer(intake: Intake, work: Inference) -> asyncio.TimerHandle | None:
+    """Gives a request up when its caller's time is over, unless it is cancelled before."""
     if not 0 < work.timeout_s < intake.watcher.request_timeout_s:
-        yield
-        return
+        return None
     reason = Expired(f"its timeout of {work.parameters.timeout} microseconds is over")
     loop = asyncio.get_running_loop()
-    timer = loop.call_later(work.timeout_s, intake.cancel, work, reason)
-    try:
-        yield
-    finally:
-        timer.cancel()
+    return loop.call_later(work.timeout_s, intake.cancel, work, reason)
 
 
-@contextmanager
-def _as_the_protocol_says_it(work: Inference) -> Iterator[None]:
-    """Tells what is wrong in the words of the protocol."""
-    try:
-        yield
-    except UnknownSession:
+def _in_its_words(error: UnrollError, work: Inference) -> UnrollError:
+    """What is wrong, as the protocol says it."""
+    if isinstance(error, UnknownSession):
         # Triton's words, by which clients know it.
-        raise InvalidRequest(
+        return InvalidRequest(
             Fault(
                 "",
                 f"inference request for sequence {work.parameters.sequence_id} to model "
                 f"'{work.ready.manifest.name}' must specify the START flag on the first request "
                 "of the sequence: it was never begun, was idle for too long, or has been ended",
             )
-        ) from None
-    except InvalidRequest as error:
-        raise located(error, work.places) from None
+        )
+    return located(error, work.places) if isinstance(error, InvalidRequest) else error
 
 
 def _metadata(form: TensorForm) -> TensorMetadata:

@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI, WebSocket
 
 from app.codec.numbers import Faults, print_json
 from app.codec.states import State
-from app.direct import Exchange, Headers
+from app.direct import Exchange, Headers, Reply
 from app.intake import Intake, Work
 from app.routes.native import checked, parse_object
 from app.schemas import MAX_ID, StreamMessage
@@ -126,7 +126,7 @@ class Stream:
         sequence.pointer = PIECE
         return Work(ready=ready, sequences=[sequence])
 
-    def _answer(self, work: Work) -> bytes:
+    def _answer(self, work: Work) -> Reply:
         given, (sequence,), (state,) = self._given, work.sequences, work.final_states
         # A new one may count its time steps from anywhere; this one's begin where it was resumed.
         begins_anew = STATE[1:] in given.model_fields_set
@@ -141,7 +141,7 @@ class Stream:
             answer["time_step"] = self._time_step - 1
         if given.states != "none":
             answer["state"] = work.ready.codec.states.printable(given.states, state)
-        return print_json(answer)
+        return print_json(answer), ()
 
     def _respond(self, status: int, _: Headers, body: bytes) -> None:
         self._exchange = None

@@ -127,9 +127,9 @@ class Live:
         self._connections: list[Connection] = []
 
     def _counted(self, path: str, route: Any) -> Any:
-        def counted(body: bytes, exchange: Any) -> None:
+        def counted(scope: Any, body: bytes, exchange: Any) -> None:
             self.direct.append(path)
-            route(body, exchange)
+            route(scope, body, exchange)
 
         return counted
 

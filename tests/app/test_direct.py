@@ -10,7 +10,7 @@ import pytest
 
 from app.main import create_app
 from app.problems import MEDIA_TYPE
-from app.routes import predict
+from app.routes import formats, predict
 from app.settings import Settings
 from tests.app.engine.running import is_idle, until
 from tests.app.live import Answer, Connection, Live, chunked, head_of, request
@@ -203,7 +203,7 @@ def test_a_bug_in_printing_is_a_500_and_its_neighbours_are_answered(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed: list[bytes] = []
-    right = predict.answer
+    right = formats.answer
 
     def once(asked: Any) -> bytes:
         if not printed:
@@ -218,7 +218,7 @@ def test_a_bug_in_printing_is_a_500_and_its_neighbours_are_answered(
             answer.status for answer in await asyncio.gather(*(c.ask(message) for c in connections))
         )
 
-    monkeypatch.setattr(predict, "answer", once)
+    monkeypatch.setattr(formats, "answer", once)
     assert live.run(run()) == [200, 200, 500]
 
 

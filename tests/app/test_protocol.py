@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Scope
 
 from app.direct import Exchange
 from app.errors import Cancelled, Fault, NotFinite, UnrollError
@@ -20,6 +21,7 @@ from tests.app.live import Connection, Counting, Live, chunked, head_of, request
 
 MAX_BYTES = 1000
 DIRECT, ASGI = b"direct:", b"ASGI:"
+JSON = ((b"content-type", b"application/json"),)
 
 
 class Routes:
@@ -61,14 +63,14 @@ class Routes:
     def count_closed(self) -> None:
         self.closed += 1
 
-    def now(self, body: bytes, exchange: Exchange) -> None:
-        exchange.finish(None, lambda: DIRECT + body)
+    def now(self, _: Scope, body: bytes, exchange: Exchange) -> None:
+        exchange.finish(None, lambda: (DIRECT + body, JSON))
 
-    def later(self, body: bytes, exchange: Exchange) -> None:
+    def later(self, _: Scope, body: bytes, exchange: Exchange) -> None:
         exchange.wait(self.watcher, lambda reason: self.given_up.append((body, reason)))
-        self.waiting[body] = lambda: exchange.finish(None, lambda: DIRECT + body)
+        self.waiting[body] = lambda: exchange.finish(None, lambda: (DIRECT + body, JSON))
 
-    def fails(self, body: bytes, exchange: Exchange) -> None:
+    def fails(self, _: Scope, body: bytes, exchange: Exchange) -> None:
         if body == b"bug":
             raise ZeroDivisionError
         raise NotFinite(Fault("/x", body.decode()))
