@@ -21,7 +21,7 @@ from benchmarks import wrk
 from benchmarks.places import BUILD, NUM_FEATURES
 from benchmarks.prepare import ensure_model
 from benchmarks.rounds import WARM_UP_S, awake, running, say
-from benchmarks.servers import KINDS, UNROLL, Server
+from benchmarks.servers import BARE, KINDS, UNROLL, Server
 from benchmarks.workloads import Workload, make
 
 SCRIPT = Path(__file__).with_name("bodies.lua")
@@ -140,30 +140,40 @@ def check(server: Server, workload: Workload, given: Format) -> int:
 def measure(
     units: int, clients: int, rounds: int, seconds: float, workload: str = "many"
 ) -> list[dict[str, Any]]:
-    """A row a format: requests/s, latency, bytes in and out; medians of rounds in turn."""
+    """A row a format: requests/s, latency, bytes in and out; medians of rounds in turn.
+
+    Beside them requests/s of the same service without a kernel: the format alone.
+    """
     model, work = ensure_model(units), make(workload)
-    loads: dict[str, list[wrk.Load]] = {}
-    rows = []
-    with running([KINDS[UNROLL]], model, [work]) as (server,), awake(server):
-        known = [(given, bodies_file(given, work)) for given in formats(model.name)]
-        sizes = {given.name: check(server, work, given) for given, _ in known}
+    known = [(given, bodies_file(given, work)) for given in formats(model.name)]
+    loads: dict[tuple[str, str], list[wrk.Load]] = {}
+    with (
+        running([KINDS[UNROLL]], model, [work]) as (whole,),
+        running([BARE], model, []) as (alone,),
+    ):
+        with awake(whole):
+            sizes = {given.name: check(whole, work, given) for given, _ in known}
         for _ in range(rounds):
-            for given, bodies in known:
-                drive(server, given, bodies, clients, WARM_UP_S)
-                load = drive(server, given, bodies, clients, seconds)
-                loads.setdefault(given.name, []).append(load)
-        for given, bodies in known:
-            found = loads[given.name]
-            row: dict[str, Any] = {
-                "format": given.name,
-                "errors": sum(load.errors for load in found),
-                "bytes_in": bodies.stat().st_size // len(work.bodies),
-                "bytes_out": sizes[given.name],
-            }
-            for part in ("per_second", "p50_ms", "p99_ms"):
-                row[part] = median(getattr(load, part) for load in found)
-            rows.append(row)
-            say(f"format {row}")
+            for server in (whole, alone):
+                with awake(server):
+                    for given, bodies in known:
+                        drive(server, given, bodies, clients, WARM_UP_S)
+                        load = drive(server, given, bodies, clients, seconds)
+                        loads.setdefault((server.kind.name, given.name), []).append(load)
+    rows = []
+    for given, bodies in known:
+        found, bare = loads[UNROLL, given.name], loads[BARE.name, given.name]
+        row: dict[str, Any] = {
+            "format": given.name,
+            "errors": sum(load.errors for load in found + bare),
+            "bytes_in": bodies.stat().st_size // len(work.bodies),
+            "bytes_out": sizes[given.name],
+            "alone_per_second": median(load.per_second for load in bare),
+        }
+        for part in ("per_second", "p50_ms", "p99_ms"):
+            row[part] = median(getattr(load, part) for load in found)
+        rows.append(row)
+        say(f"format {row}")
     return rows
 
 

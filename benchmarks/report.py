@@ -214,7 +214,8 @@ def _formats(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
     return f"""## Formats
 
 `many` requests from 64 clients as JSON and as bytes; each answer has the outputs of every time step
-and the final states. Formats take turns; the kernel's share is the same in all of them.
+and the final states. Formats take turns. The kernel's share is the same in all of them; without it,
+the same service shows what the formats themselves cost.
 
 {tables.formats(rows)}"""
 

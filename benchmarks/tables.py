@@ -130,7 +130,10 @@ def fairness(rows: Sequence[Row]) -> str:
 def formats(rows: Sequence[Row]) -> str:
     """Requests/s of each format, beside those of the first."""
     return _table(
-        ["format", "requests/s", "beside JSON", "p50 ms", "p99 ms", "kB in", "kB out"],
+        [
+            *("format", "requests/s", "beside JSON", "p50 ms", "p99 ms", "kB in", "kB out"),
+            *("requests/s without a kernel", "beside JSON"),
+        ],
         [
             [
                 row["format"],
@@ -140,6 +143,8 @@ def formats(rows: Sequence[Row]) -> str:
                 _number(row["p99_ms"]),
                 f"{row['bytes_in'] / 1e3:.0f}",
                 f"{row['bytes_out'] / 1e3:.0f}",
+                _number(row["alone_per_second"]),
+                f"{row['alone_per_second'] / rows[0]['alone_per_second']:.2f}x",
             ]
             for row in rows
         ],

@@ -48,8 +48,12 @@ class SequenceCodec:
         self._nullable = np.array(nullable)
         self._may_be_null = any(nullable)
 
-    def parse(self, value: object) -> list[np.ndarray]:
+    def parse(self, value: object, booleans: bool = True) -> list[np.ndarray]:
         """Reads `sequences`.
+
+        Args:
+            value: whatever is there.
+            booleans: whether some may be in it.
 
         Returns:
             float32 `[T, F]` for each; NaN where null.
@@ -60,7 +64,7 @@ class SequenceCodec:
         if not isinstance(value, list):
             raise invalid("/sequences", f"must be an array of sequences, got {echo(value)}")
         self.check_count(len(value))
-        arrays = [self._quick_sequence(rows) for rows in value]
+        arrays = [self._quick_sequence(rows, booleans) for rows in value]
         good = [array for array in arrays if array is not None]
         if len(good) < len(arrays):
             faults = Faults()
@@ -70,9 +74,9 @@ class SequenceCodec:
             faults.raise_any()
         return good
 
-    def parse_one(self, value: object, pointer: str) -> np.ndarray:
-        """Reads one sequence, float32 `[T, F]`; raises as `parse`."""
-        array = self._quick_sequence(value)
+    def parse_one(self, value: object, pointer: str, booleans: bool = True) -> np.ndarray:
+        """Reads one sequence, float32 `[T, F]`; as `parse`."""
+        array = self._quick_sequence(value, booleans)
         if array is None:
             faults = Faults()
             faults.extend(self._sequence_faults(value, pointer))
@@ -120,21 +124,21 @@ class SequenceCodec:
             faults.raise_any()
         return arrays
 
-    def _quick_sequence(self, rows: object) -> np.ndarray | None:
+    def _quick_sequence(self, rows: object, booleans: bool) -> np.ndarray | None:
         """The array, or None if anything at all is wrong."""
         if isinstance(rows, dict):
-            return self._quick_columns(rows)
+            return self._quick_columns(rows, booleans)
         if not isinstance(rows, list) or not 0 < len(rows) <= self.limits.max_sequence_steps:
             return None
-        return self._quick_rows(rows)
+        return self._quick_rows(rows, booleans)
 
-    def _quick_rows(self, rows: list[Any]) -> np.ndarray | None:
+    def _quick_rows(self, rows: list[Any], booleans: bool = True) -> np.ndarray | None:
         """The array of rows, at least one, or None if anything at all is wrong."""
         if set(map(type, rows)) != {list} or set(map(len, rows)) != {len(self._nullable)}:
             return None
-        return self._quick_numbers(list(itertools.chain.from_iterable(rows)))
+        return self._quick_numbers(list(itertools.chain.from_iterable(rows)), booleans)
 
-    def _quick_columns(self, columns: dict[str, object]) -> np.ndarray | None:
+    def _quick_columns(self, columns: dict[str, object], booleans: bool) -> np.ndarray | None:
         """The array of named columns, or None if anything at all is wrong."""
         if columns.keys() != set(self.names):
             return None
@@ -146,12 +150,13 @@ class SequenceCodec:
         steps = lengths.pop()
         if not 0 < steps <= self.limits.max_sequence_steps:
             return None
-        return self._quick_numbers(list(itertools.chain.from_iterable(zip(*lists, strict=True))))
+        numbers = list(itertools.chain.from_iterable(zip(*lists, strict=True)))
+        return self._quick_numbers(numbers, booleans)
 
-    def _quick_numbers(self, numbers: list[object]) -> np.ndarray | None:
+    def _quick_numbers(self, numbers: list[object], booleans: bool) -> np.ndarray | None:
         """The array of numbers, row by row, or None if one of them is wrong."""
         shape = (-1, len(self._nullable))
-        array = quick_numbers(numbers)
+        array = quick_numbers(numbers, booleans)
         if array is not None:
             return array.reshape(shape)
         array = nullable_numbers(numbers) if self._may_be_null else None

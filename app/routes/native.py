@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from app.codec.numbers import echo, parse_json
+from app.codec.numbers import echo, may_have_booleans, parse_json
 from app.codec.states import StateForm
 from app.errors import Fault, InvalidRequest
 from app.intake import Intake, Work
@@ -43,7 +43,7 @@ def decode(intake: Intake, body: bytes) -> Prediction:
         given = checked(lambda: PredictRequest.model_validate(document))
     wanted, registry = given.model, intake.registry
     ready = registry.current(wanted.name, wanted.version) if wanted else registry.current()
-    arrays = ready.codec.sequences.parse(document["sequences"])
+    arrays = ready.codec.sequences.parse(document["sequences"], may_have_booleans(body))
     states = ready.codec.states.parse(document.get("initial_states"), len(arrays))
     work = Prediction(
         ready=ready,

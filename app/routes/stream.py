@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, WebSocket
 
-from app.codec.numbers import Faults, print_json
+from app.codec.numbers import Faults, may_have_booleans, print_json
 from app.codec.states import State
 from app.direct import Exchange, Headers, Reply
 from app.intake import Intake, Work
@@ -116,7 +116,8 @@ class Stream:
             self._id = _echoed(document.get("id"))
             self._given = checked(lambda: StreamMessage.model_validate(document))
         ready = self._intake.registry.current()
-        array = ready.codec.sequences.parse_one(document["sequence"], PIECE)
+        booleans = not isinstance(message, bytes) or may_have_booleans(message)
+        array = ready.codec.sequences.parse_one(document["sequence"], PIECE, booleans)
         state = self._state
         if STATE[1:] in document:
             faults = Faults()

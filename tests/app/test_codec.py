@@ -9,7 +9,15 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from app.codec.numbers import BLOCK, MAX_ECHO, MAX_FAULTS, echo, parse_json, print_json
+from app.codec.numbers import (
+    BLOCK,
+    MAX_ECHO,
+    MAX_FAULTS,
+    echo,
+    may_have_booleans,
+    parse_json,
+    print_json,
+)
 from app.codec.sequences import Limits, SequenceCodec
 from app.codec.state_token import StateTokens
 from app.codec.states import LayerLayout, StateCodec
@@ -263,3 +271,20 @@ def test_of_very_many_unknown_columns_the_first_are_told() -> None:
     assert [message for _, message in refused([columns])] == [
         f'there is no feature "{n:04}"' for n in range(MAX_FAULTS)
     ]
+
+
+CELLS = st.integers(-5, 5) | st.floats(width=32, allow_nan=False) | st.booleans() | json_values
+
+
+@given(st.lists(st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=3), max_size=3))
+def test_what_is_known_of_booleans_changes_nothing(sequences: list[Any]) -> None:
+    """Where no letter of them is in the text, none are looked for."""
+    body = orjson.dumps(sequences)
+
+    def outcome(booleans: bool) -> Any:
+        try:
+            return [array.tolist() for array in CODEC.parse(orjson.loads(body), booleans)]
+        except InvalidRequest as error:
+            return error.faults
+
+    assert repr(outcome(may_have_booleans(body))) == repr(outcome(True))

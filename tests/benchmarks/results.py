@@ -100,7 +100,7 @@ def results() -> Results:
                 "format": name,
                 "per_second": rate,
                 **{"errors": 0, "p50_ms": 10.0, "p99_ms": 20.0},
-                **{"bytes_in": 32_000, "bytes_out": 119_000},
+                **{"bytes_in": 32_000, "bytes_out": 119_000, "alone_per_second": 4 * rate},
             }
             for name, rate in (("JSON", 200.0), ("Arrow IPC", 250.0))
         ],

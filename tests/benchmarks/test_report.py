@@ -47,6 +47,7 @@ def test_formats_are_compared_with_json() -> None:
     rows = rows_of(tables.formats(results()["formats"]))
     assert rows["JSON"][:2] == ["200", "1.00x"]
     assert rows["Arrow IPC"][:2] == ["250", "1.25x"]
+    assert rows["Arrow IPC"][-2:] == ["1,000", "1.25x"]
 
 
 def test_the_first_line_is_told_beside_the_last() -> None:
