@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two attempts while no worker takes connections, at the start for example.
 RETRY_S = 0.02
-# Connections that come so close upon each other, in seconds, are spread evenly, whatever workers
-# have besides: a busy worker sees late that some of its own have been closed.
+# Connections that come within so many seconds are spread evenly, whatever workers have besides: a
+# busy worker sees late that some of its own have been closed.
 BURST_S = 0.2
 # The kernel keeps few datagrams in line. A worker that computes takes them after so many seconds at
 # most; one that does not hangs, and the next gets the connection.
@@ -57,8 +57,9 @@ class Dealer(threading.Thread):
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.settimeout(PATIENCE_S)
         self._dealt: Counter[int] = Counter()  # connections of each process
-        self._burst: Counter[int] = Counter()  # those of the last moment
-        self._last = 0.0
+        self._burst: Counter[int] = Counter()  # those of this burst
+        self._ready: set[int] = set()  # who shared it
+        self._since = 0.0
         self._stopping = False
 
     def run(self) -> None:
@@ -87,9 +88,7 @@ class Dealer(threading.Thread):
         """Hands a connection over; whether a worker took it."""
         living = self._board.living()
         self._dealt = Counter({worker.pid: self._dealt[worker.pid] for worker in living})
-        last, self._last = self._last, time.monotonic()
-        if self._last > last + BURST_S:
-            self._burst.clear()
+        self._begin_burst({worker.pid for worker in living if worker.ready})
 
         def load(worker: Living) -> tuple[bool, int, int]:
             held = self._dealt[worker.pid] - worker.closed
@@ -97,6 +96,17 @@ class Dealer(threading.Thread):
 
         by_load = sorted(living, key=load)
         return any(self._hand_over(connection, worker.pid) for worker in by_load)
+
+    def _begin_burst(self, ready: set[int]) -> None:
+        """Begins another burst if it is time.
+
+        However dense connections are, a burst ends: a newcomer would get all of them until it had
+        as many as the others ever had.
+        """
+        now = time.monotonic()
+        if now > self._since + BURST_S or ready != self._ready:
+            self._since, self._ready = now, ready
+            self._burst.clear()
 
     def _hand_over(self, connection: socket.socket, pid: int) -> bool:
         rights = array.array("i", [connection.fileno()])

@@ -115,9 +115,9 @@ class Exchange:
 Direct = Callable[[Scope, bytes, Exchange], None]
 
 
-def header_of(scope: Scope, name: bytes) -> str:
-    """A header of a request, by its name in lower case; empty if it has none."""
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """A header of a request, by its name in lower case; None if it has none."""
     for found, value in scope["headers"]:
         if found == name:
             return str(value, "latin-1")
-    return ""
+    return None

@@ -12,17 +12,17 @@ HEADER = "Inference-Header-Content-Length"
 MAX_DIGITS = 19
 
 
-def split(body: bytes, header: str) -> tuple[bytes, memoryview]:
+def split(body: bytes, header: str | None) -> tuple[bytes, memoryview]:
     """JSON and tensors of a body.
 
     Args:
         body: whole.
-        header: `HEADER` of the request; empty if it has none, and then all is JSON.
+        header: `HEADER` of the request; None if it has none, and then all is JSON.
 
     Raises:
         InvalidRequest: the header is no number, or larger than the body.
     """
-    if not header:
+    if header is None:
         return body, memoryview(b"")
     if not (header.isascii() and header.isdigit() and len(header) <= MAX_DIGITS):
         raise invalid("", f"{HEADER} must be a number of bytes, got {echo(header)}")

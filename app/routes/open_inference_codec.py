@@ -49,7 +49,7 @@ class Inference(Work):
         return self.parameters.timeout * MICROSECONDS
 
 
-def decode(intake: Intake, ready: Ready, body: bytes, header: str) -> Inference:
+def decode(intake: Intake, ready: Ready, body: bytes, header: str | None) -> Inference:
     """Understands a body, of which a header says how much is JSON; raises `InvalidRequest`."""
     text, raw = split(body, header)
     document = parse_object(text)

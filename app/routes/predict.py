@@ -63,12 +63,12 @@ def install(app: FastAPI, intake: Intake) -> None:
 
 def _wanted(scope: Scope) -> str:
     """The media type of the answer."""
-    return best(header_of(scope, b"accept"), formats.OFFERED)
+    return best(header_of(scope, b"accept") or "", formats.OFFERED)
 
 
 def _decoder(intake: Intake, scope: Scope) -> Decode:
     """Who understands the body."""
-    read = formats.reader_of(header_of(scope, b"content-type"))
+    read = formats.reader_of(header_of(scope, b"content-type") or "")
     if read is None:
         return lambda body: decode(intake, body)
     query = dict(QueryParams(scope["query_string"]))

@@ -146,6 +146,31 @@ def test_a_burst_is_spread_evenly_though_one_has_seen_its_own_go_and_the_other_n
     assert [first.count(), second.count()] == [4, 4]
 
 
+def test_a_newcomer_gets_its_share_of_a_burst_and_not_what_others_had_before(table: Table) -> None:
+    first, second = table.add(1), table.add(2, ready=False)
+    table.call(6)
+    table.wait_for(6)
+    assert [first.count(), second.count()] == [6, 0]
+    # The callers of before have gone.
+    table.board.put(1, closed=6)
+    table.board.put(2)
+    table.call(6)
+    table.wait_for(12)
+    assert [first.count(), second.count()] == [3, 3]
+
+
+def test_a_burst_ends_though_connections_never_do(table: Table) -> None:
+    workers = [table.add(1), table.add(2)]
+    began, dealt = time.monotonic(), 0
+    while time.monotonic() < began + 3 * BURST_S:
+        table.call()
+        dealt += 1
+        table.wait_for(dealt)
+        assert sum(worker.count() for worker in workers) == 1
+        time.sleep(BURST_S / 20)
+    assert sum(table.dealer._burst.values()) < dealt
+
+
 def test_who_is_not_ready_gets_none_while_another_is(table: Table) -> None:
     ready, loading = table.add(1), table.add(2, ready=False)
     table.call(4)
@@ -185,9 +210,11 @@ def test_a_successor_begins_with_none(table: Table) -> None:
     first.die()
     del table.board.workers[1]
     third = table.add(3)
-    table.call(3)
     for _ in range(3):
+        # Each by itself: those of a burst are spread evenly.
+        table.call()
         third.take().close()
+        time.sleep(1.5 * BURST_S)
     assert second.count() == 0
 
 

@@ -78,7 +78,7 @@ def infer(tensor: dict[str, Any], raw: bytes = b"", **others: Any) -> tuple[byte
         (*infer(IN_BYTES, NUMBERS.tobytes()[1:]), 400),
         (*infer(IN_BYTES, np.full_like(NUMBERS, OVERFLOW).tobytes()), 400),
         (infer(SEQUENCES)[0], f"{HEADER}: x", 400),
-        (infer(SEQUENCES)[0], f"{HEADER}:", 200),
+        (infer(SEQUENCES)[0], f"{HEADER}:", 400),
         (b"{", "X: y", 400),
     ],
 )
