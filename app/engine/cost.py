@@ -3,13 +3,16 @@
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 
-# A lane's work around a call, in seconds: choosing, packing, unpacking. It is about the same for
-# every model, so it is not measured.
-LANE_S = 0.1e-3
+# What a call costs beside the kernel, in seconds: choosing, packing, unpacking, and weights that
+# left the processor's caches while answers were written. It is about the same for every model, so
+# it is not measured at warm-up.
+LANE_S = 0.3e-3
 ROW_S = 10e-6
 # Rows are enough when a chunk of so many time steps reaches this part of what more would reach.
 TYPICAL_STEPS = 20
 ENOUGH = 0.77
+# The same where all rows have the same length: beside others nobody is computed in vain.
+ENOUGH_ALIKE = 0.87
 # A chunk ends after so many seconds, for newcomers wait for it; but a call must be worth its price.
 QUANTUM_S = 16e-3
 MIN_STEPS = 8
@@ -58,14 +61,15 @@ class Cost:
         """Seconds of the shortest chunk that is worth its call when there are enough rows."""
         return self.chunk_s(self.enough_rows(MAX_ENOUGH), MIN_STEPS)
 
-    def enough_rows(self, most: int, steps: int = TYPICAL_STEPS) -> int:
+    def enough_rows(self, most: int, steps: int = TYPICAL_STEPS, enough: float = ENOUGH) -> int:
         """The fewest rows up to `most` that use the kernel well in a chunk of so many time steps.
 
-        More would hold their callers for longer and gain little.
+        More would hold their callers for longer and gain little. `enough` is the part of a chunk's
+        seconds that is spent on its rows.
         """
         for rows in range(1, most):
             useful = rows * (ROW_S + steps * self.row_step_s)
-            if useful >= ENOUGH * self.chunk_s(rows, steps):
+            if useful >= enough * self.chunk_s(rows, steps):
                 return rows
         return most
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from operator import attrgetter
 
-from app.engine.cost import TYPICAL_STEPS, Cost
+from app.engine.cost import ENOUGH_ALIKE, TYPICAL_STEPS, Cost
 from app.engine.sequence import Sequence
 from app.errors import Cancelled, Expired, Overloaded, UnrollError
 
@@ -79,6 +79,7 @@ class Scheduler:
         self._sizes = sizes
         self._cost = cost
         self._rows = cost.enough_rows(sizes.chunk_rows)
+        self._rows_alike = cost.enough_rows(sizes.chunk_rows, enough=ENOUGH_ALIKE)
         # A call of few time steps wants more rows to be worth its price.
         self._rows_of_short = [
             cost.enough_rows(sizes.chunk_rows, steps) for steps in range(1, TYPICAL_STEPS)
@@ -254,8 +255,10 @@ class Scheduler:
         return picked
 
     def _most_rows(self) -> int:
-        """How many rows the next chunk may have: more where all that are ready end soon."""
+        """How many rows the next chunk may have: more where all end soon, or at the same step."""
         steps = self.ready[0].remaining
         if steps < TYPICAL_STEPS and all(s.remaining <= steps for s in self.ready):
             return self._rows_of_short[steps - 1]
+        if all(s.remaining == steps for s in self.ready):
+            return self._rows_alike
         return self._rows

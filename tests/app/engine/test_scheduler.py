@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.cost import MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
+from app.engine.cost import ENOUGH_ALIKE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
 from app.errors import Overloaded
 from tests.app.engine.scheduling import FREE_CALLS, Clock, make, sequences, take
 
@@ -84,8 +84,22 @@ def test_nobody_waits_for_more_rows_than_pay() -> None:
     scheduler = make(lanes=2, rows=8, cost=FREE_CALLS)
     enough = FREE_CALLS.enough_rows(8)
     assert enough < 8
-    scheduler.add(sequences(*[TYPICAL_STEPS] * 3 * enough))
+    scheduler.add(sequences(*range(TYPICAL_STEPS, TYPICAL_STEPS + 3 * enough)))
     assert [len(take(scheduler).sequences) for _ in range(2)] == [enough, enough]
+
+
+def test_of_the_same_length_more_rows_pay() -> None:
+    """They end together, so that none is computed in vain beside another."""
+    scheduler = make(rows=8, cost=FREE_CALLS)
+    enough = FREE_CALLS.enough_rows(8)
+    alike = FREE_CALLS.enough_rows(8, enough=ENOUGH_ALIKE)
+    assert enough < alike < 8
+    scheduler.add(sequences(*[TYPICAL_STEPS] * 16))
+    chunk = take(scheduler)
+    assert len(chunk.sequences) == alike
+    scheduler.advance(chunk)
+    scheduler.add(sequences(TYPICAL_STEPS + 1))
+    assert len(take(scheduler).sequences) == enough, "one goes on for longer"
 
 
 def test_nobody_waits_for_a_lane_that_hangs() -> None:
@@ -238,7 +252,7 @@ def test_lengths_beyond_a_chunk_are_alike_and_the_oldest_of_them_goes_first() ->
 def test_a_chunk_has_no_more_rows_than_pay(row_step_s: float, rows: int) -> None:
     call_s = 20.0 if row_step_s == 2.0 else 1.0
     scheduler = make(rows=8, slots=20, cost=Cost(call_s, 0.0, row_step_s))
-    scheduler.add(sequences(*[TYPICAL_STEPS] * 20))
+    scheduler.add(sequences(*[TYPICAL_STEPS] * 19, TYPICAL_STEPS + 1))
     assert len(take(scheduler).sequences) == rows
 
 
