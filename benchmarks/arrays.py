@@ -8,6 +8,8 @@ import numpy as np
 
 from benchmarks.places import NUM_FEATURES, NUM_LAYERS
 
+# The form that others are compared with, and the one whose numbers are not those of float32.
+ANCHOR, BFLOAT16 = "ONNX Runtime", "Unroll: bfloat16"
 STEPS = 50
 ROWS = (1, 8, 32, 128)
 SEED = 20131225

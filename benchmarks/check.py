@@ -10,9 +10,6 @@ from benchmarks.reference import SAMPLE, Answers
 from benchmarks.servers import Server
 from benchmarks.workloads import Workload
 
-# Kernels sum up in other orders: a few 1e-6 is usual, a wrong gate or mask gives 1e-2.
-TOLERANCE = 1e-4
-
 
 def check(server: Server, workload: Workload, expected: Answers) -> None:
     """Sends the sample of a workload.
@@ -31,7 +28,8 @@ def check(server: Server, workload: Workload, expected: Answers) -> None:
         else:
             for i, body in enumerate(workload.bodies[: SAMPLE[workload.name]]):
                 document = _document(server, body)
-                compare(document, expected, f"{workload.name}/{i}", len(workload.requests[i]))
+                count = len(workload.requests[i])
+                compare(document, expected, f"{workload.name}/{i}", count, server.kind.tolerance)
     except (OSError, KeyError, TypeError, ValueError, IndexError) as error:
         raise ServerFailed(
             f"{server.kind.name} answers {workload.name} wrong: {type(error).__name__}: {error}"
@@ -58,10 +56,13 @@ def _check_stream(server: Server, workload: Workload, expected: Answers) -> None
         document = _document(server, orjson.dumps(request))
         outputs += document["outputs"][0]
         states = document["states"]
-    compare({"outputs": [outputs], "states": states}, expected, "stream/0", 1)
+    whole = {"outputs": [outputs], "states": states}
+    compare(whole, expected, "stream/0", 1, server.kind.tolerance)
 
 
-def compare(document: dict[str, Any], expected: Answers, key: str, count: int) -> None:
+def compare(
+    document: dict[str, Any], expected: Answers, key: str, count: int, tolerance: float
+) -> None:
     """Compares a parsed answer with the expected one.
 
     Raises:
@@ -75,6 +76,6 @@ def compare(document: dict[str, Any], expected: Answers, key: str, count: int) -
             wanted = expected[f"{key}/{j}/{name}"]
             if found.shape != wanted.shape:
                 raise ValueError(f"{key}/{j}: {name} have shape {found.shape}, not {wanted.shape}")
-            if not np.allclose(found, wanted, TOLERANCE, TOLERANCE):
+            if not np.allclose(found, wanted, tolerance, tolerance):
                 worst = float(np.abs(found - wanted).max())
                 raise ValueError(f"{key}/{j}: {name} are off by up to {worst:.2g}")

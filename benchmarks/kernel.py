@@ -22,11 +22,12 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import tables
-from benchmarks.arrays import ROWS, median_seconds, operations
+from benchmarks.arrays import ANCHOR, BFLOAT16, ROWS, median_seconds, operations
 from benchmarks.kernel_forms import (
-    ANCHOR,
+    BFLOAT16_TOLERANCE,
     RUNNERS,
     TOLERANCE,
+    CallForm,
     Form,
     TorchProcess,
     keras_form,
@@ -37,6 +38,7 @@ from benchmarks.places import BenchModel
 from benchmarks.prepare import ensure_model
 
 PEAK_SIZE = 1024
+ERROR_ROWS = 32
 
 Row = dict[str, Any]
 
@@ -56,9 +58,19 @@ def load_forms(model: BenchModel, most_rows: int) -> dict[str, Form]:
     forms["PyTorch"] = TorchProcess(model)
     wanted = forms[ANCHOR].total()
     for name, form in forms.items():
-        if not np.isclose(form.total(), wanted, TOLERANCE, TOLERANCE):
+        tolerance = BFLOAT16_TOLERANCE if name == BFLOAT16 else TOLERANCE
+        if not np.isclose(form.total(), wanted, tolerance, tolerance):
             raise ValueError(f"{name} computes {form.total()}, {ANCHOR} {wanted}")
     return forms
+
+
+def bfloat16_error(forms: dict[str, Form]) -> float:
+    """The largest difference of its outputs from the anchor's, in their standard deviations."""
+    ours, anchor = forms[BFLOAT16], forms[ANCHOR]
+    assert isinstance(ours, CallForm)
+    assert isinstance(anchor, CallForm)
+    wanted = anchor.outputs(ERROR_ROWS)
+    return float(np.abs(ours.outputs(ERROR_ROWS) - wanted).max() / wanted.std())
 
 
 def peak_gflops() -> float:
@@ -77,9 +89,11 @@ def measure(model: BenchModel, rows: Sequence[int], rounds: int) -> dict[str, An
         rounds: interleaved.
 
     Returns:
-        `peak_gflops`, and `rows`: one a form and batch size with `ms`, `gflops` and `seconds`.
+        `peak_gflops`, `bfloat16_error`, and `rows`: one a form and batch size with `ms` and
+        `gflops`.
     """
     forms = load_forms(model, max(rows))
+    error = bfloat16_error(forms)
     times: dict[tuple[str, int], list[float]] = {}
     peaks = []
     for _ in range(rounds):
@@ -95,7 +109,12 @@ def measure(model: BenchModel, rows: Sequence[int], rounds: int) -> dict[str, An
         seconds = median(rounds_s)
         gflops = 1e-9 * operations(model.units, count) / seconds
         found.append({"form": name, "rows": count, "ms": 1e3 * seconds, "gflops": gflops})
-    return {"units": model.units, "peak_gflops": median(peaks), "rows": found}
+    return {
+        "units": model.units,
+        "peak_gflops": median(peaks),
+        "bfloat16_error": error,
+        "rows": found,
+    }
 
 
 def main() -> int:
@@ -110,6 +129,7 @@ def main() -> int:
     print(json.dumps(results) if options.json else tables.kernel(results))
     if not options.json:
         print(f"\nsgemm peak: {results['peak_gflops']:.0f} GFLOP/s on one thread")
+        print(f"bfloat16: off by up to {results['bfloat16_error']:.3f} standard deviations")
     return 0
 
 

@@ -14,14 +14,13 @@ import tensorflow as tf
 
 from app.engine.runner import ModelRunner
 from app.manifest import Manifest, verified_manifest
-from benchmarks.arrays import STEPS, inputs_of, median_seconds
+from benchmarks.arrays import BFLOAT16, STEPS, inputs_of, median_seconds
 from benchmarks.environment import peers_python
 from benchmarks.peers.common import PARTS
 from benchmarks.places import ROOT, BenchModel
 
-# The form that others are compared with.
-ANCHOR = "ONNX Runtime"
 TOLERANCE = 1e-3
+BFLOAT16_TOLERANCE = 1e-1
 
 
 class Form(Protocol):
@@ -55,7 +54,11 @@ class CallForm:
 
     def total(self) -> float:
         """See `Form.total`."""
-        return float(self._prepare(inputs_of(1))().sum())
+        return float(self.outputs(1).sum())
+
+    def outputs(self, rows: int) -> np.ndarray:
+        """The outputs of `rows` sequences, float32 `[rows, STEPS, 1]`."""
+        return self._prepare(inputs_of(rows))()
 
 
 class TorchProcess:
@@ -104,10 +107,17 @@ def _onnxruntime_runner(folder: Path, manifest: Manifest) -> ModelRunner:
     return OnnxRuntimeRunner(build_graph(folder, manifest).SerializeToString(), manifest)
 
 
+def _bfloat16_runner(folder: Path, manifest: Manifest) -> ModelRunner:
+    from app.engine.runners.bfloat16 import Bfloat16Runner
+
+    return Bfloat16Runner(folder, manifest)
+
+
 # Unroll's, each made from a folder and its manifest.
 RUNNERS: dict[str, Callable[[Path, Manifest], ModelRunner]] = {
     "Unroll: TensorFlow": _tensorflow_runner,
     "Unroll: ONNX Runtime": _onnxruntime_runner,
+    BFLOAT16: _bfloat16_runner,
 }
 
 

@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "bench"
 
 # In the folder's name, so that models made by older code are never taken for today's.
-MODEL_FORMAT = 2
+MODEL_FORMAT = 3
 NUM_FEATURES = 8
 NUM_LAYERS = 3
 

@@ -83,7 +83,14 @@ class Plan:
         "litserve_onnxruntime",
         "ray_serve_onnxruntime",
     )
-    large_servers: tuple[str, ...] = (UNROLL, "unroll_tensorflow", STRONGEST, BUCKETS, PROCESSES)
+    large_servers: tuple[str, ...] = (
+        UNROLL,
+        "unroll_tensorflow",
+        "unroll_bfloat16",
+        STRONGEST,
+        BUCKETS,
+        PROCESSES,
+    )
     large_clients: tuple[int, ...] = (1, 64)
     large_seconds: float = 6.0
     open_seconds: float = 5.0

@@ -194,7 +194,9 @@ def _kernel(found: Sequence[Results], results: Results, folder: Path) -> str:
         "`python -m benchmarks.kernel`: calls with B sequences of 50 time steps, one thread each. "
         "The peak is that of a float32 product of two matrices of 1024 x 1024 in the same run: "
         + ", ".join(f"{r['peak_gflops']:.0f} GFLOP/s ({r['units']} units)" for r in found)
-        + ".",
+        + ". Outputs in bfloat16 are off by up to "
+        + ", ".join(f"{r['bfloat16_error']:.3f} ({r['units']} units)" for r in found)
+        + " of their standard deviation; it is for processors that multiply such numbers.",
     ]
     parts += [tables.kernel(each) for each in found]
     parts.append(plots.kernel(found, folder))

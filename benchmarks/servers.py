@@ -28,6 +28,12 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+# Kernels sum up in other orders: a few 1e-6 is usual, a wrong gate or mask gives 1e-2.
+TOLERANCE = 1e-4
+# Its rounding gives a few 1e-2 of an output, which are about 1 here.
+BFLOAT16_TOLERANCE = 1e-1
+
+
 @dataclass(frozen=True)
 class ServerKind:
     """A server that can be started.
@@ -39,6 +45,7 @@ class ServerKind:
         peer: whether it runs in the peers' environment.
         environment: its settings.
         wrap: what goes around the native JSON.
+        tolerance: that its numbers may be off by.
     """
 
     name: str
@@ -47,6 +54,7 @@ class ServerKind:
     peer: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
     wrap: Wrap = NO_WRAP
+    tolerance: float = TOLERANCE
 
     def command(self) -> list[str]:
         """Program and arguments."""
@@ -100,6 +108,14 @@ KINDS = {
             "UNROLL_RUNNER=tensorflow, else all defaults: one worker process a core",
             peer=False,
             environment={"UNROLL_RUNNER": "tensorflow"},
+        ),
+        ServerKind(
+            "unroll_bfloat16",
+            "app",
+            "UNROLL_RUNNER=bfloat16, else all defaults: products of 8 significant bits",
+            peer=False,
+            environment={"UNROLL_RUNNER": "bfloat16"},
+            tolerance=BFLOAT16_TOLERANCE,
         ),
         _peer(
             STRONGEST,

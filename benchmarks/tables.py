@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks.arrays import ANCHOR
+
 Row = dict[str, Any]
 
 UNROLL = "unroll"
-ANCHOR = "ONNX Runtime"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -63,16 +63,22 @@ class Pipeline:
         cells: first layer first.
         devices: of each layer; None leaves a layer where TensorFlow puts it.
         compiled: whether each layer's loops are compiled with XLA.
+        precision: of the factors of matrix products; with bfloat16 there is no `backward`.
 
     Attributes:
         devices: as given.
     """
 
     def __init__(
-        self, cells: Sequence[Cell], devices: Sequence[str | None], compiled: bool
+        self,
+        cells: Sequence[Cell],
+        devices: Sequence[str | None],
+        compiled: bool,
+        precision: tf.DType = tf.float32,
     ) -> None:
         self._cells = cells
         self.devices = devices
+        self._precision = precision
         self._layers = [Recurrence(cell, compiled) for cell in cells]
 
     @property
@@ -160,10 +166,14 @@ class Pipeline:
 
     def _weights_of(self, layer: int) -> Weights:
         cell, device = self._cells[layer], self.devices[layer]
-        weights = cell.read()
+        kernel, recurrent_kernel, bias = cell.read()
         with on(device):
             # A copy where a replica's layer is on another device than the variables.
-            return Weights(*(tf.identity(part) for part in weights))
+            return Weights(
+                tf.cast(tf.identity(kernel), self._precision),
+                tf.cast(tf.identity(recurrent_kernel), self._precision),
+                tf.identity(bias),
+            )
 
 
 def _is_accelerator(device: str | None) -> bool:

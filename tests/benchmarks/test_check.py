@@ -10,7 +10,7 @@ from benchmarks.bound import best_kernel, bound_of
 from benchmarks.check import check, compare
 from benchmarks.processes import ServerFailed
 from benchmarks.sections import peak_of_peers
-from benchmarks.servers import KINDS
+from benchmarks.servers import KINDS, TOLERANCE
 from benchmarks.workloads import make
 from tests.benchmarks.results import cell, kernel
 
@@ -26,7 +26,7 @@ ANSWER: dict[str, Any] = {
 
 
 def test_a_right_answer_is_right() -> None:
-    compare(ANSWER, EXPECTED, KEY, 1)
+    compare(ANSWER, EXPECTED, KEY, 1, TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_wrong_answer_is_told(path: tuple[Any, ...], value: Any, message: str)
         place = place[step]
     place[path[-1]] = value
     with pytest.raises(ValueError, match=message):
-        compare(document, EXPECTED, KEY, 1)
+        compare(document, EXPECTED, KEY, 1, TOLERANCE)
 
 
 class FakeServer:
@@ -75,7 +75,7 @@ def test_the_bound_is_cores_over_the_work_of_a_request() -> None:
     assert bound_of(2, 2e-4, 3e-4) == pytest.approx(4000)
 
 
-def test_the_best_kernel_is_unrolls_and_by_sequence() -> None:
+def test_the_best_kernel_is_unrolls_in_float32_and_by_sequence() -> None:
     assert best_kernel(kernel())["form"] == "Unroll: ONNX Runtime"
     assert best_kernel(kernel())["rows"] == 128
 

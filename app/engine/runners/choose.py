@@ -20,6 +20,7 @@ from app.engine.runners.choice import Choice
 from app.engine.runners.measure import median_seconds
 from app.engine.runners.onnx_graph import build_graph
 from app.engine.runners.onnxruntime import OnnxRuntimeRunner
+from app.engine.runners.probe import probe, probe_state
 from app.engine.runners.tensorflow import TensorFlowRunner
 from app.errors import ModelRefused
 from app.lifeline import end_with_parent
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 # Two kernels sum up in other orders: a few 1e-6 is usual, a wrong gate or transform gives 1e-2.
 PROBE_TOLERANCE = 1e-4
-PROBE_SEED = 20131225
 
 
 class Chooser:
@@ -93,14 +93,8 @@ class Chooser:
         return product > 1
 
     def _probe(self, rows: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Inputs near the manifest's example, of random lengths, with random states."""
-        random = np.random.default_rng(PROBE_SEED)
-        example = np.array(self._manifest.example or [[0.0] * len(self._manifest.features)])
-        picked = example[random.integers(len(example), size=(rows, steps))].astype(np.float32)
-        lengths = random.integers(1, steps + 1, rows).astype(np.int32)
-        lengths[0] = steps
-        state = random.uniform(-0.5, 0.5, (rows, self._reference.state_size)).astype(np.float32)
-        return picked, lengths, state
+        inputs, lengths = probe(self._manifest, rows, steps)
+        return inputs, lengths, probe_state(rows, self._reference.state_size)
 
 
 def main() -> int:

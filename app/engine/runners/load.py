@@ -47,7 +47,7 @@ class KernelLoader:
     def __call__(self, folder: Path, manifest: Manifest) -> ModelRunner:
         """See `RunnerLoader`."""
         kernel, graph = self._wanted, b""
-        if kernel != "tensorflow":
+        if kernel in ("auto", "onnxruntime"):
             choice = self._chosen(folder, manifest)
             if choice.kernel == "refused":
                 raise ModelRefused(choice.reason)
@@ -58,6 +58,10 @@ class KernelLoader:
             from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 
             return OnnxRuntimeRunner(graph, manifest)
+        if kernel == "bfloat16":
+            from app.engine.runners.bfloat16 import Bfloat16Runner
+
+            return Bfloat16Runner(folder, manifest, self._logical_devices)
         from app.engine.runners.tensorflow import TensorFlowRunner
 
         return TensorFlowRunner(folder, manifest, self._logical_devices)

@@ -6,21 +6,15 @@ compiled once, at warm-up.
 """
 
 import logging
-import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-# TensorFlow reads it when it is imported: its C++ notes are of no use in a service's log.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
 
 from app.engine.cost import Cost
 from app.engine.runners.measure import measure_cost
-from app.engine.runners.place import assign, placed
+from app.engine.runners.saved_model import ServedModel
 from app.errors import ModelRefused
 from app.manifest import Manifest
 
@@ -46,30 +40,12 @@ class TensorFlowRunner:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, logical_devices: int = 1) -> None:
-        self._tensors = tuple(part.tensor for layer in manifest.layers for part in layer.states)
-        self._sizes = [layer.units for layer in manifest.layers for _ in layer.states]
-        self.state_size = sum(self._sizes)
-        self.num_outputs = len(manifest.outputs)
+        self._model = ServedModel(folder, manifest, "chunk", logical_devices)
         self._manifest = manifest
+        self.num_outputs = len(manifest.outputs)
+        self.state_size, self.devices = self._model.state_size, self._model.devices
         self._max_rows = self._max_steps = 1
         self._shapes: set[tuple[int, int]] = set()
-        # Lanes run side by side: threads that split one small product mostly wait for each other.
-        _one_thread_a_lane()
-        _split_cpu(logical_devices)
-        trained = [layer.device for layer in manifest.layers]
-        try:
-            self._loaded = _load(folder, assign(trained, _devices()))
-            self._chunk = self._loaded.signatures["chunk"]
-            self._whole = self._loaded.signatures["serving_default"]
-        except Exception as error:
-            raise ModelRefused(
-                f"{folder}: TensorFlow cannot load it: {type(error).__name__}: {error}"
-            ) from error
-        self._check_signature(folder)
-        self.devices = tuple(
-            _short(self._loaded.weights[f"layer_{index}"]["kernel"].device)
-            for index in range(len(manifest.layers))
-        )
 
     @property
     def compilations(self) -> int:
@@ -107,16 +83,11 @@ class TensorFlowRunner:
             padded = np.zeros((*shape, features), np.float32)
             padded[:rows, :steps] = inputs
             inputs, lengths, state = padded, _pad(lengths, shape[0]), _pad(state, shape[0])
-        parts = np.split(state, np.cumsum(self._sizes)[:-1], axis=1)
         # A compiled function runs where it is called; its variables may be on another device.
         with tf.device(self.devices[0]):
-            named = self._chunk(
-                sequences=tf.constant(inputs),
-                lengths=tf.constant(lengths),
-                **{n: tf.constant(part) for n, part in zip(self._tensors, parts, strict=True)},
-            )
-        next_state = np.concatenate([named[name].numpy() for name in self._tensors], axis=1)
-        return named["outputs"].numpy()[:rows, :steps], next_state[:rows]
+            results = self._model.chunk(**self._model.named(inputs, lengths, state))
+        outputs, next_state = self._model.unnamed(results)
+        return outputs[:rows, :steps], next_state[:rows]
 
     def _probe(self) -> None:
         """The compiled form must agree with the plain one on the manifest's example."""
@@ -124,64 +95,10 @@ class TensorFlowRunner:
             return
         example = np.array(self._manifest.example, np.float32)[np.newaxis, : self._max_steps]
         lengths = np.full(1, example.shape[1], np.int32)
-        outputs, state = self.run(example, lengths, np.zeros((1, self.state_size), np.float32))
-        plain = self._whole(sequences=tf.constant(example), lengths=tf.constant(lengths))
-        plain_state = np.concatenate([plain[name].numpy() for name in self._tensors], axis=1)
-        for ours, theirs in ((outputs, plain["outputs"].numpy()), (state, plain_state)):
+        compiled = self.run(example, lengths, np.zeros((1, self.state_size), np.float32))
+        for ours, theirs in zip(compiled, self._model.plain(example, lengths), strict=True):
             if not np.allclose(ours, theirs, PROBE_TOLERANCE, PROBE_TOLERANCE):
                 raise ModelRefused("its two signatures disagree on the manifest's example")
-
-    def _check_signature(self, folder: Path) -> None:
-        features = len(self._manifest.features)
-        states = zip(self._tensors, self._sizes, strict=True)
-        shapes = {name: (None, size) for name, size in states}
-        expected = {
-            "sequences": ((None, None, features), tf.float32),
-            "lengths": ((None,), tf.int32),
-            **{name: (shape, tf.float32) for name, shape in shapes.items()},
-        }
-        _, taken = self._chunk.structured_input_signature
-        found = {name: (tuple(spec.shape), spec.dtype) for name, spec in taken.items()}
-        if found != expected:
-            raise ModelRefused(f"{folder}: signature 'chunk' takes {found}, not {expected}")
-        results = {"outputs": (None, None, self.num_outputs), **shapes}
-        given = {name: tuple(spec.shape) for name, spec in self._chunk.structured_outputs.items()}
-        if given != results:
-            raise ModelRefused(f"{folder}: signature 'chunk' gives {given}, not {results}")
-
-
-def _one_thread_a_lane() -> None:
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-    except RuntimeError:
-        # It can be set only before TensorFlow's first use; a second model finds it set already.
-        logger.debug("TensorFlow runs already, its threads stay as they are")
-
-
-def _split_cpu(count: int) -> None:
-    physical = tf.config.list_physical_devices("CPU")[0]
-    logical = [tf.config.LogicalDeviceConfiguration()] * count
-    try:
-        tf.config.set_logical_device_configuration(physical, logical)
-    except RuntimeError:
-        found = len(tf.config.list_logical_devices("CPU"))
-        if found != count:
-            logger.warning("the CPU stays %d devices: TensorFlow runs already", found)
-
-
-def _devices() -> list[str]:
-    return [_short(device.name) for device in tf.config.list_logical_devices()]
-
-
-def _short(device: str) -> str:
-    """`GPU:0` for `/job:localhost/replica:0/task:0/device:GPU:0`."""
-    return device.rpartition("device:")[2]
-
-
-def _load(folder: Path, assigned: Mapping[str, str]) -> Any:
-    options = tf.saved_model.LoadOptions(experimental_variable_policy="save_variable_devices")
-    with placed(folder, assigned) as place:
-        return tf.saved_model.load(str(place), options=options)
 
 
 def _power_of_two(rows: int) -> int:

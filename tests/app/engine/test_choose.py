@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from app.engine.runners import choose, load
+from app.engine.runners.bfloat16 import Bfloat16Runner
 from app.engine.runners.choice import KIND, Choice
 from app.engine.runners.choose import Chooser
 from app.engine.runners.load import ROOT, KernelLoader
@@ -186,13 +187,16 @@ def test_each_version_has_a_choice_of_its_own(
     assert len(command.calls) == 2
 
 
-def test_tensorflow_that_is_asked_for_needs_no_choice(
-    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("wanted", "kind"), [("tensorflow", TensorFlowRunner), ("bfloat16", Bfloat16Runner)]
+)
+def test_what_only_tensorflow_runs_needs_no_choice(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Any, kind: type
 ) -> None:
     command = Command(monkeypatch, None)
     folder = models_dir / "lstm" / "1"
-    runner = KernelLoader("tensorflow", 2, 16, tmp_path)(folder, verified_manifest(folder))
-    assert isinstance(runner, TensorFlowRunner)
+    runner = KernelLoader(wanted, 2, 16, tmp_path)(folder, verified_manifest(folder))
+    assert isinstance(runner, kind)
     assert command.calls == []
 
 

@@ -1,6 +1,7 @@
 """Every kernel against a NumPy reference, chunk by chunk, and what it refuses."""
 
 import itertools
+import logging
 import shutil
 import threading
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import tensorflow as tf
 
 from app.engine.runner import ModelRunner
+from app.engine.runners import bfloat16
+from app.engine.runners.bfloat16 import Bfloat16Runner
 from app.engine.runners.onnx_graph import build_graph
 from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 from app.engine.runners.tensorflow import TensorFlowRunner
@@ -27,7 +30,14 @@ CHUNKS = (([1], 1), ([16], 16), ([3], 9), ([7, 2], 7), ([16, 1, 9], 16), ([5, 16
 def make_runner(kind: type[ModelRunner], folder: Path, manifest: Manifest) -> ModelRunner:
     if kind is OnnxRuntimeRunner:
         return OnnxRuntimeRunner(build_graph(folder, manifest).SerializeToString(), manifest)
+    if kind is Bfloat16Runner:
+        return Bfloat16Runner(folder, manifest)
     return TensorFlowRunner(folder, manifest)
+
+
+# Of outputs, in their standard deviations, and of states. Each factor of a product of 17 or fewer
+# is off by up to 1/512, in every layer and time step; a wrong gate gives ten times as much.
+BFLOAT16_TOLERANCE = 0.05
 
 
 class Kernel:
@@ -39,6 +49,24 @@ class Kernel:
         self.runner = make_runner(kind, folder, self.manifest)
         self.runner.warm_up(MAX_ROWS, MAX_STEPS)
         self.reference = Reference(folder)
+
+    def assert_close(
+        self, actual: np.ndarray, expected: np.ndarray, scale: Any, message: str = ""
+    ) -> None:
+        """In float32 as close as that is; `scale` is what the error of bfloat16 is counted in."""
+        if isinstance(self.runner, Bfloat16Runner):
+            error = np.abs(actual - expected) / scale
+            assert error.max() < BFLOAT16_TOLERANCE, message
+        else:
+            assert_close(actual, expected, message)
+
+    def assert_outputs(self, actual: np.ndarray, expected: np.ndarray, message: str = "") -> None:
+        std = [output.transform["std"] for output in self.manifest.outputs]
+        self.assert_close(actual, expected, std, message)
+
+    def assert_state(self, actual: np.ndarray, expected: np.ndarray, message: str = "") -> None:
+        # That of a ReLU has no bound.
+        self.assert_close(actual, expected, max(1.0, np.abs(expected).max()), message)
 
     def chunk(
         self, lengths: list[int], steps: int, seed: int
@@ -71,16 +99,19 @@ class Kernel:
         assert {outputs.dtype, final.dtype} == {np.dtype(np.float32)}
         for row, length in enumerate(lengths):
             expected, expected_final = self.expected(inputs[row, :length], state[row])
-            assert_close(outputs[row, :length], expected, f"row {row}")
+            self.assert_outputs(outputs[row, :length], expected, f"row {row}")
             # A lane takes a number that is not finite anywhere in a row for a failure of it.
             assert not outputs[row, length:].any()
-            assert_close(final[row], expected_final, f"state of row {row}")
+            self.assert_state(final[row], expected_final, f"state of row {row}")
+
+
+KINDS = (TensorFlowRunner, OnnxRuntimeRunner, Bfloat16Runner)
 
 
 # Together the models have every cell and activation; each compiles for seconds.
 @pytest.fixture(
     scope="module",
-    params=itertools.product((TensorFlowRunner, OnnxRuntimeRunner), ("rnn", "mixed")),
+    params=itertools.product(KINDS, ("rnn", "mixed")),
     ids=lambda pair: f"{pair[0].__name__}-{pair[1]}",
 )
 def kernel(request: pytest.FixtureRequest, models_dir: Path) -> Kernel:
@@ -101,8 +132,8 @@ def test_chunk_after_chunk_equals_the_reference_of_the_whole(kernel: Kernel) -> 
         part = inputs[:, start : start + MAX_STEPS]
         outputs, state = kernel.runner.run(part, np.array([part.shape[1]], np.int32), state)
         made.append(outputs[0])
-    assert_close(np.concatenate(made), expected)
-    assert_close(state[0], expected_final)
+    kernel.assert_outputs(np.concatenate(made), expected)
+    kernel.assert_state(state[0], expected_final)
 
 
 def test_two_threads_at_once_get_the_right_answers(kernel: Kernel) -> None:
@@ -142,7 +173,7 @@ def test_every_call_has_a_shape_that_was_compiled_at_warm_up(models_dir: Path) -
         shapes.append(tuple(sequences.shape))
         return zeros(sequences)
 
-    runner._chunk, runner._whole = record, zeros
+    runner._model.chunk, runner._model.whole = record, zeros
     # 5 slots are served by calls of up to 8 rows.
     runner.warm_up(5, MAX_STEPS)
     compiled = set(shapes)
@@ -185,7 +216,7 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused(models_dir: Path)
         assert found in str(caught.value)
 
 
-@pytest.mark.parametrize("missing", ["chunk", "serving_default"])
+@pytest.mark.parametrize("missing", ["chunk", "serving_default", "chunk_bfloat16"])
 def test_a_model_without_a_signature_of_the_contract_is_refused(
     models_dir: Path, tmp_path: Path, missing: str
 ) -> None:
@@ -193,8 +224,9 @@ def test_a_model_without_a_signature_of_the_contract_is_refused(
     loaded = tf.saved_model.load(str(folder))
     kept = {name: call for name, call in loaded.signatures.items() if name != missing}
     tf.saved_model.save(loaded, str(tmp_path), signatures=kept)
-    with pytest.raises(ModelRefused, match=missing):
-        TensorFlowRunner(tmp_path, verified_manifest(folder))
+    kind = Bfloat16Runner if missing == "chunk_bfloat16" else TensorFlowRunner
+    with pytest.raises(ModelRefused, match=f"no signature '{missing}': export it again"):
+        kind(tmp_path, verified_manifest(folder))
 
 
 def damage_saved_model(folder: Path) -> None:
@@ -243,12 +275,74 @@ def test_what_tensorflow_cannot_load_is_refused(
 def test_a_model_whose_two_signatures_disagree_is_refused_at_warm_up(models_dir: Path) -> None:
     folder = models_dir / "rnn" / "1"
     runner = TensorFlowRunner(folder, verified_manifest(folder))
-    whole = runner._whole
+    whole = runner._model.whole
 
     def shifted(**arguments: tf.Tensor) -> dict[str, tf.Tensor]:
         # One part in a hundred: a wrong weight, not rounding.
         return {name: tensor * 1.01 for name, tensor in whole(**arguments).items()}
 
-    runner._whole = shifted
+    runner._model.whole = shifted
     with pytest.raises(ModelRefused, match="disagree on the manifest's example"):
         runner.warm_up(1, MAX_STEPS)
+
+
+# bfloat16.
+
+
+def bfloat16_runner(models_dir: Path) -> Bfloat16Runner:
+    folder = models_dir / "mixed" / "1"
+    return Bfloat16Runner(folder, verified_manifest(folder))
+
+
+def test_products_are_bfloat16s_and_the_error_is_told(
+    models_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    runner = bfloat16_runner(models_dir)
+    error = runner.error(MAX_ROWS, MAX_STEPS)
+    # float32's is below 1e-5.
+    assert 1e-4 < error < BFLOAT16_TOLERANCE
+    runner.warm_up(MAX_ROWS, MAX_STEPS)
+    assert f"by up to {error:.4f} of their standard deviation" in caplog.text
+    assert runner.compilations == 0
+
+
+@pytest.mark.parametrize("factor", [2.0, np.nan])
+def test_a_model_that_bfloat16_cannot_hold_is_refused_at_warm_up(
+    models_dir: Path, factor: float
+) -> None:
+    runner = bfloat16_runner(models_dir)
+    chunk = runner._model.chunk
+
+    def far_off(**arguments: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: tensor * factor for name, tensor in chunk(**arguments).items()}
+
+    runner._model.chunk = far_off
+    with pytest.raises(ModelRefused, match=r"in bfloat16 its outputs differ by .* limit is 0\.25"):
+        runner.warm_up(1, MAX_STEPS)
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("flags\t\t: fpu avx512_bf16 amx_tile\nflags\t\t: fpu\n", True),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", True),
+        ("model name\t: amx_bf16\nflags\t\t: fpu avx2\n", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_who_has_no_instructions_for_bfloat16_is_warned(
+    models_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    text: str | None,
+    has: bool,
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    if text is not None:
+        cpuinfo.write_text(text)
+    monkeypatch.setattr(bfloat16, "CPUINFO", cpuinfo)
+    bfloat16_runner(models_dir)
+    assert ("this processor has none of" in caplog.text) is not has
