@@ -164,7 +164,7 @@ class Served(NamedTuple):
 def served(folder: Path, num_devices: int) -> Served:
     """Loads and runs an export on so many devices."""
     runner = TensorFlowRunner(folder, verified_manifest(folder), num_devices)
-    weights = runner._model.weights
+    weights = runner._model._loaded.weights
     for index, device in enumerate(runner.devices):
         found = {short(variable.device) for variable in weights[f"layer_{index}"].values()}
         assert found == {device}
