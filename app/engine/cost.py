@@ -3,16 +3,15 @@
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 
-# What a call costs beside the kernel, in seconds: choosing, packing, unpacking, and weights that
-# left the processor's caches while answers were written. It is about the same for every model, so
-# it is not measured at warm-up.
-LANE_S = 0.3e-3
+# A lane's work around a call, in seconds: choosing, packing, unpacking. It is about the same for
+# every model, so it is not measured.
+LANE_S = 0.1e-3
 ROW_S = 10e-6
 # Rows are enough when a chunk of so many time steps reaches this part of what more would reach.
 TYPICAL_STEPS = 20
 ENOUGH = 0.77
 # The same where all rows have the same length: beside others nobody is computed in vain.
-ENOUGH_ALIKE = 0.87
+ENOUGH_ALIKE = 0.9
 # A chunk ends after so many seconds, for newcomers wait for it; but a call must be worth its price.
 QUANTUM_S = 16e-3
 MIN_STEPS = 8
