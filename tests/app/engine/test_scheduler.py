@@ -90,11 +90,11 @@ def test_nobody_waits_for_more_rows_than_pay() -> None:
 
 def test_of_the_same_length_more_rows_pay() -> None:
     """They end together, so that none is computed in vain beside another."""
-    scheduler = make(rows=8, cost=FREE_CALLS)
-    enough = FREE_CALLS.enough_rows(8)
-    alike = FREE_CALLS.enough_rows(8, enough=ENOUGH_ALIKE)
-    assert enough < alike < 8
-    scheduler.add(sequences(*[TYPICAL_STEPS] * 16))
+    scheduler = make(rows=16, cost=FREE_CALLS)
+    enough = FREE_CALLS.enough_rows(16)
+    alike = FREE_CALLS.enough_rows(16, enough=ENOUGH_ALIKE)
+    assert enough < alike < 16
+    scheduler.add(sequences(*[TYPICAL_STEPS] * 32))
     chunk = take(scheduler)
     assert len(chunk.sequences) == alike
     scheduler.advance(chunk)
