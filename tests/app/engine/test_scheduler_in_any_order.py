@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.engine.cost import MIN_STEPS, QUANTUM_S, Cost
+from app.engine.cost import ENOUGH_ALIKE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
 from app.engine.scheduler import SENIORS, Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
 from app.errors import Overloaded, RunFailed
@@ -89,7 +89,7 @@ class Calls(RuleBasedStateMachine):
             assert sequence.place == "in flight"
             assert sequence.deadline > self.now
             assert 1 <= steps <= min(self.sizes.chunk_steps, sequence.remaining)
-        self.check_share(len(rows), len(rows) + len(left), free_lanes)
+        self.check_share(rows, [*rows, *left], free_lanes)
         self.check_length(chunk)
         # Who has been ready for longest, then who has been in line for longest.
         assert rows[0] is alive[0], "the leader is not the one that waited longest"
@@ -120,12 +120,20 @@ class Calls(RuleBasedStateMachine):
             assert full, "somebody waits beside a free slot"
             assert self.scheduler.waiting[0].deadline > self.now
 
-    def check_share(self, rows: int, ready: int, free_lanes: int) -> None:
+    def check_share(
+        self, rows: tuple[Sequence, ...], ready: list[Sequence], free_lanes: int
+    ) -> None:
         """Enough rows for the kernel, but nobody has two beside a lane that has none."""
-        assert rows <= self.sizes.chunk_rows
-        assert rows == min(
-            self.cost.enough_rows(self.sizes.chunk_rows), (ready + free_lanes - 1) // free_lanes
-        )
+        most = self.sizes.chunk_rows
+        assert len(rows) <= most
+        lead, longest = rows[0].remaining, max(sequence.remaining for sequence in ready)
+        if longest <= lead < TYPICAL_STEPS:
+            enough = self.cost.enough_rows(most, lead)
+        elif {sequence.remaining for sequence in ready} == {lead}:
+            enough = self.cost.enough_rows(most, enough=ENOUGH_ALIKE)
+        else:
+            enough = self.cost.enough_rows(most)
+        assert len(rows) == min(enough, (len(ready) + free_lanes - 1) // free_lanes)
 
     def check_alike(self, rows: tuple[Sequence, ...], left: list[Sequence]) -> None:
         """Who came first is taken; of the others nobody left is nearer to the leader in length."""
