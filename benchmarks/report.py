@@ -85,7 +85,8 @@ Written by `{results["command"]}` (about {results["minutes"]:.0f} minutes) from 
 {commits}; the raw results are in `build/bench/`. Three LSTM layers of 100, 8 features, 1 output,
 the same weights in every server, the same JSON both ways. Servers are measured in turn, in
 {results["rounds"]} rounds (A B C A B C), each after a warm-up; numbers are medians of the rounds.
-Before that each server's answers are checked against the model's own to 1e-4, those of bfloat16 to 0.1.{others}
+Before that each server's answers are checked against the model's own to 1e-4, those of bfloat16 to
+0.1.{others}
 
 | | |
 |---|---|
