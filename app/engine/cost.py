@@ -10,8 +10,8 @@ ROW_S = 10e-6
 # Rows are enough when a chunk of so many time steps reaches this part of what more would reach.
 TYPICAL_STEPS = 20
 ENOUGH = 0.77
-# The same where all rows have the same length: beside others nobody is computed in vain.
-ENOUGH_ALIKE = 0.9
+# The same where nobody is held up by more rows: all end together, or many are in line anyhow.
+AMPLE = 0.9
 # A chunk ends after so many seconds, for newcomers wait for it; but a call must be worth its price.
 QUANTUM_S = 16e-3
 MIN_STEPS = 8

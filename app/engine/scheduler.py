@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from operator import attrgetter
 
-from app.engine.cost import ENOUGH_ALIKE, TYPICAL_STEPS, Cost
+from app.engine.cost import AMPLE, TYPICAL_STEPS, Cost
 from app.engine.sequence import Sequence
 from app.errors import Cancelled, Expired, Overloaded, UnrollError
 
 # A chunk that takes so many times as long as expected is overdue.
 PATIENCE = 10
+# Where many are in line, a chunk takes one of so many of them, so that all soon have their turn.
+TURNS = 3
 # One row of so many is for who came first: those are the long ones, whose callers wait longest.
 SENIORS = 4
 NUMBER = attrgetter("number")
@@ -79,7 +81,7 @@ class Scheduler:
         self._sizes = sizes
         self._cost = cost
         self._rows = cost.enough_rows(sizes.chunk_rows)
-        self._rows_alike = cost.enough_rows(sizes.chunk_rows, enough=ENOUGH_ALIKE)
+        self._rows_ample = cost.enough_rows(sizes.chunk_rows, enough=AMPLE)
         # A call of few time steps wants more rows to be worth its price.
         self._rows_of_short = [
             cost.enough_rows(sizes.chunk_rows, steps) for steps in range(1, TYPICAL_STEPS)
@@ -255,10 +257,15 @@ class Scheduler:
         return picked
 
     def _most_rows(self) -> int:
-        """How many rows the next chunk may have: more where all end soon, or at the same step."""
+        """How many rows the next chunk may have.
+
+        More where all end soon, or at the same step, or where so many are in line that what they
+        wait for is the kernel's rate rather than the chunk beside them.
+        """
         steps = self.ready[0].remaining
         if steps < TYPICAL_STEPS and all(s.remaining <= steps for s in self.ready):
             return self._rows_of_short[steps - 1]
         if all(s.remaining == steps for s in self.ready):
-            return self._rows_alike
-        return self._rows
+            return self._rows_ample
+        in_line = len(self.ready) + len(self.waiting)
+        return min(self._rows_ample, max(self._rows, in_line // TURNS))

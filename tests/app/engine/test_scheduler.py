@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.cost import ENOUGH_ALIKE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
+from app.engine.cost import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
+from app.engine.scheduler import TURNS
 from app.errors import Overloaded
 from tests.app.engine.scheduling import FREE_CALLS, Clock, make, sequences, take
 
@@ -92,14 +93,29 @@ def test_of_the_same_length_more_rows_pay() -> None:
     """They end together, so that none is computed in vain beside another."""
     scheduler = make(rows=16, cost=FREE_CALLS)
     enough = FREE_CALLS.enough_rows(16)
-    alike = FREE_CALLS.enough_rows(16, enough=ENOUGH_ALIKE)
-    assert enough < alike < 16
-    scheduler.add(sequences(*[TYPICAL_STEPS] * 32))
+    ample = FREE_CALLS.enough_rows(16, enough=AMPLE)
+    assert enough < ample < 16
+    scheduler.add(sequences(*[TYPICAL_STEPS] * (TURNS * enough + 1)))
     chunk = take(scheduler)
-    assert len(chunk.sequences) == alike
+    assert len(chunk.sequences) == ample
     scheduler.advance(chunk)
     scheduler.add(sequences(TYPICAL_STEPS + 1))
     assert len(take(scheduler).sequences) == enough, "one goes on for longer"
+
+
+def test_where_many_are_in_line_more_rows_pay() -> None:
+    """One of three of them, slot or not, until more rows gain little."""
+    enough = FREE_CALLS.enough_rows(16)
+    ample = FREE_CALLS.enough_rows(16, enough=AMPLE)
+    for count, rows in (
+        (TURNS * enough, enough),
+        (TURNS * (enough + 1), enough + 1),
+        (TURNS * ample, ample),
+        (10 * TURNS * ample, ample),
+    ):
+        scheduler = make(rows=16, slots=16, waiting=1000, cost=FREE_CALLS)
+        scheduler.add(sequences(*range(TYPICAL_STEPS, TYPICAL_STEPS + count)))
+        assert len(take(scheduler).sequences) == rows, count
 
 
 def test_nobody_waits_for_a_lane_that_hangs() -> None:
@@ -252,7 +268,7 @@ def test_lengths_beyond_a_chunk_are_alike_and_the_oldest_of_them_goes_first() ->
 def test_a_chunk_has_no_more_rows_than_pay(row_step_s: float, rows: int) -> None:
     call_s = 20.0 if row_step_s == 2.0 else 1.0
     scheduler = make(rows=8, slots=20, cost=Cost(call_s, 0.0, row_step_s))
-    scheduler.add(sequences(*[TYPICAL_STEPS] * 19, TYPICAL_STEPS + 1))
+    scheduler.add(sequences(*[TYPICAL_STEPS] * 7, TYPICAL_STEPS + 1))
     assert len(take(scheduler).sequences) == rows
 
 
@@ -260,7 +276,7 @@ def test_a_chunk_of_few_time_steps_has_more_rows() -> None:
     """Its call is most of its price. Beside one that goes on longer it would hold that up."""
     cost = Cost(call_s=20.0, time_step_s=0.0, row_step_s=2.0)
     assert cost.enough_rows(40) < cost.enough_rows(40, 1) < 40
-    for lengths, steps in (([1] * 40, 1), ([1] * 39 + [2], TYPICAL_STEPS)):
+    for lengths, steps in (([1] * 40, 1), ([1] * 5 + [2], TYPICAL_STEPS)):
         scheduler = make(rows=40, cost=cost)
         scheduler.add(sequences(*lengths))
         assert len(take(scheduler).sequences) == cost.enough_rows(40, steps), lengths

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.engine.cost import ENOUGH_ALIKE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
-from app.engine.scheduler import SENIORS, Chunk, Scheduler, Sizes
+from app.engine.cost import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
+from app.engine.scheduler import SENIORS, TURNS, Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
 from app.errors import Overloaded, RunFailed
 from tests.app.engine.scheduling import costs
@@ -89,7 +89,7 @@ class Calls(RuleBasedStateMachine):
             assert sequence.place == "in flight"
             assert sequence.deadline > self.now
             assert 1 <= steps <= min(self.sizes.chunk_steps, sequence.remaining)
-        self.check_share(rows, [*rows, *left], free_lanes)
+        self.check_share(rows, [*rows, *left], free_lanes, len(alive))
         self.check_length(chunk)
         # Who has been ready for longest, then who has been in line for longest.
         assert rows[0] is alive[0], "the leader is not the one that waited longest"
@@ -121,7 +121,7 @@ class Calls(RuleBasedStateMachine):
             assert self.scheduler.waiting[0].deadline > self.now
 
     def check_share(
-        self, rows: tuple[Sequence, ...], ready: list[Sequence], free_lanes: int
+        self, rows: tuple[Sequence, ...], ready: list[Sequence], free_lanes: int, in_line: int
     ) -> None:
         """Enough rows for the kernel, but nobody has two beside a lane that has none."""
         most = self.sizes.chunk_rows
@@ -130,9 +130,10 @@ class Calls(RuleBasedStateMachine):
         if longest <= lead < TYPICAL_STEPS:
             enough = self.cost.enough_rows(most, lead)
         elif {sequence.remaining for sequence in ready} == {lead}:
-            enough = self.cost.enough_rows(most, enough=ENOUGH_ALIKE)
+            enough = self.cost.enough_rows(most, enough=AMPLE)
         else:
-            enough = self.cost.enough_rows(most)
+            enough = max(self.cost.enough_rows(most), in_line // TURNS)
+            enough = min(self.cost.enough_rows(most, enough=AMPLE), enough)
         assert len(rows) == min(enough, (len(ready) + free_lanes - 1) // free_lanes)
 
     def check_alike(self, rows: tuple[Sequence, ...], left: list[Sequence]) -> None:
