@@ -32,16 +32,8 @@ MAX_ERROR = 0.25
 class Bfloat16Runner:
     """Runs the `chunk_bfloat16` signature of a SavedModel. See `ModelRunner`.
 
-    Args:
-        folder: verified.
-        manifest: of the folder.
-        logical_devices: into how many devices the CPU is split.
-
-    Attributes:
-        devices: where each layer's variables are.
-
-    Raises:
-        ModelRefused: TensorFlow cannot load it, or its signatures are not those of the manifest.
+    Arguments, attributes and errors are those of `TensorFlowRunner`; `warm_up` raises
+    `ModelRefused` too where the error is larger than rounding gives.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, logical_devices: int = 1) -> None:
