@@ -177,13 +177,14 @@ class Intake:
 
     @asynccontextmanager
     async def reading(
-        self, scope: Scope, receive: Receive, decode: Callable[[bytes], W]
+        self, scope: Scope, receive: Receive, decode: Callable[[bytes], W], at_once: bool = False
     ) -> AsyncIterator[W]:
         """Reads a body; while this is entered, what was begun is given up if its caller goes.
 
         Args:
             scope, receive: of the request (ASGI).
             decode: understands a body.
+            at_once: whether that is seen at once; else at the watcher's next look.
 
         Raises:
             UnrollError: there is no room, or the body is not as it must be.
@@ -194,7 +195,7 @@ class Intake:
             work = decode(body)
             # Not kept while it waits: the arrays are a fraction of it.
             del body
-            watch.body_is_read(lambda reason: self.cancel(work, reason))
+            watch.body_is_read(lambda reason: self.cancel(work, reason), at_once)
             yield work
 
     async def _run_piece(self, work: Work, piece: Piece, room: Reservation) -> None:

@@ -99,15 +99,20 @@ class Watch:
             self._reader.uncancel()
         return self._late
 
-    def body_is_read(self, give_up: Callable[[UnrollError], None]) -> None:
+    def body_is_read(
+        self, give_up: Callable[[UnrollError], None], at_once: bool = False
+    ) -> None:
         """From now on the caller waits.
 
         Args:
             give_up: is called once, with the reason, when the caller hangs up or time is over.
+            at_once: whether the next look would be late to see that the caller has hung up.
         """
         self._reader = None
         self._since = asyncio.get_running_loop().time()
         self._give_up = give_up
+        if at_once:
+            self._listen()
 
     def look(self, now: float) -> None:
         """Acts if it is time. Called by the watcher.
@@ -124,7 +129,10 @@ class Watch:
             if age >= self._watcher.request_timeout_s:
                 self._end(Expired("its time ran out before its last time step"))
             elif self._hang_up is None:
-                self._hang_up = asyncio.get_running_loop().create_task(self._wait_for_hang_up())
+                self._listen()
+
+    def _listen(self) -> None:
+        self._hang_up = asyncio.get_running_loop().create_task(self._wait_for_hang_up())
 
     async def _wait_for_hang_up(self) -> None:
         # The body is read: the next message can only be that the caller has gone.

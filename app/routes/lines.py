@@ -45,7 +45,8 @@ async def lines(
     intake: Intake, request: Request, decode: Callable[[bytes], Prediction]
 ) -> AsyncGenerator[bytes]:
     """Yields the lines of an answer, the first two at once; raises `UnrollError` only before."""
-    async with intake.reading(request.scope, request.receive, decode) as work:
+    # Answers in lines are long, so a task that waits for a hang-up is worth its price.
+    async with intake.reading(request.scope, request.receive, decode, at_once=True) as work:
         events: asyncio.Queue[Event] = asyncio.Queue()
         if work.outputs == "all":
             for row, sequence in enumerate(work.sequences):
