@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     runner: RunnerChoice = Field(
         "auto",
         description="the kernel; auto takes ONNX Runtime where it agrees with TensorFlow and "
-        "measured faster; bfloat16 rounds the factors of products to 8 bits, for processors that "
+        "measured faster; bfloat16 rounds what layers multiply to 8 bits, for processors that "
         "multiply such numbers",
     )
     workers: Annotated[int, Field(ge=0, le=1024)] = Field(
@@ -118,10 +118,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _a_split_cpu_is_tensorflows(self) -> Self:
-        if self.logical_devices > 1 and self.runner == "onnxruntime":
+        if self.logical_devices > 1 and self.runner in ("onnxruntime", "bfloat16"):
             raise ValueError(
                 f"UNROLL_LOGICAL_DEVICES={self.logical_devices} is for TensorFlow, but "
-                "UNROLL_RUNNER=onnxruntime: ONNX Runtime has one CPU device"
+                f"UNROLL_RUNNER={self.runner}: that has one CPU device"
             )
         return self
 

@@ -99,9 +99,7 @@ class Watch:
             self._reader.uncancel()
         return self._late
 
-    def body_is_read(
-        self, give_up: Callable[[UnrollError], None], at_once: bool = False
-    ) -> None:
+    def body_is_read(self, give_up: Callable[[UnrollError], None], at_once: bool = False) -> None:
         """From now on the caller waits.
 
         Args:

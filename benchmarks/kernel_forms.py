@@ -109,8 +109,10 @@ def _onnxruntime_runner(folder: Path, manifest: Manifest) -> ModelRunner:
 
 def _bfloat16_runner(folder: Path, manifest: Manifest) -> ModelRunner:
     from app.engine.runners.bfloat16 import Bfloat16Runner
+    from app.engine.runners.onnx_graph import build_graph, cut_graph
 
-    return Bfloat16Runner(folder, manifest)
+    parts = cut_graph(build_graph(folder, manifest, take_lengths=False))
+    return Bfloat16Runner([part.SerializeToString() for part in parts], manifest)
 
 
 # Unroll's, each made from a folder and its manifest.

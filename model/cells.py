@@ -27,9 +27,6 @@ class Weights(NamedTuple):
         kernel: float32 `[I, G*H]`, for G gates.
         recurrent_kernel: float32 `[H, G*H]`.
         bias: float32 `[G*H]`; a GRU's `[2, G*H]`, of inputs and of state.
-
-    The kernels may be bfloat16 instead: then both factors of the products are, and all else stays
-    float32.
     """
 
     kernel: tf.Tensor
@@ -71,11 +68,11 @@ class Cell(keras.layers.Layer):  # type: ignore[misc]  # keras has no type infor
 
     def x_gates(self, inputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """What the inputs add to the gates: float32 `[N, I]` to `[N, G*H]`."""
-        return _product(inputs, weights.kernel) + weights.bias
+        return tf.matmul(inputs, weights.kernel) + weights.bias
 
     def h_gates(self, h: tf.Tensor, weights: Weights) -> tf.Tensor:
         """What the state adds to the gates: float32 `[B, H]` to `[B, G*H]`."""
-        return _product(h, weights.recurrent_kernel)
+        return tf.matmul(h, weights.recurrent_kernel)
 
     def join(self, x_gates: tf.Tensor, h_gates: tf.Tensor) -> tf.Tensor:
         """The sums that `activate` takes, `[B, num_sums*H]`; linear."""
@@ -150,11 +147,11 @@ class GRUCell(Cell):
 
     def x_gates(self, inputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """See `Cell.x_gates`."""
-        return _product(inputs, weights.kernel) + weights.bias[0]
+        return tf.matmul(inputs, weights.kernel) + weights.bias[0]
 
     def h_gates(self, h: tf.Tensor, weights: Weights) -> tf.Tensor:
         """See `Cell.h_gates`."""
-        return _product(h, weights.recurrent_kernel) + weights.bias[1]
+        return tf.matmul(h, weights.recurrent_kernel) + weights.bias[1]
 
     def join(self, x_gates: tf.Tensor, h_gates: tf.Tensor) -> tf.Tensor:
         """The sums of z and r, and both parts of n, which meet behind the reset gate only."""
@@ -181,8 +178,3 @@ class GRUCell(Cell):
 
 
 CELLS: dict[CellKind, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}
-
-
-def _product(rows: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Float32 `[N, I]` and `[I, W]` to float32 `[N, W]`, in the precision of the kernel."""
-    return tf.cast(tf.matmul(tf.cast(rows, kernel.dtype), kernel), tf.float32)

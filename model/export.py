@@ -25,13 +25,11 @@ CELL_WEIGHTS = ("kernel", "recurrent_kernel", "bias")
 
 
 class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type information
-    """The SavedModel's object: three signatures over the same weights.
+    """The SavedModel's object: two signatures over the same weights.
 
     `serving_default`: `sequences [B,T,F]`, `lengths [B]` -> `outputs [B,T,O]` and each state.
     `chunk`: the same plus each layer's initial state, compiled with XLA: the whole where all layers
     are on one device, else each layer by itself, since XLA cannot compile across devices.
-    `chunk_bfloat16`: the same again with products of bfloat16, and not compiled: XLA's are no
-    faster on processors, while TensorFlow's own take what is made for them (AMX, AVX512-BF16).
 
     `weights` names the variables for whoever builds another kernel from the checkpoint:
     `layer_0/kernel`, `layer_0/recurrent_kernel`, `layer_0/bias`, ..., `head/kernel`, `head/bias`.
@@ -45,11 +43,11 @@ class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type 
         }
         head = model.rnn.head
         self.weights["head"] = {"kernel": head.kernel.value, "bias": head.bias.value}
-        self.serving_default, self.chunk, self.chunk_bfloat16 = _signatures(model)
+        self.serving_default, self.chunk = _signatures(model)
 
 
-def _signatures(model: SequenceModel) -> tuple[Any, Any, Any]:
-    """The functions. The model itself stays outside of the export: it holds the optimizer."""
+def _signatures(model: SequenceModel) -> tuple[Any, Any]:
+    """The two functions. The model itself stays outside of the export: it holds the optimizer."""
     layers = model.config.layers
     one_device = len(set(model.rnn.devices())) == 1
     sequences = tf.TensorSpec([None, None, len(model.features)], tf.float32, "sequences")
@@ -69,29 +67,18 @@ def _signatures(model: SequenceModel) -> tuple[Any, Any, Any]:
     def whole(sequences: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
         return named(*model.predict_sequences(sequences, lengths))
 
-    def initial(given: dict[str, tf.Tensor]) -> StackState:
-        return tuple(
+    def chunk(sequences: tf.Tensor, lengths: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
+        initial = tuple(
             tuple(given[state_tensor(index, part)] for part in layer.state_names)
             for index, layer in enumerate(layers)
         )
-
-    def chunk(sequences: tf.Tensor, lengths: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
-        return named(*model.predict_sequences(sequences, lengths, initial(given), not one_device))
-
-    def chunk_bfloat16(
-        sequences: tf.Tensor, lengths: tf.Tensor, **given: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        state = initial(given)
-        return named(*model.predict_sequences(sequences, lengths, state, precision=tf.bfloat16))
+        return named(*model.predict_sequences(sequences, lengths, initial, not one_device))
 
     return (
         tf.function(whole, autograph=False).get_concrete_function(
             sequences=sequences, lengths=lengths
         ),
         tf.function(chunk, autograph=False, jit_compile=one_device).get_concrete_function(
-            sequences=sequences, lengths=lengths, **states
-        ),
-        tf.function(chunk_bfloat16, autograph=False).get_concrete_function(
             sequences=sequences, lengths=lengths, **states
         ),
     )
@@ -154,11 +141,7 @@ def export_model(
         tf.saved_model.save(
             exported,
             str(hidden),
-            signatures={
-                "serving_default": exported.serving_default,
-                "chunk": exported.chunk,
-                "chunk_bfloat16": exported.chunk_bfloat16,
-            },
+            signatures={"serving_default": exported.serving_default, "chunk": exported.chunk},
             options=tf.saved_model.SaveOptions(
                 experimental_variable_policy="save_variable_devices"
             ),

@@ -51,7 +51,6 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
         lengths: tf.Tensor,
         initial_state: StackState | None = None,
         compiled: bool = False,
-        precision: tf.DType = tf.float32,
     ) -> tuple[tf.Tensor, StackState]:
         """Outputs of every time step and the final state of every layer, without dropout.
 
@@ -60,14 +59,13 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
             lengths: int32 `[B]`, valid time steps of each row.
             initial_state: before the first time step; zeros when None.
             compiled: whether each layer's loops are compiled with XLA.
-            precision: of the factors of the layers' matrix products.
 
         Returns:
             Outputs in real units, float32 `[B, T, O]`, zero beyond a row's length; and the final
             state.
         """
         standardized, final_state = self.rnn.unroll(
-            self._encode(sequences), initial_state, lengths, compiled=compiled, precision=precision
+            self._encode(sequences), initial_state, lengths, compiled=compiled
         )
         return self._decode(standardized, sequences, lengths), final_state
 

@@ -63,22 +63,16 @@ class Pipeline:
         cells: first layer first.
         devices: of each layer; None leaves a layer where TensorFlow puts it.
         compiled: whether each layer's loops are compiled with XLA.
-        precision: of the factors of matrix products; with bfloat16 there is no `backward`.
 
     Attributes:
         devices: as given.
     """
 
     def __init__(
-        self,
-        cells: Sequence[Cell],
-        devices: Sequence[str | None],
-        compiled: bool,
-        precision: tf.DType = tf.float32,
+        self, cells: Sequence[Cell], devices: Sequence[str | None], compiled: bool
     ) -> None:
         self._cells = cells
         self.devices = devices
-        self._precision = precision
         self._layers = [Recurrence(cell, compiled) for cell in cells]
 
     @property
@@ -166,14 +160,10 @@ class Pipeline:
 
     def _weights_of(self, layer: int) -> Weights:
         cell, device = self._cells[layer], self.devices[layer]
-        kernel, recurrent_kernel, bias = cell.read()
+        weights = cell.read()
         with on(device):
             # A copy where a replica's layer is on another device than the variables.
-            return Weights(
-                tf.cast(tf.identity(kernel), self._precision),
-                tf.cast(tf.identity(recurrent_kernel), self._precision),
-                tf.identity(bias),
-            )
+            return Weights(*(tf.identity(part) for part in weights))
 
 
 def _is_accelerator(device: str | None) -> bool:

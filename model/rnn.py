@@ -109,12 +109,9 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
         lengths: tf.Tensor | None = None,
         training: bool = False,
         compiled: bool = False,
-        precision: tf.DType = tf.float32,
     ) -> tuple[tf.Tensor, StackState]:
         """Runs the stack over time; see `run`. Gives the outputs and the final state."""
-        run = self.run(
-            inputs, initial_state, lengths, training, compiled=compiled, precision=precision
-        )
+        run = self.run(inputs, initial_state, lengths, training, compiled=compiled)
         return run.outputs, run.final_state
 
     def run(
@@ -126,7 +123,6 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
         *,
         keep: bool = False,
         compiled: bool = False,
-        precision: tf.DType = tf.float32,
         replica: int = 0,
     ) -> Run:
         """Runs the stack over time.
@@ -141,7 +137,6 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
             training: whether dropout and noise are active.
             keep: whether `gradients` will be asked for.
             compiled: whether each layer's loops are compiled with XLA.
-            precision: of the factors of the layers' matrix products; float32 to `keep`.
             replica: which copy of the layers computes.
         """
         devices = self.devices(replica)
@@ -155,7 +150,7 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
             initial_state = self.initial_state(batch_size, replica)
         if lengths is None:
             lengths = tf.fill([batch_size], num_steps)
-        pipeline = Pipeline(self.cells, devices, compiled, precision)
+        pipeline = Pipeline(self.cells, devices, compiled)
         chunks = cut(inputs.shape[1], num_steps, pipeline.num_stages, self._chunk_steps)
         masks = self._draw_masks(devices, batch_size, num_steps, seed)
         with on(devices[0]):

@@ -1,97 +1,146 @@
-"""The kernel for processors that multiply bfloat16: the SavedModel's `chunk_bfloat16` function.
+"""The kernel for processors that multiply bfloat16: OpenVINO's recurrent operators.
 
-Both factors of every product are rounded to 8 significant bits; sums, gates and states are float32.
-TensorFlow runs it operation by operation, for any number of rows and time steps alike.
+`onnx_graph.py` builds and cuts the graph when the kernel is chosen. OpenVINO computes the layers:
+both factors of their products are rounded to 8 significant bits, and so are `h` and what passes
+from layer to layer. What comes before and after keeps float32, and ONNX Runtime computes it: raw
+numbers, such as a pressure of 1018.3, would lose all that they tell.
 """
 
+import io
 import logging
+import threading
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
+import openvino
 
 from app.engine.cost import Cost
 from app.engine.runners.measure import measure_cost
-from app.engine.runners.probe import probe
-from app.engine.runners.saved_model import ServedModel
-from app.errors import ModelRefused
+from app.engine.runners.onnxruntime import session_of
 from app.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
-CPUINFO = Path("/proc/cpuinfo")
-# As Linux names what multiplies it: on x86, and on ARM.
-INSTRUCTIONS = {"amx_bf16", "avx512_bf16", "bf16"}
-
-PROBE_ROWS = 8
-# Of an output, in its standard deviations. Rounding gives a few hundredths; more is no rounding.
-MAX_ERROR = 0.25
+PROPERTIES = {
+    "INFERENCE_PRECISION_HINT": "bf16",
+    # A lane is a thread already: more of them would wait for each other.
+    "INFERENCE_NUM_THREADS": 1,
+    "NUM_STREAMS": 1,
+    # Each worker would pin itself to the same core.
+    "ENABLE_CPU_PINNING": False,
+}
+# OpenVINO prepares itself for every call shape it meets, so there are few of them: others are padded.
+# Above a tile, each size is about so many times the one before.
+GROWTH = 1.25
+# Rows are multiplied in tiles of so many; half a tile takes nearly as long.
+TILE = 16
 
 
 class Bfloat16Runner:
-    """Runs the `chunk_bfloat16` signature of a SavedModel. See `ModelRunner`.
+    """Runs the layers in bfloat16. See `ModelRunner`.
 
-    Arguments, attributes and errors are those of `TensorFlowRunner`; `warm_up` raises
-    `ModelRefused` too where the error is larger than rounding gives.
+    Args:
+        graphs: from `cut_graph`, serialized: what comes before the layers, they, what comes after.
+        manifest: of the model.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, logical_devices: int = 1) -> None:
-        self._model = ServedModel(folder, manifest, "chunk_bfloat16", logical_devices)
-        self._manifest = manifest
+    def __init__(self, graphs: Sequence[bytes], manifest: Manifest) -> None:
+        self.state_size = sum(layer.units for layer in manifest.layers for _ in layer.states)
         self.num_outputs = len(manifest.outputs)
-        self.state_size, self.devices = self._model.state_size, self._model.devices
-        # One graph serves all shapes.
-        self.compilations = 0
-        if not multiplies_bfloat16():
+        self.devices = ("CPU:0",) * len(manifest.layers)
+        self._features = len(manifest.features)
+        encode, layers, decode = graphs
+        self._encode, self._decode = session_of(encode), session_of(decode)
+        core = openvino.Core()
+        self._layers = core.compile_model(core.read_model(io.BytesIO(layers)), "CPU", PROPERTIES)
+        precision = self._layers.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if precision != "bf16":
             logger.warning(
-                "this processor has none of %s: bfloat16 is slower than float32 here",
-                ", ".join(sorted(INSTRUCTIONS)),
+                "this processor does not multiply bfloat16: it computes in %s", precision
             )
+        # Of each lane: a request holds the numbers of one call.
+        self._mine = threading.local()
+        self._rows: list[int] = []
+        self._steps: list[int] = []
+        self._shapes: set[tuple[int, int]] = set()
+
+    @property
+    def compilations(self) -> int:
+        """Call shapes met so far: OpenVINO prepares itself for each once."""
+        return len(self._shapes)
+
+    def set_limits(self, max_rows: int, max_steps: int) -> None:
+        """Allows `run` up to these sizes; for a call shape that is new it takes longer."""
+        self._rows, self._steps = sizes(max_rows, TILE), sizes(max_steps)
 
     def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """See `ModelRunner.warm_up`."""
         started = time.monotonic()
-        error = self.error(min(PROBE_ROWS, max_rows), max_steps)
+        self.set_limits(max_rows, max_steps)
+        for rows in self._rows:
+            for steps in self._steps:
+                inputs = np.zeros((rows, steps, self._features), np.float32)
+                state = np.zeros((rows, self.state_size), np.float32)
+                self.run(inputs, np.full(rows, steps, np.int32), state)
         logger.info(
-            "bfloat16: outputs differ from those of float32 by up to %.4f of their standard "
-            "deviation, over %d time steps",
-            error,
-            max_steps,
+            "prepared %d call shapes in %.1f s", self.compilations, time.monotonic() - started
         )
-        # Not `error > MAX_ERROR`: it may be NaN.
-        if not error <= MAX_ERROR:
-            raise ModelRefused(
-                f"in bfloat16 its outputs differ by {error:.3g} of their standard deviation from "
-                f"those of float32; the limit is {MAX_ERROR}"
-            )
-        cost = measure_cost(self, len(self._manifest.features), max_rows, max_steps)
-        logger.info("warmed up in %.1f s", time.monotonic() - started)
-        return cost
+        return measure_cost(self, self._features, max_rows, max_steps)
 
     def run(
         self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `ModelRunner.run`."""
-        with tf.device(self.devices[0]):
-            results = self._model.chunk(**self._model.named(inputs, lengths, state))
-        return self._model.unnamed(results)
+        rows, steps, _ = inputs.shape
+        shape = (at_least(rows, self._rows), at_least(steps, self._steps))
+        self._shapes.add(shape)
+        (encoded,) = self._encode.run(["encoded"], {"sequences": inputs})
+        if (rows, steps) != shape:
+            encoded = _padded(encoded, shape)
+            padded_state = _padded(state, shape[:1])
+            # Of a row that is not there too the last time step is looked up.
+            padded_lengths = np.ones(shape[0], lengths.dtype)
+            padded_lengths[:rows] = lengths
+        else:
+            padded_state, padded_lengths = state, lengths
+        top, next_state = self._compute(encoded, padded_lengths, padded_state)
+        (outputs,) = self._decode.run(
+            ["outputs"], {"top": top[:rows, :steps], "sequences": inputs, "lengths": lengths}
+        )
+        return outputs, next_state[:rows].copy()
 
-    def error(self, rows: int, steps: int) -> float:
-        """The largest difference of an output from float32's, in its standard deviations."""
-        inputs, lengths = probe(self._manifest, rows, steps)
-        ours, _ = self.run(inputs, lengths, np.zeros((rows, self.state_size), np.float32))
-        theirs, _ = self._model.plain(inputs, lengths)
-        std = [output.transform["std"] for output in self._manifest.outputs]
-        return float(np.max(np.abs(ours - theirs) / std))
+    def _compute(
+        self, encoded: np.ndarray, lengths: np.ndarray, state: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The layers; what it returns is overwritten by the next call of the same thread."""
+        request = getattr(self._mine, "request", None)
+        if request is None:
+            request = self._mine.request = self._layers.create_infer_request()
+        found = request.infer(
+            {"encoded": encoded, "lengths": lengths, "state": state}, share_outputs=True
+        )
+        return found["top"], found["next_state"]
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for it."""
-    try:
-        text = CPUINFO.read_text()
-    except OSError:
-        return False
-    # `flags` on x86, `Features` on ARM; the same for every core.
-    lines = [line for line in text.splitlines() if line.startswith(("flags", "Features"))]
-    return bool(lines and INSTRUCTIONS & set(lines[0].split()))
+def sizes(most: int, tile: int = 1) -> list[int]:
+    """Sizes of calls, ascending from 1 to `most`: doubled up to a tile, then whole tiles."""
+    found = [1]
+    while (last := found[-1]) < most:
+        size = max(last + 1, int(last * GROWTH))
+        found.append(min(most, 2 * last if last < tile else -(-size // tile) * tile))
+    return found
+
+
+def at_least(size: int, allowed: Sequence[int]) -> int:
+    """The smallest of the allowed sizes that is large enough."""
+    for found in allowed:
+        if found >= size:
+            return found
+    raise AssertionError("this is a bug: more than warmed up for")
+
+
+def _padded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    padded = np.zeros((*shape, *array.shape[len(shape) :]), array.dtype)
+    padded[tuple(map(slice, array.shape))] = array
+    return padded

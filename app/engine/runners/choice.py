@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-KIND, GRAPH = "choice.json", "model.onnx"
+KIND, GRAPH = "choice.json", "{}.onnx"
 
 
 @dataclass(frozen=True)
@@ -15,20 +15,22 @@ class Choice:
 
     Attributes:
         kernel: its name, or that the model was refused.
-        graph: what ONNX Runtime is to run.
+        graphs: what it is to run, if it is not the SavedModel itself.
         reason: why it was refused.
     """
 
-    kernel: Literal["tensorflow", "onnxruntime", "refused"]
-    graph: bytes = b""
+    kernel: Literal["tensorflow", "onnxruntime", "bfloat16", "refused"]
+    graphs: tuple[bytes, ...] = ()
     reason: str = ""
 
     def write(self, folder: Path) -> None:
         """Writes it, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / GRAPH).write_bytes(self.graph)
+        for number, graph in enumerate(self.graphs):
+            (folder / GRAPH.format(number)).write_bytes(graph)
         unfinished = folder / f"{KIND}.new"
-        unfinished.write_text(json.dumps({"kernel": self.kernel, "reason": self.reason}))
+        about = {"kernel": self.kernel, "graphs": len(self.graphs), "reason": self.reason}
+        unfinished.write_text(json.dumps(about))
         os.replace(unfinished, folder / KIND)
 
     @classmethod
@@ -38,4 +40,5 @@ class Choice:
             found = json.loads((folder / KIND).read_text())
         except FileNotFoundError:
             return None
-        return cls(found["kernel"], (folder / GRAPH).read_bytes(), found["reason"])
+        graphs = [(folder / GRAPH.format(n)).read_bytes() for n in range(found["graphs"])]
+        return cls(found["kernel"], tuple(graphs), found["reason"])

@@ -1,10 +1,11 @@
-"""Chooses the kernel: TensorFlow, which can run any model, or ONNX Runtime where it is better.
+"""Chooses the kernel: TensorFlow, which can run any model, or another one where it is better.
 
 `auto` takes ONNX Runtime if it agrees with TensorFlow on probe inputs and measured faster, on
-machines without an accelerator. Its failure to do so is logged, never fatal.
+machines without an accelerator. Its failure to do so is logged, never fatal. `bfloat16` is told how
+far its outputs are from TensorFlow's.
 
-The comparison needs TensorFlow, a service that runs ONNX Runtime does not. So it is a command, run
-once for all workers by `load.py`: `python -m app.engine.runners.choose --help`.
+The comparison needs TensorFlow, a service that runs another kernel does not. So it is a command,
+run once for all workers by `load.py`: `python -m app.engine.runners.choose --help`.
 """
 
 import argparse
@@ -12,13 +13,15 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from app.engine.runner import ModelRunner, on_accelerator
+from app.engine.runners.bfloat16 import Bfloat16Runner
 from app.engine.runners.choice import Choice
 from app.engine.runners.measure import median_seconds
-from app.engine.runners.onnx_graph import build_graph
+from app.engine.runners.onnx_graph import build_graph, cut_graph
 from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 from app.engine.runners.probe import probe, probe_state
 from app.engine.runners.tensorflow import TensorFlowRunner
@@ -31,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 # Two kernels sum up in other orders: a few 1e-6 is usual, a wrong gate or transform gives 1e-2.
 PROBE_TOLERANCE = 1e-4
+# Of an output in bfloat16, in its standard deviations. Rounding gives a few hundredths at most;
+# more is no rounding.
+MAX_ERROR = 0.25
 
 
 class Chooser:
@@ -61,6 +67,8 @@ class Chooser:
         """
         if wanted == "tensorflow" or (wanted == "auto" and on_accelerator(self._reference.devices)):
             return Choice("tensorflow")
+        if wanted == "bfloat16":
+            return self._in_bfloat16()
         try:
             graph = build_graph(self._folder, self._manifest).SerializeToString()
             candidate = OnnxRuntimeRunner(graph, self._manifest)
@@ -71,7 +79,35 @@ class Chooser:
                 raise
             logger.warning("ONNX Runtime is not used: %s: %s", type(error).__name__, error)
             return Choice("tensorflow")
-        return Choice("onnxruntime", graph) if faster else Choice("tensorflow")
+        return Choice("onnxruntime", (graph,)) if faster else Choice("tensorflow")
+
+    def _in_bfloat16(self) -> Choice:
+        parts = cut_graph(build_graph(self._folder, self._manifest, take_lengths=False))
+        graphs = tuple(part.SerializeToString() for part in parts)
+        candidate = Bfloat16Runner(graphs, self._manifest)
+        candidate.set_limits(self._max_rows, self._max_steps)
+        error = self._error(candidate)
+        logger.info(
+            "bfloat16: outputs differ from those of float32 by up to %.4f of their standard "
+            "deviation, over %d time steps",
+            error,
+            self._max_steps,
+        )
+        # Not `error > MAX_ERROR`: it may be NaN.
+        if not error <= MAX_ERROR:
+            raise ModelRefused(
+                f"in bfloat16 its outputs differ by {error:.3g} of their standard deviation from "
+                f"those of float32; the limit is {MAX_ERROR}"
+            )
+        return Choice("bfloat16", graphs)
+
+    def _error(self, candidate: ModelRunner) -> float:
+        """The largest difference of an output from float32's, in its standard deviations."""
+        probe = self._probe(self._max_rows, self._max_steps)
+        (ours, _), (theirs, _) = candidate.run(*probe), self._reference.run(*probe)
+        std = [output.transform["std"] for output in self._manifest.outputs]
+        # Beyond a row's length both are zero.
+        return float(np.max(np.abs(ours - theirs) / std))
 
     def _check(self, candidate: ModelRunner) -> None:
         probe = self._probe(self._max_rows, self._max_steps)
@@ -102,7 +138,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m app.engine.runners.choose", description="Choose the kernel for a model."
     )
-    parser.add_argument("wanted", choices=["auto", "tensorflow", "onnxruntime"])
+    parser.add_argument("wanted", choices=get_args(RunnerChoice))
     parser.add_argument("folder", type=Path, help="of the exported model")
     parser.add_argument("out", type=Path, help="folder that the choice is written to")
     parser.add_argument("--max-rows", type=int, required=True)

@@ -46,22 +46,22 @@ class KernelLoader:
 
     def __call__(self, folder: Path, manifest: Manifest) -> ModelRunner:
         """See `RunnerLoader`."""
-        kernel, graph = self._wanted, b""
-        if kernel in ("auto", "onnxruntime"):
+        choice = Choice("tensorflow")
+        if self._wanted != "tensorflow":
             choice = self._chosen(folder, manifest)
-            if choice.kernel == "refused":
-                raise ModelRefused(choice.reason)
-            kernel, graph = choice.kernel, choice.graph
-        logger.info("runs on %s", kernel)
+        if choice.kernel == "refused":
+            raise ModelRefused(choice.reason)
+        logger.info("runs on %s", choice.kernel)
         # Each is imported only where it runs: they are large.
-        if kernel == "onnxruntime":
+        if choice.kernel == "onnxruntime":
             from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 
+            (graph,) = choice.graphs
             return OnnxRuntimeRunner(graph, manifest)
-        if kernel == "bfloat16":
+        if choice.kernel == "bfloat16":
             from app.engine.runners.bfloat16 import Bfloat16Runner
 
-            return Bfloat16Runner(folder, manifest, self._logical_devices)
+            return Bfloat16Runner(choice.graphs, manifest)
         from app.engine.runners.tensorflow import TensorFlowRunner
 
         return TensorFlowRunner(folder, manifest, self._logical_devices)

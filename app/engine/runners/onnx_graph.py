@@ -1,7 +1,8 @@
 """Builds an ONNX graph that computes what a SavedModel's `chunk` computes.
 
-From the manifest (transforms, layers) and the weights in the checkpoint. Used by `onnxruntime.py`.
-Operators as in https://onnx.ai/onnx/operators/; their gates stand in another order than ours.
+From the manifest (transforms, layers) and the weights in the checkpoint. Used by `onnxruntime.py`,
+and in parts by `bfloat16.py`. Operators as in https://onnx.ai/onnx/operators/; their gates stand in
+another order than ours.
 """
 
 import math
@@ -12,6 +13,7 @@ import numpy as np
 import onnx
 import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
+from onnx.utils import Extractor
 
 from app.errors import ModelRefused
 from app.manifest import Feature, Layer, Manifest, Output
@@ -23,18 +25,37 @@ OPSET = 17
 GATES = {"rnn": (0,), "gru": (0, 1, 2), "lstm": (0, 3, 1, 2)}
 OPERATORS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}
 
+# What passes between the parts of a graph: float32 `[S,C,I]` and `[S,C,H]`.
+ENCODED, TOP = "encoded", "top"
+# What padding adds to the gates i, f, g, o of an LSTM: sigmoid gives 0 for i and 1 for f, so c
+# stays as it is.
+HOLD = (-1e4, 1e4, 0.0, 0.0)
+# Then inputs are made a multiple of so many: of an odd number, products of bfloat16 are five times
+# slower.
+BLOCK = 32
 
-def build_graph(folder: Path, manifest: Manifest) -> onnx.ModelProto:
+
+def build_graph(folder: Path, manifest: Manifest, take_lengths: bool = True) -> onnx.ModelProto:
     """The graph: `sequences [S,C,F]`, `lengths [S]`, `state [S, sum of H]` -> `outputs [S,C,O]`,
     `next_state`.
+
+    Args:
+        folder: verified.
+        manifest: of the folder.
+        take_lengths: whether the recurrent operators are given the rows' lengths. Where a library
+            does not heed them, an input tells each LSTM what is padding, so that its c is held,
+            and h is taken from each row's last time step.
 
     Raises:
         ModelRefused: a weight is absent.
     """
     builder = _Builder(folder)
-    top, order = builder.encode(manifest.features)
+    encoded, order = builder.encode(manifest.features)
+    inputs = builder.named(ENCODED, encoded)
+    if not take_lengths:
+        inputs = builder.mark_padding(inputs)
     # The recurrent operators have time first.
-    top = builder.one("Transpose", [top], perm=[1, 0, 2])
+    top = builder.one("Transpose", [inputs], perm=[1, 0, 2])
     states = builder.split_state(manifest.layers)
     final: list[str] = []
     for index, layer in enumerate(manifest.layers):
@@ -43,11 +64,22 @@ def build_graph(folder: Path, manifest: Manifest) -> onnx.ModelProto:
         top, made = builder.layer(index, layer, top, initial, order if index == 0 else None)
         final += made
     builder.join_state(final)
-    top = builder.one("Transpose", [top], perm=[1, 0, 2])
+    top = builder.named(TOP, builder.one("Transpose", [top], perm=[1, 0, 2]))
     total = builder.one("MatMul", [top, builder.constant(builder.weight("head/kernel"))])
     total = builder.one("Add", [total, builder.constant(builder.weight("head/bias"))])
     builder.decode(total, [feature.name for feature in manifest.features], manifest.outputs)
-    return builder.finish(manifest)
+    return builder.finish(manifest, len(order))
+
+
+def cut_graph(graph: onnx.ModelProto) -> tuple[onnx.ModelProto, onnx.ModelProto, onnx.ModelProto]:
+    """The graph in parts: `sequences` -> `encoded`; `encoded`, `lengths`, `state` -> `top`,
+    `next_state`; `top`, `sequences`, `lengths` -> `outputs`."""
+    cut = Extractor(graph).extract_model
+    return (
+        cut(["sequences"], [ENCODED]),
+        cut([ENCODED, "lengths", "state"], [TOP, "next_state"]),
+        cut([TOP, "sequences", "lengths"], ["outputs"]),
+    )
 
 
 class _Builder:
@@ -57,6 +89,8 @@ class _Builder:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+        # Where operators do not take lengths: which time steps are padding, and which are last.
+        self._padding = self._last = ""
 
     def weight(self, name: str) -> np.ndarray:
         key = f"weights/{name}/.ATTRIBUTES/VARIABLE_VALUE"
@@ -77,6 +111,26 @@ class _Builder:
 
     def one(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         return self.add(operator, inputs, **attributes)[0]
+
+    def named(self, name: str, value: str) -> str:
+        """A value under a name of its own, by which the graph can be cut."""
+        self._nodes.append(helper.make_node("Identity", [value], [name]))
+        return name
+
+    def mark_padding(self, inputs: str) -> str:
+        """From now on layers do not take lengths; returns the inputs with zeros for padding."""
+        valid = self._valid(inputs)
+        padding = self.one("Cast", [self.one("Not", [valid])], to=TensorProto.FLOAT)
+        # float32 `[C,S,1]`.
+        self._padding = self.one("Transpose", [padding], perm=[1, 0, 2])
+        one = self.constant(1, np.int32)
+        lasts = self.one("Sub", ["lengths", one])
+        rows = self._count("lengths", 0)
+        axis = self.constant([1], np.int64)
+        pairs = [self.one("Unsqueeze", [part, axis]) for part in (lasts, rows)]
+        # int64 `[S,2]`: time step and row.
+        self._last = self.one("Cast", [self.one("Concat", pairs, axis=1)], to=TensorProto.INT64)
+        return self.one("Where", [valid, inputs, self.constant(0.0)])
 
     def columns(self, indices: list[int]) -> str:
         return self.one("Gather", ["sequences", self.constant(indices, np.int64)], axis=2)
@@ -145,6 +199,8 @@ class _Builder:
         )
         if order is not None:
             kernel = kernel[order]
+        if self._padding and layer.cell == "lstm":
+            inputs, kernel = self._held(inputs, kernel)
         both = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
         attributes: dict[str, Any] = {"hidden_size": layer.units}
         if layer.cell == "gru":
@@ -159,13 +215,25 @@ class _Builder:
                 self.constant(_ordered(kernel, gates).T[np.newaxis]),
                 self.constant(_ordered(recurrent, gates).T[np.newaxis]),
                 self.constant(_ordered(both, gates).reshape(1, -1)),
-                "lengths",
+                "" if self._padding else "lengths",
                 *initial,
             ],
             1 + len(layer.states),
             **attributes,
         )
-        return self.one("Squeeze", [outputs, self.constant([1], np.int64)]), final
+        outputs = self.one("Squeeze", [outputs, self.constant([1], np.int64)])
+        if self._padding:
+            last = self.one("GatherND", [outputs, self._last])
+            final[0] = self.one("Unsqueeze", [last, self.constant([0], np.int64)])
+        return outputs, final
+
+    def _held(self, inputs: str, kernel: np.ndarray) -> tuple[str, np.ndarray]:
+        """An LSTM's inputs and their weights `[I, 4*H]` with what holds its c in padding."""
+        width = BLOCK - len(kernel) % BLOCK
+        flag = self.one("Mul", [self._padding, self.constant([1.0] + [0.0] * (width - 1))])
+        more = np.zeros((width, kernel.shape[1]))
+        more[0] = np.repeat(HOLD, kernel.shape[1] // len(HOLD))
+        return self.one("Concat", [inputs, flag], axis=2), np.concatenate([kernel, more])
 
     def decode(self, total: str, names: list[str], outputs: tuple[Output, ...]) -> None:
         """The head's outputs in real units, zero beyond each row's length."""
@@ -186,20 +254,24 @@ class _Builder:
             )
             total = self.one("Add", [total, present])
         self._nodes.append(
-            helper.make_node("Where", [self._valid(), total, self.constant(0.0)], ["outputs"])
+            helper.make_node(
+                "Where", [self._valid("sequences"), total, self.constant(0.0)], ["outputs"]
+            )
         )
 
-    def _valid(self) -> str:
-        """Whether a time step is within its row's length, bool `[S, C, 1]`."""
-        shape = self.one("Shape", ["sequences"])
-        steps = self.one("Gather", [shape, self.constant(1, np.int64)])
-        steps = self.one("Cast", [steps], to=TensorProto.INT32)
-        times = self.one("Range", [self.constant(0, np.int32), steps, self.constant(1, np.int32)])
-        times = self.one("Unsqueeze", [times, self.constant([1], np.int64)])
+    def _valid(self, like: str) -> str:
+        """Whether a time step is within its row's length, bool `[S, C, 1]`; `like` has its S, C."""
+        times = self.one("Unsqueeze", [self._count(like, 1), self.constant([1], np.int64)])
         lengths = self.one("Unsqueeze", ["lengths", self.constant([1, 2], np.int64)])
         return self.one("Less", [times, lengths])
 
-    def finish(self, manifest: Manifest) -> onnx.ModelProto:
+    def _count(self, like: str, axis: int) -> str:
+        """0, 1, 2, ... along an axis of `like`, int32."""
+        size = self.one("Gather", [self.one("Shape", [like]), self.constant(axis, np.int64)])
+        end = self.one("Cast", [size], to=TensorProto.INT32)
+        return self.one("Range", [self.constant(0, np.int32), end, self.constant(1, np.int32)])
+
+    def finish(self, manifest: Manifest, num_inputs: int) -> onnx.ModelProto:
         def tensor(name: str, kind: int, shape: list[Any]) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, kind, shape)
 
@@ -217,6 +289,10 @@ class _Builder:
                 tensor("next_state", TensorProto.FLOAT, ["S", size]),
             ],
             self._constants,
+            value_info=[
+                tensor(ENCODED, TensorProto.FLOAT, ["S", "C", num_inputs]),
+                tensor(TOP, TensorProto.FLOAT, ["S", "C", manifest.layers[-1].units]),
+            ],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
         onnx.checker.check_model(model)

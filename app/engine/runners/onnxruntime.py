@@ -34,16 +34,7 @@ class OnnxRuntimeRunner:
         # One graph serves all shapes.
         self.compilations = 0
         self._features = len(manifest.features)
-        options = onnxruntime.SessionOptions()
-        # A lane is a thread already: more of them would wait for each other.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # It would keep a plan of memory for each shape it meets, and ours are of all kinds.
-        options.enable_mem_pattern = False
-        self._session = onnxruntime.InferenceSession(
-            graph,
-            options,
-            providers=["CPUExecutionProvider"],
-        )
+        self._session = session_of(graph)
 
     def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """See `ModelRunner.warm_up`."""
@@ -60,3 +51,13 @@ class OnnxRuntimeRunner:
             RESULTS, {"sequences": inputs, "lengths": lengths, "state": state}
         )
         return outputs, next_state
+
+
+def session_of(graph: bytes) -> onnxruntime.InferenceSession:
+    """A graph, ready to run on the processor."""
+    options = onnxruntime.SessionOptions()
+    # A lane is a thread already: more of them would wait for each other.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # It would keep a plan of memory for each shape it meets, and ours are of all kinds.
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -28,20 +28,19 @@ class ServedModel:
     Args:
         folder: verified.
         manifest: of the folder.
-        chunk: name of the signature that computes chunks.
         logical_devices: into how many devices the CPU is split.
 
     Attributes:
         state_size: the sum of H over all state tensors.
         devices: where each layer's variables are.
-        chunk: the function of that name, concrete.
+        chunk: the signature `chunk`, concrete.
         whole: the signature `serving_default`.
 
     Raises:
         ModelRefused: TensorFlow cannot load it, or its signatures are not those of the manifest.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, chunk: str, logical_devices: int) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, logical_devices: int) -> None:
         self._tensors = tuple(part.tensor for layer in manifest.layers for part in layer.states)
         self._sizes = [layer.units for layer in manifest.layers for _ in layer.states]
         self.state_size = sum(self._sizes)
@@ -56,12 +55,12 @@ class ServedModel:
                 f"{folder}: TensorFlow cannot load it: {type(error).__name__}: {error}"
             ) from error
         signatures = self._loaded.signatures
-        for name in (chunk, "serving_default"):
+        for name in ("chunk", "serving_default"):
             if name not in signatures:
                 raise ModelRefused(f"{folder}: there is no signature {name!r}: export it again")
-        self.chunk: Any = signatures[chunk]
+        self.chunk: Any = signatures["chunk"]
         self.whole: Function = signatures["serving_default"]
-        self._check_signature(folder, manifest, chunk)
+        self._check_signature(folder, manifest)
         self.devices = tuple(
             _short(self._loaded.weights[f"layer_{index}"]["kernel"].device)
             for index in range(len(manifest.layers))
@@ -87,7 +86,7 @@ class ServedModel:
         """What the model's plain form in float32 makes of whole sequences."""
         return self.unnamed(self.whole(sequences=tf.constant(inputs), lengths=tf.constant(lengths)))
 
-    def _check_signature(self, folder: Path, manifest: Manifest, chunk: str) -> None:
+    def _check_signature(self, folder: Path, manifest: Manifest) -> None:
         states = zip(self._tensors, self._sizes, strict=True)
         shapes = {name: (None, size) for name, size in states}
         expected = {
@@ -98,11 +97,11 @@ class ServedModel:
         _, taken = self.chunk.structured_input_signature
         found = {name: (tuple(spec.shape), spec.dtype) for name, spec in taken.items()}
         if found != expected:
-            raise ModelRefused(f"{folder}: signature {chunk!r} takes {found}, not {expected}")
+            raise ModelRefused(f"{folder}: signature 'chunk' takes {found}, not {expected}")
         results = {"outputs": (None, None, len(manifest.outputs)), **shapes}
         given = {name: tuple(spec.shape) for name, spec in self.chunk.structured_outputs.items()}
         if given != results:
-            raise ModelRefused(f"{folder}: signature {chunk!r} gives {given}, not {results}")
+            raise ModelRefused(f"{folder}: signature 'chunk' gives {given}, not {results}")
 
 
 def _one_thread_a_lane() -> None:

@@ -40,7 +40,7 @@ class TensorFlowRunner:
     """
 
     def __init__(self, folder: Path, manifest: Manifest, logical_devices: int = 1) -> None:
-        self._model = ServedModel(folder, manifest, "chunk", logical_devices)
+        self._model = ServedModel(folder, manifest, logical_devices)
         self._manifest = manifest
         self.num_outputs = len(manifest.outputs)
         self.state_size, self.devices = self._model.state_size, self._model.devices

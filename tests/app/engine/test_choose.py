@@ -3,6 +3,7 @@
 import json
 import logging
 import multiprocessing
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_auto_takes_the_faster(models_dir: Path, times: dict[type, float]) -> No
     times[OnnxRuntimeRunner] = 0.5
     faster = chosen(models_dir, "auto")
     assert faster.kernel == "onnxruntime"
-    assert faster.graph
+    assert faster.graphs
     times[OnnxRuntimeRunner] = 2.0
     assert chosen(models_dir, "auto") == Choice("tensorflow")
 
@@ -78,7 +79,7 @@ def test_a_named_kernel_is_taken_whatever_it_takes(
 def test_the_graph_that_is_chosen_computes_the_model(models_dir: Path, model: str) -> None:
     folder = models_dir / model / "1"
     choice = chosen(models_dir, "onnxruntime", model)
-    runner = OnnxRuntimeRunner(choice.graph, verified_manifest(folder))
+    runner = OnnxRuntimeRunner(*choice.graphs, verified_manifest(folder))
     sequence = raw_sequence(np.random.default_rng(4), 16)
     zeros = np.zeros((1, runner.state_size), np.float32)
     outputs, _ = runner.run(sequence[np.newaxis], np.array([16], np.int32), zeros)
@@ -120,12 +121,47 @@ def test_auto_goes_on_without_a_kernel_that_cannot_be_built(
         chosen(models_dir, "onnxruntime")
 
 
+# bfloat16, which is only asked for by name.
+
+
+@pytest.mark.parametrize("model", ["rnn", "lstm", "gru", "mixed"])
+def test_the_error_of_bfloat16_is_told(
+    models_dir: Path, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert chosen(models_dir, "bfloat16", model).kernel == "bfloat16"
+    told = re.search(r"bfloat16: outputs differ .* by up to (\S+) of .* over 16 time", caplog.text)
+    assert told is not None
+    # Products of 8 bits where the processor has them, else float32's rounding. See test_runners.
+    assert float(told[1]) < 0.05
+
+
+@pytest.mark.parametrize("factor", [2.0, np.nan])
+def test_a_model_that_bfloat16_cannot_hold_is_refused(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    right = Bfloat16Runner.run
+
+    def far_off(self: Bfloat16Runner, *arguments: Any) -> Any:
+        outputs, state = right(self, *arguments)
+        return outputs * factor, state
+
+    monkeypatch.setattr(Bfloat16Runner, "run", far_off)
+    with pytest.raises(ModelRefused, match=r"in bfloat16 its outputs differ by .* limit is 0\.25"):
+        chosen(models_dir, "bfloat16")
+
+
 # The choice on its way between processes.
 
 
 @pytest.mark.parametrize(
     "choice",
-    [Choice("tensorflow"), Choice("onnxruntime", b"\0\xff graph"), Choice("refused", reason="why")],
+    [
+        Choice("tensorflow"),
+        Choice("onnxruntime", (b"\0\xff graph",)),
+        Choice("bfloat16", (b"before", b"", b"after")),
+        Choice("refused", reason="why"),
+    ],
 )
 def test_a_choice_is_read_as_it_was_written(tmp_path: Path, choice: Choice) -> None:
     folder = tmp_path / "not" / "there"
@@ -143,7 +179,7 @@ def test_a_choice_that_was_cut_off_is_none(tmp_path: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patched:
         patched.setattr("os.replace", fail)
         with pytest.raises(OSError, match="disk full"):
-            Choice("onnxruntime", b"graph").write(tmp_path)
+            Choice("onnxruntime", (b"graph",)).write(tmp_path)
     assert Choice.read(tmp_path) is None
 
 
@@ -187,17 +223,23 @@ def test_each_version_has_a_choice_of_its_own(
     assert len(command.calls) == 2
 
 
-@pytest.mark.parametrize(
-    ("wanted", "kind"), [("tensorflow", TensorFlowRunner), ("bfloat16", Bfloat16Runner)]
-)
-def test_what_only_tensorflow_runs_needs_no_choice(
-    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Any, kind: type
+def test_tensorflow_needs_no_choice(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = Command(monkeypatch, None)
     folder = models_dir / "lstm" / "1"
-    runner = KernelLoader(wanted, 2, 16, tmp_path)(folder, verified_manifest(folder))
-    assert isinstance(runner, kind)
+    runner = KernelLoader("tensorflow", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    assert isinstance(runner, TensorFlowRunner)
     assert command.calls == []
+
+
+def test_bfloat16_is_loaded_as_it_was_chosen(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Command(monkeypatch, chosen(models_dir, "bfloat16"))
+    folder = models_dir / "lstm" / "1"
+    runner = KernelLoader("bfloat16", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    assert isinstance(runner, Bfloat16Runner)
 
 
 def test_a_model_that_was_refused_is_refused_to_every_worker(
@@ -262,7 +304,7 @@ def test_the_command_chooses_or_says_why_it_refuses(
     assert choice is not None
     if whole:
         assert (choice.kernel, choice.reason) == ("onnxruntime", "")
-        assert choice.graph
+        assert choice.graphs
     else:
         assert choice.kernel == "refused"
         assert "absent" in choice.reason
