@@ -30,7 +30,7 @@ PROPERTIES = {
     # Each worker would pin itself to the same core.
     "ENABLE_CPU_PINNING": False,
 }
-# OpenVINO prepares itself for every call shape it meets, so there are few of them: others are padded.
+# OpenVINO prepares itself for every call shape it meets: so there are few, others are padded.
 # Above a tile, each size is about so many times the one before.
 GROWTH = 1.25
 # Rows are multiplied in tiles of so many; half a tile takes nearly as long.
