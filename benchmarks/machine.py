@@ -14,7 +14,10 @@ from benchmarks.environment import peers_python
 from benchmarks.places import ROOT
 from benchmarks.servers import available_cores
 
-OURS = ("fastapi", "numpy", "onnxruntime", "orjson", "starlette", "tensorflow", "uvicorn", "uvloop")
+OURS = (
+    *("fastapi", "numpy", "onnxruntime", "openvino", "orjson"),
+    *("starlette", "tensorflow", "uvicorn", "uvloop"),
+)
 PEERS = (
     *("bentoml", "fastapi", "keras", "litserve", "numpy", "onnxruntime", "orjson"),
     *("ray", "tensorflow", "torch", "uvicorn", "uvloop"),

@@ -26,7 +26,7 @@ NOT_COVERED = """## Not covered
 - One set of random weights in each of two sizes. No GRU, no simple RNN, no missing values.
 - No accelerators; and no more cores than the machine has: how Unroll, a process a core, and its
   peers would share more of them is not known. Of the peers' forms with more processes one is here.
-- Other servers (Triton, TensorFlow Serving, TorchServe) and other kernels (OpenVINO) are not here.
+- Other servers (Triton, TensorFlow Serving, TorchServe), and OpenVINO in float32, are not here.
 - The frameworks do not promise to be fast with bodies of numbers in JSON; some take binary bodies.
 - Each peer is configured as well as its documentation and a few tries allowed. Whoever knows
   better: `benchmarks/peers/` has one file each.
