@@ -127,7 +127,7 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
     ) -> Run:
         """Runs the stack over time.
 
-        Loops end with the longest row, not with T, so that padding costs nothing.
+        Loops end with the longest row, not with T, so that padding costs little.
 
         Args:
             inputs: float32 `[B, T, I]`. Where T is known when the graph is made, time is cut into

@@ -1,8 +1,8 @@
 """The reference kernel: the SavedModel's own `chunk` function, run by TensorFlow.
 
-Calls have few shapes: rows are padded to the next power of two and time steps to the longest chunk.
-The function's loop ends with the longest row, so padded time steps cost nothing; each shape is
-compiled once, at warm-up.
+Calls have few shapes, each compiled once, at warm-up: rows are padded to the next power of two, time
+steps to the longest chunk, a quarter or a sixteenth of it. The function's loops end with the longest
+row, but the products of the inputs, before the loops, are those of all time steps.
 """
 
 import logging
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # The plain and the compiled form of the same model differ by rounding only.
 PROBE_TOLERANCE = 1e-4
+# Of the longest chunk: the sizes of calls. Compiling one takes half a second, so there are three.
+PARTS = (1, 4, 16)
 
 
 class TensorFlowRunner:
@@ -44,7 +46,8 @@ class TensorFlowRunner:
         self._manifest = manifest
         self.num_outputs = len(manifest.outputs)
         self.state_size, self.devices = self._model.state_size, self._model.devices
-        self._max_rows = self._max_steps = 1
+        self._max_rows = 1
+        self._steps: list[int] = []
         self._shapes: set[tuple[int, int]] = set()
 
     @property
@@ -54,7 +57,8 @@ class TensorFlowRunner:
 
     def set_limits(self, max_rows: int, max_steps: int) -> None:
         """Allows `run` up to these sizes; a call shape that is not warm compiles when it is met."""
-        self._max_rows, self._max_steps = _power_of_two(max_rows), max_steps
+        self._max_rows = _power_of_two(max_rows)
+        self._steps = sorted({-(-max_steps // part) for part in PARTS})
 
     def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """See `ModelRunner.warm_up`."""
@@ -63,7 +67,9 @@ class TensorFlowRunner:
         features = len(self._manifest.features)
         for count in (1 << i for i in range(self._max_rows.bit_length())):
             zeros = np.zeros((count, self.state_size), np.float32)
-            self.run(np.zeros((count, 1, features), np.float32), np.ones(count, np.int32), zeros)
+            for steps in self._steps:
+                inputs = np.zeros((count, steps, features), np.float32)
+                self.run(inputs, np.ones(count, np.int32), zeros)
         self._probe()
         logger.info(
             "compiled %d call shapes in %.1f s", self.compilations, time.monotonic() - started
@@ -75,9 +81,9 @@ class TensorFlowRunner:
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `ModelRunner.run`."""
         rows, steps, features = inputs.shape
-        shape = (_power_of_two(rows), self._max_steps)
         assert rows <= self._max_rows, "this is a bug: more rows than warmed up for"
-        assert steps <= self._max_steps, "this is a bug: more time steps than warmed up for"
+        assert steps <= self._steps[-1], "this is a bug: more time steps than warmed up for"
+        shape = (_power_of_two(rows), next(size for size in self._steps if size >= steps))
         self._shapes.add(shape)
         if (rows, steps) != shape:
             padded = np.zeros((*shape, features), np.float32)
@@ -93,7 +99,7 @@ class TensorFlowRunner:
         """The compiled form must agree with the plain one on the manifest's example."""
         if not self._manifest.example:
             return
-        example = np.array(self._manifest.example, np.float32)[np.newaxis, : self._max_steps]
+        example = np.array(self._manifest.example, np.float32)[np.newaxis, : self._steps[-1]]
         lengths = np.full(1, example.shape[1], np.int32)
         compiled = self.run(example, lengths, np.zeros((1, self.state_size), np.float32))
         for ours, theirs in zip(compiled, self._model.plain(example, lengths), strict=True):
