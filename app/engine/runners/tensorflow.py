@@ -1,8 +1,8 @@
 """The reference kernel: the SavedModel's own `chunk` function, run by TensorFlow.
 
-Calls have few shapes, each compiled once, at warm-up: rows are padded to the next power of two, time
-steps to the longest chunk, a quarter or a sixteenth of it. The function's loops end with the longest
-row, but the products of the inputs, before the loops, are those of all time steps.
+Calls have few shapes, each compiled once, at warm-up: rows are padded to the next power of two,
+time steps to the longest chunk or a quarter of it. The function's loops end with the longest row,
+but the products of the inputs, before the loops, are those of all time steps.
 """
 
 import logging
@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 # The plain and the compiled form of the same model differ by rounding only.
 PROBE_TOLERANCE = 1e-4
-# Of the longest chunk: the sizes of calls. Compiling one takes half a second, so there are three.
-PARTS = (1, 4, 16)
+# Of the longest chunk: the sizes of calls. Compiling one takes half a second, so there are two.
+PARTS = (1, 4)
 
 
 class TensorFlowRunner:
