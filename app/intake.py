@@ -184,7 +184,7 @@ class Intake:
         Args:
             scope, receive: of the request (ASGI).
             decode: understands a body.
-            at_once: whether that is seen at once; else at the watcher's next look.
+            at_once: whether it listens for that from now on, not from the watcher's next look on.
 
         Raises:
             UnrollError: there is no room, or the body is not as it must be.

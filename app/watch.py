@@ -1,8 +1,8 @@
 """`Watcher`: ends requests that nobody waits for any more, or that take too long.
 
 A timer and a task for each request would cost as much as the rest of its way through the service.
-So one timer looks at all open requests now and then, and only those that are old by then get a task
-that waits for their caller to hang up.
+So one timer looks at all open requests now and then, and only those that are old by then, and those
+whose answers are long, get a task that waits for their caller to hang up.
 """
 
 import asyncio
@@ -104,7 +104,7 @@ class Watch:
 
         Args:
             give_up: is called once, with the reason, when the caller hangs up or time is over.
-            at_once: whether the next look would be late to see that the caller has hung up.
+            at_once: whether it listens for a hang-up from now on, not from the next look on.
         """
         self._reader = None
         self._since = asyncio.get_running_loop().time()

@@ -59,6 +59,12 @@ class Bfloat16Runner:
             logger.warning(
                 "this processor does not multiply bfloat16: it computes in %s", precision
             )
+        if odd := [str(layer.units) for layer in manifest.layers if layer.units % 2]:
+            # Products with an odd inner size are several times slower.
+            logger.warning(
+                "layers of %s units are slower in bfloat16 than in float32: take even numbers",
+                ", ".join(odd),
+            )
         # Of each lane: a request holds the numbers of one call.
         self._mine = threading.local()
         self._rows: list[int] = []

@@ -1,8 +1,8 @@
 """Chooses the kernel: TensorFlow, which can run any model, or another one where it is better.
 
 `auto` takes ONNX Runtime if it agrees with TensorFlow on probe inputs and measured faster, on
-machines without an accelerator. Its failure to do so is logged, never fatal. `bfloat16` is told how
-far its outputs are from TensorFlow's.
+machines without an accelerator. Its failure to do so is logged, never fatal. Of `bfloat16` the log
+tells how far its outputs are from TensorFlow's.
 
 The comparison needs TensorFlow, a service that runs another kernel does not. So it is a command,
 run once for all workers by `load.py`: `python -m app.engine.runners.choose --help`.
@@ -18,7 +18,6 @@ from typing import get_args
 import numpy as np
 
 from app.engine.runner import ModelRunner, on_accelerator
-from app.engine.runners.bfloat16 import Bfloat16Runner
 from app.engine.runners.choice import Choice
 from app.engine.runners.measure import median_seconds
 from app.engine.runners.onnx_graph import build_graph, cut_graph
@@ -34,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 # Two kernels sum up in other orders: a few 1e-6 is usual, a wrong gate or transform gives 1e-2.
 PROBE_TOLERANCE = 1e-4
-# Of an output in bfloat16, in its standard deviations. Rounding gives a few hundredths at most;
-# more is no rounding.
+# Of an output in bfloat16, in its standard deviations, and of a state. Rounding gives a few
+# hundredths; more is no rounding.
 MAX_ERROR = 0.25
 
 
@@ -84,30 +83,40 @@ class Chooser:
     def _in_bfloat16(self) -> Choice:
         parts = cut_graph(build_graph(self._folder, self._manifest, take_lengths=False))
         graphs = tuple(part.SerializeToString() for part in parts)
+        # Not needed, nor loaded, where another kernel runs.
+        from app.engine.runners.bfloat16 import Bfloat16Runner
+
         candidate = Bfloat16Runner(graphs, self._manifest)
         candidate.set_limits(self._max_rows, self._max_steps)
-        error = self._error(candidate)
+        of_outputs, of_states = self._errors(candidate)
         logger.info(
             "bfloat16: outputs differ from those of float32 by up to %.4f of their standard "
             "deviation, over %d time steps",
-            error,
+            of_outputs,
             self._max_steps,
         )
-        # Not `error > MAX_ERROR`: it may be NaN.
-        if not error <= MAX_ERROR:
-            raise ModelRefused(
-                f"in bfloat16 its outputs differ by {error:.3g} of their standard deviation from "
-                f"those of float32; the limit is {MAX_ERROR}"
-            )
+        for what, error in (("outputs", of_outputs), ("states", of_states)):
+            # Not `error > MAX_ERROR`: it may be NaN.
+            if not error <= MAX_ERROR:
+                raise ModelRefused(
+                    f"in bfloat16 its {what} differ by {error:.3g} of their size from those of "
+                    f"float32; the limit is {MAX_ERROR}"
+                )
         return Choice("bfloat16", graphs)
 
-    def _error(self, candidate: ModelRunner) -> float:
-        """The largest difference of an output from float32's, in its standard deviations."""
+    def _errors(self, candidate: ModelRunner) -> tuple[float, float]:
+        """The largest difference from float32 of an output, in its standard deviations, and of a
+        state, where that is above 1 as a part of it."""
         probe = self._probe(self._max_rows, self._max_steps)
-        (ours, _), (theirs, _) = candidate.run(*probe), self._reference.run(*probe)
+        (ours, our_state), (theirs, their_state) = (
+            candidate.run(*probe),
+            self._reference.run(*probe),
+        )
         std = [output.transform["std"] for output in self._manifest.outputs]
         # Beyond a row's length both are zero.
-        return float(np.max(np.abs(ours - theirs) / std))
+        of_outputs = np.abs(ours - theirs) / std
+        of_states = np.abs(our_state - their_state) / np.maximum(1.0, np.abs(their_state))
+        return float(np.max(of_outputs)), float(np.max(of_states))
 
     def _check(self, candidate: ModelRunner) -> None:
         probe = self._probe(self._max_rows, self._max_steps)

@@ -30,8 +30,8 @@ ENCODED, TOP = "encoded", "top"
 # What padding adds to the gates i, f, g, o of an LSTM: sigmoid gives 0 for i and 1 for f, so c
 # stays as it is.
 HOLD = (-1e4, 1e4, 0.0, 0.0)
-# Then inputs are made a multiple of so many: of an odd number, products of bfloat16 are five times
-# slower.
+# The inputs of an LSTM, this one among them, are made a multiple of so many: of an odd number,
+# products of bfloat16 are five times slower.
 BLOCK = 32
 
 
@@ -51,11 +51,10 @@ def build_graph(folder: Path, manifest: Manifest, take_lengths: bool = True) -> 
     """
     builder = _Builder(folder)
     encoded, order = builder.encode(manifest.features)
-    inputs = builder.named(ENCODED, encoded)
-    if not take_lengths:
-        inputs = builder.mark_padding(inputs)
     # The recurrent operators have time first.
-    top = builder.one("Transpose", [inputs], perm=[1, 0, 2])
+    top = builder.one("Transpose", [builder.named(ENCODED, encoded)], perm=[1, 0, 2])
+    if not take_lengths:
+        builder.mark_padding()
     states = builder.split_state(manifest.layers)
     final: list[str] = []
     for index, layer in enumerate(manifest.layers):
@@ -89,8 +88,9 @@ class _Builder:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
-        # Where operators do not take lengths: which time steps are padding, and which are last.
-        self._padding = self._last = ""
+        # Where operators do not take lengths: which time steps are padding, as a truth and as a
+        # number, `[C,S,1]`, and which are last.
+        self._is_padding = self._padding = self._last = ""
 
     def weight(self, name: str) -> np.ndarray:
         key = f"weights/{name}/.ATTRIBUTES/VARIABLE_VALUE"
@@ -117,12 +117,11 @@ class _Builder:
         self._nodes.append(helper.make_node("Identity", [value], [name]))
         return name
 
-    def mark_padding(self, inputs: str) -> str:
-        """From now on layers do not take lengths; returns the inputs with zeros for padding."""
-        valid = self._valid(inputs)
-        padding = self.one("Cast", [self.one("Not", [valid])], to=TensorProto.FLOAT)
-        # float32 `[C,S,1]`.
-        self._padding = self.one("Transpose", [padding], perm=[1, 0, 2])
+    def mark_padding(self) -> None:
+        """From now on layers do not take lengths."""
+        invalid = self.one("Not", [self._valid(ENCODED)])
+        self._is_padding = self.one("Transpose", [invalid], perm=[1, 0, 2])
+        self._padding = self.one("Cast", [self._is_padding], to=TensorProto.FLOAT)
         one = self.constant(1, np.int32)
         lasts = self.one("Sub", ["lengths", one])
         rows = self._count("lengths", 0)
@@ -130,7 +129,6 @@ class _Builder:
         pairs = [self.one("Unsqueeze", [part, axis]) for part in (lasts, rows)]
         # int64 `[S,2]`: time step and row.
         self._last = self.one("Cast", [self.one("Concat", pairs, axis=1)], to=TensorProto.INT64)
-        return self.one("Where", [valid, inputs, self.constant(0.0)])
 
     def columns(self, indices: list[int]) -> str:
         return self.one("Gather", ["sequences", self.constant(indices, np.int64)], axis=2)
@@ -233,6 +231,8 @@ class _Builder:
         flag = self.one("Mul", [self._padding, self.constant([1.0] + [0.0] * (width - 1))])
         more = np.zeros((width, kernel.shape[1]))
         more[0] = np.repeat(HOLD, kernel.shape[1] // len(HOLD))
+        # What is there could be larger than what holds: a layer of ReLUs runs on through padding.
+        inputs = self.one("Where", [self._is_padding, self.constant(0.0), inputs])
         return self.one("Concat", [inputs, flag], axis=2), np.concatenate([kernel, more])
 
     def decode(self, total: str, names: list[str], outputs: tuple[Output, ...]) -> None:
