@@ -81,6 +81,11 @@ class Manifest(Part):
     metrics: dict[str, Any] = {}
     files: dict[str, File]
 
+    @property
+    def state_sizes(self) -> list[int]:
+        """Units of each state tensor, layers in order, h before c."""
+        return [layer.units for layer in self.layers for _ in layer.states]
+
 
 def verified_manifest(folder: Path) -> Manifest:
     """Reads the manifest and checks every byte of the folder against it.

@@ -18,6 +18,7 @@ import openvino
 from app.engine.cost import Cost
 from app.engine.runners.measure import measure_cost
 from app.engine.runners.onnxruntime import session_of
+from app.engine.runners.shapes import CallShapes, padded
 from app.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Bfloat16Runner:
     """
 
     def __init__(self, graphs: Sequence[bytes], manifest: Manifest) -> None:
-        self.state_size = sum(layer.units for layer in manifest.layers for _ in layer.states)
+        self.state_size = sum(manifest.state_sizes)
         self.num_outputs = len(manifest.outputs)
         self.devices = ("CPU:0",) * len(manifest.layers)
         self._features = len(manifest.features)
@@ -67,28 +68,25 @@ class Bfloat16Runner:
             )
         # Of each lane: a request holds the numbers of one call.
         self._mine = threading.local()
-        self._rows: list[int] = []
-        self._steps: list[int] = []
-        self._shapes: set[tuple[int, int]] = set()
+        self._shapes = CallShapes()
 
     @property
     def compilations(self) -> int:
         """Call shapes met so far: OpenVINO prepares itself for each once."""
-        return len(self._shapes)
+        return len(self._shapes.met)
 
     def set_limits(self, max_rows: int, max_steps: int) -> None:
         """Allows `run` up to these sizes; for a call shape that is new it takes longer."""
-        self._rows, self._steps = sizes(max_rows, TILE), sizes(max_steps)
+        self._shapes = CallShapes(sizes(max_rows, TILE), sizes(max_steps))
 
     def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """See `ModelRunner.warm_up`."""
         started = time.monotonic()
         self.set_limits(max_rows, max_steps)
-        for rows in self._rows:
-            for steps in self._steps:
-                inputs = np.zeros((rows, steps, self._features), np.float32)
-                state = np.zeros((rows, self.state_size), np.float32)
-                self.run(inputs, np.full(rows, steps, np.int32), state)
+        for rows, steps in self._shapes:
+            inputs = np.zeros((rows, steps, self._features), np.float32)
+            state = np.zeros((rows, self.state_size), np.float32)
+            self.run(inputs, np.full(rows, steps, np.int32), state)
         logger.info(
             "prepared %d call shapes in %.1f s", self.compilations, time.monotonic() - started
         )
@@ -99,18 +97,14 @@ class Bfloat16Runner:
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `ModelRunner.run`."""
         rows, steps, _ = inputs.shape
-        shape = (at_least(rows, self._rows), at_least(steps, self._steps))
-        self._shapes.add(shape)
+        shape = self._shapes.fit(rows, steps)
         (encoded,) = self._encode.run(["encoded"], {"sequences": inputs})
-        if (rows, steps) != shape:
-            encoded = _padded(encoded, shape)
-            padded_state = _padded(state, shape[:1])
+        top, next_state = self._compute(
+            padded(encoded, shape),
             # Of a row that is not there too the last time step is looked up.
-            padded_lengths = np.ones(shape[0], lengths.dtype)
-            padded_lengths[:rows] = lengths
-        else:
-            padded_state, padded_lengths = state, lengths
-        top, next_state = self._compute(encoded, padded_lengths, padded_state)
+            np.maximum(1, padded(lengths, shape[:1])),
+            padded(state, shape[:1]),
+        )
         (outputs,) = self._decode.run(
             ["outputs"], {"top": top[:rows, :steps], "sequences": inputs, "lengths": lengths}
         )
@@ -136,17 +130,3 @@ def sizes(most: int, tile: int = 1) -> list[int]:
         size = max(last + 1, int(last * GROWTH))
         found.append(min(most, 2 * last if last < tile else -(-size // tile) * tile))
     return found
-
-
-def at_least(size: int, allowed: Sequence[int]) -> int:
-    """The smallest of the allowed sizes that is large enough."""
-    for found in allowed:
-        if found >= size:
-            return found
-    raise AssertionError("this is a bug: more than warmed up for")
-
-
-def _padded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    padded = np.zeros((*shape, *array.shape[len(shape) :]), array.dtype)
-    padded[tuple(map(slice, array.shape))] = array
-    return padded

@@ -95,11 +95,14 @@ class Chooser:
             of_outputs,
             self._max_steps,
         )
-        for what, error in (("outputs", of_outputs), ("states", of_states)):
+        for what, error, scale in (
+            ("outputs", of_outputs, "standard deviation"),
+            ("states", of_states, "size"),
+        ):
             # Not `error > MAX_ERROR`: it may be NaN.
             if not error <= MAX_ERROR:
                 raise ModelRefused(
-                    f"in bfloat16 its {what} differ by {error:.3g} of their size from those of "
+                    f"in bfloat16 its {what} differ by {error:.3g} of their {scale} from those of "
                     f"float32; the limit is {MAX_ERROR}"
                 )
         return Choice("bfloat16", graphs)

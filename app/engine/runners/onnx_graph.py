@@ -55,7 +55,7 @@ def build_graph(folder: Path, manifest: Manifest, take_lengths: bool = True) -> 
     top = builder.one("Transpose", [builder.named(ENCODED, encoded)], perm=[1, 0, 2])
     if not take_lengths:
         builder.mark_padding()
-    states = builder.split_state(manifest.layers)
+    states = builder.split_state(manifest.state_sizes)
     final: list[str] = []
     for index, layer in enumerate(manifest.layers):
         initial = [states.pop(0) for _ in layer.states]
@@ -172,11 +172,10 @@ class _Builder:
             order += [places[i][-1] for i in missing]
         return values, order
 
-    def split_state(self, layers: tuple[Layer, ...]) -> list[str]:
+    def split_state(self, sizes: list[int]) -> list[str]:
         """`state` as the operators take it, a `[1,S,H]` each."""
         axis = self.constant([0], np.int64)
         whole = self.one("Unsqueeze", ["state", axis])
-        sizes = [layer.units for layer in layers for _ in layer.states]
         if len(sizes) == 1:
             return [whole]
         cuts = self.constant(sizes, np.int64)
@@ -275,7 +274,7 @@ class _Builder:
         def tensor(name: str, kind: int, shape: list[Any]) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, kind, shape)
 
-        size = sum(layer.units for layer in manifest.layers for _ in layer.states)
+        size = sum(manifest.state_sizes)
         graph = helper.make_graph(
             self._nodes,
             "chunk",

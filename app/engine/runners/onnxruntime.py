@@ -28,7 +28,7 @@ class OnnxRuntimeRunner:
     """
 
     def __init__(self, graph: bytes, manifest: Manifest) -> None:
-        self.state_size = sum(layer.units for layer in manifest.layers for _ in layer.states)
+        self.state_size = sum(manifest.state_sizes)
         self.num_outputs = len(manifest.outputs)
         self.devices = ("CPU:0",) * len(manifest.layers)
         # One graph serves all shapes.

@@ -42,7 +42,7 @@ class ServedModel:
 
     def __init__(self, folder: Path, manifest: Manifest, logical_devices: int) -> None:
         self._tensors = tuple(part.tensor for layer in manifest.layers for part in layer.states)
-        self._sizes = [layer.units for layer in manifest.layers for _ in layer.states]
+        self._sizes = manifest.state_sizes
         self.state_size = sum(self._sizes)
         # Lanes run side by side: threads that split one small product mostly wait for each other.
         _one_thread_a_lane()

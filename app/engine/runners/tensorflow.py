@@ -15,6 +15,7 @@ import tensorflow as tf
 from app.engine.cost import Cost
 from app.engine.runners.measure import measure_cost
 from app.engine.runners.saved_model import ServedModel
+from app.engine.runners.shapes import CallShapes, padded
 from app.errors import ModelRefused
 from app.manifest import Manifest
 
@@ -46,30 +47,30 @@ class TensorFlowRunner:
         self._manifest = manifest
         self.num_outputs = len(manifest.outputs)
         self.state_size, self.devices = self._model.state_size, self._model.devices
-        self._max_rows = 1
-        self._steps: list[int] = []
-        self._shapes: set[tuple[int, int]] = set()
+        self._shapes = CallShapes()
 
     @property
     def compilations(self) -> int:
         """Call shapes met so far: XLA compiles each once."""
-        return len(self._shapes)
+        return len(self._shapes.met)
 
     def set_limits(self, max_rows: int, max_steps: int) -> None:
         """Allows `run` up to these sizes; a call shape that is not warm compiles when it is met."""
-        self._max_rows = _power_of_two(max_rows)
-        self._steps = sorted({-(-max_steps // part) for part in PARTS})
+        doublings = (max_rows - 1).bit_length()
+        self._shapes = CallShapes(
+            [1 << power for power in range(doublings + 1)],
+            sorted({-(-max_steps // part) for part in PARTS}),
+        )
 
     def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """See `ModelRunner.warm_up`."""
         started = time.monotonic()
         self.set_limits(max_rows, max_steps)
         features = len(self._manifest.features)
-        for count in (1 << i for i in range(self._max_rows.bit_length())):
-            zeros = np.zeros((count, self.state_size), np.float32)
-            for steps in self._steps:
-                inputs = np.zeros((count, steps, features), np.float32)
-                self.run(inputs, np.ones(count, np.int32), zeros)
+        for rows, steps in self._shapes:
+            inputs = np.zeros((rows, steps, features), np.float32)
+            state = np.zeros((rows, self.state_size), np.float32)
+            self.run(inputs, np.ones(rows, np.int32), state)
         self._probe()
         logger.info(
             "compiled %d call shapes in %.1f s", self.compilations, time.monotonic() - started
@@ -80,18 +81,14 @@ class TensorFlowRunner:
         self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """See `ModelRunner.run`."""
-        rows, steps, features = inputs.shape
-        assert rows <= self._max_rows, "this is a bug: more rows than warmed up for"
-        assert steps <= self._steps[-1], "this is a bug: more time steps than warmed up for"
-        shape = (_power_of_two(rows), next(size for size in self._steps if size >= steps))
-        self._shapes.add(shape)
-        if (rows, steps) != shape:
-            padded = np.zeros((*shape, features), np.float32)
-            padded[:rows, :steps] = inputs
-            inputs, lengths, state = padded, _pad(lengths, shape[0]), _pad(state, shape[0])
+        rows, steps, _ = inputs.shape
+        shape = self._shapes.fit(rows, steps)
+        given = self._model.named(
+            padded(inputs, shape), padded(lengths, shape[:1]), padded(state, shape[:1])
+        )
         # A compiled function runs where it is called; its variables may be on another device.
         with tf.device(self.devices[0]):
-            results = self._model.chunk(**self._model.named(inputs, lengths, state))
+            results = self._model.chunk(**given)
         outputs, next_state = self._model.unnamed(results)
         return outputs[:rows, :steps], next_state[:rows]
 
@@ -99,19 +96,9 @@ class TensorFlowRunner:
         """The compiled form must agree with the plain one on the manifest's example."""
         if not self._manifest.example:
             return
-        example = np.array(self._manifest.example, np.float32)[np.newaxis, : self._steps[-1]]
+        example = np.array(self._manifest.example, np.float32)[np.newaxis, : self._shapes.max_steps]
         lengths = np.full(1, example.shape[1], np.int32)
         compiled = self.run(example, lengths, np.zeros((1, self.state_size), np.float32))
         for ours, theirs in zip(compiled, self._model.plain(example, lengths), strict=True):
             if not np.allclose(ours, theirs, PROBE_TOLERANCE, PROBE_TOLERANCE):
                 raise ModelRefused("its two signatures disagree on the manifest's example")
-
-
-def _power_of_two(rows: int) -> int:
-    return 1 << (rows - 1).bit_length()
-
-
-def _pad(array: np.ndarray, rows: int) -> np.ndarray:
-    padded = np.zeros((rows, *array.shape[1:]), array.dtype)
-    padded[: len(array)] = array
-    return padded

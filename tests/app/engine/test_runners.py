@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from app.engine.runner import ModelRunner
 from app.engine.runners import bfloat16
-from app.engine.runners.bfloat16 import Bfloat16Runner, at_least, sizes
+from app.engine.runners.bfloat16 import Bfloat16Runner, sizes
 from app.engine.runners.onnx_graph import build_graph, cut_graph
 from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 from app.engine.runners.tensorflow import TensorFlowRunner
@@ -383,12 +383,6 @@ def test_sizes_of_calls_are_few_and_close(most: int, tile: int) -> None:
     for one, next_ in itertools.pairwise(found):
         assert one < next_ <= (2 * one if one < tile else 1.25 * one + tile)
         assert next_ <= tile or next_ == most or next_ % tile == 0
-    for size in range(1, most + 1):
-        chosen = at_least(size, found)
-        assert chosen >= size
-        assert not [other for other in found if size <= other < chosen]
-    with pytest.raises(AssertionError, match="this is a bug"):
-        at_least(most + 1, found)
 
 
 def test_whose_processor_does_not_multiply_bfloat16_is_warned(
