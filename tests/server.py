@@ -6,13 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
 START_TIMEOUT_S = 180.0
+# Of anything else that is waited for.
+LIMIT_S = 120.0
 
 
 class Server:
@@ -31,11 +33,13 @@ class Server:
 
     def client(self) -> httpx.Client:
         """A client with room for slow machines."""
-        return httpx.Client(base_url=self.url, timeout=120.0)
+        # Nothing here is encrypted, and reading all certificates takes longer than most requests.
+        return httpx.Client(base_url=self.url, timeout=LIMIT_S, verify=False)
 
     def counter(self, name: str) -> float:
         """A number of `/metrics`."""
-        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        with self.client() as client:
+            lines = client.get("/metrics").text.splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     def processes(self) -> list[int]:
@@ -57,6 +61,14 @@ class Server:
         """SIGTERM, then its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Waits for `condition`; if it does not come, fails with `what`."""
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
 
 
 def free_port() -> int:

@@ -10,18 +10,14 @@ import httpx
 import numpy as np
 
 from tests.exports import export, raw_sequence, to_json
-from tests.server import Server, serve
+from tests.server import LIMIT_S, Server, serve, until
 
-
-def load_of(server: Server) -> float:
-    """Sequences that wait or run."""
-    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
-    names = ("unroll_sequences_running ", "unroll_sequences_waiting ")
-    return sum(float(line.split()[1]) for line in lines if line.startswith(names))
+# The slower kernel with the shortest chunks: 9,000 time steps take seconds, and a signal does not.
+SLOW: dict[str, object] = {"runner": "tensorflow", "max_chunk_steps": 1}
 
 
 def stop_while_busy(server: Server, callers: int, **options: object) -> list[httpx.Response]:
-    """Sends SIGTERM beside so many long requests; their answers, once it has ended well."""
+    """Sends SIGTERM when so many long requests have come; their answers, once it has ended well."""
     sequence = to_json(raw_sequence(np.random.default_rng(0), 9000))
     body = json.dumps({"sequences": [sequence], "outputs": "last", **options}).encode()
     answers: list[httpx.Response] = []
@@ -30,14 +26,18 @@ def stop_while_busy(server: Server, callers: int, **options: object) -> list[htt
         with server.client() as client:
             answers.append(client.post("/predict", content=body))
 
+    def have_come() -> bool:
+        names = ("completed_total", "waiting", "running")
+        return sum(server.counter(f"unroll_sequences_{name}") for name in names) == callers
+
     threads = [threading.Thread(target=ask) for _ in range(callers)]
     for thread in threads:
         thread.start()
-    while load_of(server) < callers:
-        time.sleep(0.01)
+    until(have_come, "not all requests come")
+    assert len(answers) < callers, "nobody was left to wait for when the signal came"
     server.process.send_signal(signal.SIGTERM)
     for thread in threads:
-        thread.join(60)
+        thread.join(LIMIT_S)
     assert server.process.wait(60) == 0
     assert "Traceback" not in server.log.read_text()
     assert len(answers) == callers
@@ -45,7 +45,7 @@ def stop_while_busy(server: Server, callers: int, **options: object) -> list[htt
 
 
 def test_sigterm_lets_running_requests_finish(models_dir: Path, tmp_path: Path) -> None:
-    with serve(models_dir, "mixed", tmp_path / "log", max_chunk_steps=8) as server:
+    with serve(models_dir, "mixed", tmp_path / "log", **SLOW) as server:
         answers = stop_while_busy(server, callers=6)
     assert {answer.status_code for answer in answers} == {200}
 
@@ -61,9 +61,7 @@ def test_sigterm_lets_the_pieces_of_a_session_finish_one_after_the_other(
 
 
 def test_sigterm_tells_those_who_cannot_finish_in_time(models_dir: Path, tmp_path: Path) -> None:
-    # The slower kernel: 9,000 time steps take seconds, and the signal does not.
-    settings = {"runner": "tensorflow", "max_chunk_steps": 1, "drain_timeout_s": 0.01}
-    with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
+    with serve(models_dir, "mixed", tmp_path / "log", drain_timeout_s=0.01, **SLOW) as server:
         answers = stop_while_busy(server, callers=6)
     for answer in answers:
         assert answer.status_code == 503
@@ -73,8 +71,7 @@ def test_sigterm_tells_those_who_cannot_finish_in_time(models_dir: Path, tmp_pat
 
 def test_sigterm_while_loading_stops_at_once(models_dir: Path, tmp_path: Path) -> None:
     with serve(models_dir, "mixed", tmp_path / "log", ready=False, slots_per_lane=4096) as server:
-        while "loading" not in httpx.get(f"{server.url}/models").text:
-            time.sleep(0.01)
+        until(lambda: "loading" in httpx.get(f"{server.url}/models").text, "it never loads")
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
         assert "Traceback" not in server.log.read_text()

@@ -5,8 +5,7 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,9 +14,7 @@ import pytest
 
 from tests.exports import raw_sequence, to_json
 from tests.reference import assert_close
-from tests.server import Server, serve
-
-LIMIT_S = 120.0
+from tests.server import LIMIT_S, Server, serve, until
 
 
 @pytest.fixture
@@ -30,13 +27,6 @@ def server(models_dir: Path, tmp_path: Path) -> Iterator[Server]:
 def body_of(steps: int = 5, seed: int = 0) -> bytes:
     sequence = to_json(raw_sequence(np.random.default_rng(seed), steps))
     return json.dumps({"sequences": [sequence], "outputs": "last"}).encode()
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def connections_of(pid: int, port: int) -> int:
