@@ -41,7 +41,7 @@ def read(body: bytes, codec: Codec) -> Batch:
     table = _table(body, codec)
     codec.sequences.check_count(table.num_rows)
     lengths, rows = _rows(table, codec.sequences)
-    return Batch(codec.sequences.cut(rows, lengths.tolist()), _states(table, codec.states))
+    return Batch(codec.sequences.cut(rows, lengths), _states(table, codec.states))
 
 
 def write(answer: Answer) -> bytes:
@@ -140,28 +140,47 @@ def _table_at(table: Any, slot: int) -> Any:
     )
 
 
-def _rows(table: Any, sequences: SequenceCodec) -> tuple[np.ndarray, np.ndarray]:
+def _rows(table: Any, sequences: SequenceCodec) -> tuple[list[int], np.ndarray]:
     """Lengths `[B]` and float32 rows `[sum of lengths, F]`; NaN where null."""
-    first, lengths = "", np.empty(0, np.int64)
-    rows: np.ndarray | None = None
-    for index, name in enumerate(sequences.names):
-        column = _chunk(table, name)
-        if column.null_count:
-            raise invalid(f"/{name}", "must have a list for each sequence; one is null")
-        found = np.diff(column.offsets.to_numpy())
-        if rows is None:
-            first, lengths = name, found
-            sequences.check_lengths(lengths.tolist())
-            rows = np.empty((int(lengths.sum()), len(sequences.names)), np.float32)
-        elif not np.array_equal(found, lengths):
-            row = int(np.argmax(found != lengths))
-            raise invalid(
-                f"/{name}/{row}",
-                f"holds {found[row]} time steps, {echo(first)} {lengths[row]}",
-            )
-        rows[:, index] = float32_copy(column.flatten().to_numpy(zero_copy_only=False))
-    assert rows is not None, "a model has features"
+    first, *others = sequences.names
+    column = _lists(table, first)
+    offsets, lengths = column.offsets, _lengths(column)
+    sequences.check_lengths(lengths)
+    rows = np.empty((sum(lengths), 1 + len(others)), np.float32)
+    # Beyond float32 a number becomes infinite, which is refused later.
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows[:, 0] = _values(column)
+        for index, name in enumerate(others, 1):
+            column = _lists(table, name)
+            # They may begin elsewhere, or be of another width.
+            if not column.offsets.equals(offsets) and (found := _lengths(column)) != lengths:
+                row = next(row for row, length in enumerate(found) if length != lengths[row])
+                raise invalid(
+                    f"/{name}/{row}",
+                    f"holds {found[row]} time steps, {echo(first)} {lengths[row]}",
+                )
+            rows[:, index] = _values(column)
     return lengths, rows
+
+
+def _lists(table: Any, name: str) -> Any:
+    """A column of lists; raises `InvalidRequest` if one of them is null."""
+    column = _chunk(table, name)
+    if column.null_count:
+        raise invalid(f"/{name}", "must have a list for each sequence; one is null")
+    return column
+
+
+def _lengths(column: Any) -> list[int]:
+    lengths: list[int] = np.diff(column.offsets.to_numpy()).tolist()
+    return lengths
+
+
+def _values(column: Any) -> np.ndarray:
+    """The numbers of all lists, one after the other, NaN where null."""
+    start, end = column.offsets[0].as_py(), column.offsets[-1].as_py()
+    values: np.ndarray = column.values[start:end].to_numpy(zero_copy_only=False)
+    return values
 
 
 def _states(table: Any, codec: StateCodec) -> list[State | None]:

@@ -95,6 +95,8 @@ class SequenceCodec:
     def check_lengths(self, lengths: Sequence[int], pointer: str = "/sequences") -> None:
         """Whether a request may have sequences of so many time steps; raises as `parse`."""
         self.check_count(len(lengths), pointer)
+        if min(lengths) > 0 and max(lengths) <= self.limits.max_sequence_steps:
+            return
         faults = Faults()
         for index, length in enumerate(lengths):
             faults.extend(self._length_faults(length, f"{pointer}/{index}"))

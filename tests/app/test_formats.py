@@ -98,6 +98,30 @@ def test_arrow_in_and_out_is_what_json_is(service: Service, kind: Any, cuts: int
     assert orjson.loads(table.schema.metadata[b"unroll"]) == {"model": whole["model"]}
 
 
+def test_lists_of_a_column_may_be_wider_than_those_of_others(service: Service) -> None:
+    given = sequences(3, 50, 1)
+    columns = as_arrow(given)
+    wide = columns[NAMES[1]].cast(pa.large_list(pa.float32()))
+    body = stream_of(columns | {NAMES[1]: wide})
+    answer = post(service, body, arrow.MEDIA_TYPE, "application/json")
+    assert answer.json() == expected(service, given)
+    short = pa.array([[1.0] * 3, [1.0] * 49, [1.0]], pa.large_list(pa.float32()))
+    refused = post(service, stream_of(columns | {NAMES[1]: short}), arrow.MEDIA_TYPE)
+    assert_says(refused, "holds 49 time steps")
+
+
+def test_numbers_of_a_column_may_begin_elsewhere(service: Service) -> None:
+    given = sequences(3, 50, 1)
+    columns = as_arrow(given)
+    lists = columns[NAMES[0]]
+    more = pa.concat_arrays([pa.array([7.0, 8.0], pa.float32()), lists.values])
+    offsets = pa.array(np.asarray(lists.offsets) + 2)
+    # A stream written from elsewhere need not begin with the first number.
+    columns[NAMES[0]] = pa.ListArray.from_arrays(offsets, more)
+    answer = post(service, stream_of(columns), arrow.MEDIA_TYPE, "application/json")
+    assert answer.json() == expected(service, given)
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("kind", [np.float32, np.float64, ">f4"])
 def test_npz_in_and_out_is_what_json_is(service: Service, save: Any, kind: Any) -> None:
