@@ -74,24 +74,38 @@ def latency(cells: Sequence[Row], folder: Path) -> str:
     return _save(figure, folder, "benchmarks-latency.png", "99th percentile of latency")
 
 
-def open_loop(rows: Sequence[Row], folder: Path) -> str:
-    """p50 and p99 of each server, as bars."""
-    figure, axes = plt.subplots(figsize=(8, 0.5 * len(rows) + 1.4), layout="tight")
-    places = range(len(rows))
-    for offset, part, colour in ((-0.2, "p50_ms", COLOURS[3]), (0.2, "p99_ms", COLOURS[2])):
-        axes.barh(
-            [place + offset for place in places],
-            [row[part] for row in rows],
-            height=0.38,
-            color=colour,
-            label=part.removesuffix("_ms"),
+def open_loop(results: Sequence[Row], folder: Path) -> str:
+    """p50 and p99 of each server, as bars, a panel a rate."""
+    most = max(len(found["rows"]) for found in results)
+    figure, grid = plt.subplots(
+        1,
+        len(results),
+        figsize=(6 * len(results), 0.5 * most + 1.4),
+        squeeze=False,
+        sharex=True,
+        layout="tight",
+    )
+    for axes, found in zip(grid.flat, results, strict=True):
+        rows = found["rows"]
+        places = range(len(rows))
+        for offset, part, colour in ((-0.2, "p50_ms", COLOURS[3]), (0.2, "p99_ms", COLOURS[2])):
+            axes.barh(
+                [place + offset for place in places],
+                [row[part] for row in rows],
+                height=0.38,
+                color=colour,
+                label=part.removesuffix("_ms"),
+            )
+        axes.set_yticks(list(places), [row["server"] for row in rows])
+        axes.invert_yaxis()
+        axes.set(
+            xscale="log",
+            xlabel="latency from the intended start, ms",
+            title=f"{found['rate']:.0f} requests/s",
         )
-    axes.set_yticks(list(places), [row["server"] for row in rows])
-    axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="latency from the intended start, ms")
-    axes.grid(alpha=0.3, axis="x", which="both")
-    axes.legend()
-    return _save(figure, folder, "benchmarks-open-loop.png", "Latency at the same rate")
+        axes.grid(alpha=0.3, axis="x", which="both")
+        axes.legend()
+    return _save(figure, folder, "benchmarks-open-loop.png", "Latency at the same rates")
 
 
 def kernel(results: Sequence[Row], folder: Path) -> str:

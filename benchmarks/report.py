@@ -130,16 +130,19 @@ def _closed(cells: Sequence[tables.Row], results: Results, folder: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _open(found: Results, results: Results, folder: Path) -> str:
-    return f"""## Open loop
+def _open(found: list[Results], results: Results, folder: Path) -> str:
+    parts = [
+        """## Open loop
 
-`mixed` requests at random moments (Poisson), {found["rate"]:.0f} a second: half of the most that
-the strongest peer, {found["strongest"]}, answers. Latency counts from the moment a request was due.
-Who cannot keep up has latencies as long as the measurement.
-
-{tables.open_loop(found["rows"])}
-
-{plots.open_loop(found["rows"], folder)}"""
+`mixed` requests at random moments (Poisson), at half of the most that the strongest peer answers.
+Latency counts from the moment a request was due. Who cannot keep up has latencies as long as the
+measurement."""
+    ]
+    for each in found:
+        parts.append(f"{each['rate']:.0f} requests a second, half the peak of {each['strongest']}:")
+        parts.append(tables.open_loop(each["rows"]))
+    parts.append(plots.open_loop(found, folder))
+    return "\n\n".join(parts)
 
 
 def _bound(found: Results, results: Results, folder: Path) -> str:

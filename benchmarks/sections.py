@@ -1,13 +1,15 @@
 """The sections of a run: each measures one thing and gives what goes into `results.json`."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from statistics import median
 from typing import Any
 
 from benchmarks import bound, fairness, formats, lines, memory, openloop, streams, sweep
 from benchmarks.arrays import ROWS
-from benchmarks.plan import Plan
+from benchmarks.plan import PROCESSES, Plan
 from benchmarks.prepare import ensure_model
 from benchmarks.rounds import Cell, awake, measure, running, say
 from benchmarks.servers import KINDS, Server
@@ -25,15 +27,21 @@ def closed_loop(
     units: int,
     seconds: float,
 ) -> list[dict[str, Any]]:
-    """Cells of every server, workload and number of clients."""
+    """Cells of every server, workload and number of clients.
+
+    Light loads come first: a server that learns how long to wait for a batch forgets slowly what it
+    learned under a heavy one.
+    """
     workloads = {name: make(name) for name in clients}
     kinds = [KINDS[name] for name in servers]
     cells: list[Cell] = []
     with running(kinds, ensure_model(units), list(workloads.values())) as started:
-        for name, numbers in clients.items():
+        for number, name in sorted(
+            ((number, name) for name, numbers in clients.items() for number in numbers),
+            key=itemgetter(0),
+        ):
             some = [server for server in started if plan.has(server.kind.name, name)]
-            for number in numbers:
-                cells += measure(some, workloads[name], number, plan.rounds_of, seconds)
+            cells += measure(some, workloads[name], number, plan.rounds_of, seconds)
     return [cell.document() for cell in cells]
 
 
@@ -54,8 +62,15 @@ def large(plan: Plan, _: Results) -> list[dict[str, Any]]:
     return closed_loop(plan, plan.large_servers, clients, 512, plan.large_seconds)
 
 
-def peak_of_peers(cells: Sequence[dict[str, Any]], workload: str) -> tuple[str, float]:
+def peak_of_peers(
+    cells: Sequence[dict[str, Any]], workload: str, but: Sequence[str] = ()
+) -> tuple[str, float]:
     """The peer that answers most, and its requests/s.
+
+    Args:
+        cells: of the closed loop.
+        workload: of the requests.
+        but: peers that do not count.
 
     Raises:
         ValueError: no peer was measured.
@@ -63,7 +78,9 @@ def peak_of_peers(cells: Sequence[dict[str, Any]], workload: str) -> tuple[str, 
     peers = [
         (cell["per_second"], cell["server"])
         for cell in cells
-        if cell["workload"] == workload and not cell["server"].startswith("unroll")
+        if cell["workload"] == workload
+        and cell["server"] not in but
+        and not cell["server"].startswith("unroll")
     ]
     if not peers:
         raise ValueError(f"no peer was measured with {workload!r} yet: run the section 'closed'")
@@ -71,25 +88,35 @@ def peak_of_peers(cells: Sequence[dict[str, Any]], workload: str) -> tuple[str, 
     return name, per_second
 
 
-def open_loop(plan: Plan, results: Results) -> dict[str, Any]:
-    """Every server at half of the strongest peer's peak rate."""
-    strongest, peak = peak_of_peers(results["closed"], "mixed")
-    rate = peak / 2
-    loads: dict[str, list[openloop.OpenLoad]] = {name: [] for name in plan.servers}
+def open_loop(plan: Plan, results: Results) -> list[dict[str, Any]]:
+    """Every server at half of the peak rate of the strongest peer, and of the strongest that has
+    one process as most of them do."""
+    peaks = dict(peak_of_peers(results["closed"], "mixed", but) for but in ((), (PROCESSES,)))
+    loads: dict[tuple[str, str], list[openloop.OpenLoad]] = {}
     kinds = [KINDS[name] for name in plan.servers]
     with running(kinds, ensure_model(plan.units), [make("mixed")]) as servers:
         for number in range(plan.rounds):
-            for server in servers:
-                if number < plan.rounds_of(server.kind.name):
-                    loads[server.kind.name].append(_open_round(server, rate, plan.open_seconds))
-    rows = []
-    for name, found in loads.items():
-        row: dict[str, Any] = {"server": name, "errors": sum(load.errors for load in found)}
-        for part in ("achieved", "p50_ms", "p99_ms", "max_ms"):
-            row[part] = median(getattr(load, part) for load in found)
-        rows.append(row)
-        say(f"open loop {row}")
-    return {"rate": rate, "strongest": strongest, "rows": rows}
+            for strongest, server in itertools.product(peaks, servers):
+                name = server.kind.name
+                if number < plan.rounds_of(name):
+                    load = _open_round(server, peaks[strongest] / 2, plan.open_seconds)
+                    loads.setdefault((strongest, name), []).append(load)
+    return [
+        {
+            "rate": peak / 2,
+            "strongest": strongest,
+            "rows": [_open_row(name, loads[strongest, name]) for name in plan.servers],
+        }
+        for strongest, peak in peaks.items()
+    ]
+
+
+def _open_row(name: str, loads: Sequence[openloop.OpenLoad]) -> dict[str, Any]:
+    row: dict[str, Any] = {"server": name, "errors": sum(load.errors for load in loads)}
+    for part in ("achieved", "p50_ms", "p99_ms", "max_ms"):
+        row[part] = median(getattr(load, part) for load in loads)
+    say(f"open loop {row}")
+    return row
 
 
 def _open_round(server: Server, rate: float, seconds: float) -> openloop.OpenLoad:

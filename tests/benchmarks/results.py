@@ -68,21 +68,27 @@ def results() -> Results:
         "closed": cells(),
         "large": [cell("unroll", "mixed", 64, 50.0), cell("fastapi_onnxruntime", "mixed", 64, 40)],
         "kernels": [cell("unroll", "mixed", 64, 3000.0), cell("bentoml", "mixed", 64, 300.0)],
-        "open": {
-            "rate": 738.5,
-            "strongest": "fastapi_onnxruntime",
-            "rows": [
-                {
-                    "server": server,
-                    "achieved": 738.0,
-                    "p50_ms": p50,
-                    "p99_ms": 3 * p50,
-                    "max_ms": 9 * p50,
-                    "errors": 0,
-                }
-                for server, p50 in (("unroll", 2.0), ("fastapi_onnxruntime", 5.0))
-            ],
-        },
+        "open": [
+            {
+                "rate": rate,
+                "strongest": strongest,
+                "rows": [
+                    {
+                        "server": server,
+                        "achieved": rate,
+                        "p50_ms": p50,
+                        "p99_ms": 3 * p50,
+                        "max_ms": 9 * p50,
+                        "errors": 0,
+                    }
+                    for server, p50 in (("unroll", 2.0), ("fastapi_onnxruntime", 5.0))
+                ],
+            }
+            for rate, strongest in (
+                (938.5, "fastapi_onnxruntime_processes"),
+                (738.5, "fastapi_onnxruntime"),
+            )
+        ],
         "bound": {
             "cores": 2,
             "http_core_s": 2e-4,

@@ -95,5 +95,6 @@ def test_the_strongest_peer_is_no_unroll() -> None:
         cell("litserve", "mixed", 1, 300.0),
     ]
     assert peak_of_peers(found, "mixed") == ("litserve", 300.0)
+    assert peak_of_peers(found, "mixed", ("litserve",)) == ("bentoml", 200.0)
     with pytest.raises(ValueError, match="no peer"):
         peak_of_peers(found[:2], "mixed")
