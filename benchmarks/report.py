@@ -107,7 +107,7 @@ def _fewer_rounds(results: Results) -> str:
     if fewest >= results["rounds"]:
         return ""
     names = ", ".join(name for name, count in counts.items() if count == fewest)
-    return f"\nRounds of the slow ones ({names}): {fewest}."
+    return f"\nRounds of the slow ones ({names}): {fewest}, as long as all of another together."
 
 
 def _closed(cells: Sequence[tables.Row], results: Results, folder: Path) -> str:

@@ -117,17 +117,20 @@ def measure(
         workload: what to send.
         clients: connections.
         rounds: how many, for all or by a server's name.
-        seconds: of a round.
+        seconds: of a round. Who has fewer rounds has longer ones: as many seconds in all.
     """
     found: dict[str, list[Round]] = {server.kind.name: [] for server in servers}
     left = {name: rounds(name) if callable(rounds) else rounds for name in found}
-    for number in range(max(left.values(), default=0)):
+    most = max(left.values(), default=0)
+    for number in range(most):
         for server in servers:
-            if number >= left[server.kind.name]:
+            name = server.kind.name
+            if number >= left[name]:
                 continue
             with awake(server):
                 server.load(workload, clients, WARM_UP_S)
-                found[server.kind.name].append(_round(server, workload, clients, seconds))
+                long = seconds * most / left[name]
+                found[name].append(_round(server, workload, clients, long))
     return [median_cell(name, workload.name, clients, each) for name, each in found.items()]
 
 

@@ -36,11 +36,20 @@ class Server:
         # Nothing here is encrypted, and reading all certificates takes longer than most requests.
         return httpx.Client(base_url=self.url, timeout=LIMIT_S, verify=False)
 
-    def counter(self, name: str) -> float:
-        """A number of `/metrics`."""
+    def counter(self, *names: str) -> float:
+        """A number of `/metrics`, or the sum of several at one moment."""
         with self.client() as client:
             lines = client.get("/metrics").text.splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+        numbers = {line.split()[0]: line.split()[1] for line in lines if line[0] != "#"}
+        return sum(float(numbers[name]) for name in names)
+
+    def have_come(self) -> float:
+        """Sequences that it has been sent so far, but for those that failed."""
+        return self.counter(
+            "unroll_sequences_waiting",
+            "unroll_sequences_running",
+            "unroll_sequences_completed_total",
+        )
 
     def processes(self) -> list[int]:
         """All of its processes that live, the first one included."""

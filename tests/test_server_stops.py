@@ -26,14 +26,10 @@ def stop_while_busy(server: Server, callers: int, **options: object) -> list[htt
         with server.client() as client:
             answers.append(client.post("/predict", content=body))
 
-    def have_come() -> bool:
-        names = ("completed_total", "waiting", "running")
-        return sum(server.counter(f"unroll_sequences_{name}") for name in names) == callers
-
     threads = [threading.Thread(target=ask) for _ in range(callers)]
     for thread in threads:
         thread.start()
-    until(have_come, "not all requests come")
+    until(lambda: server.have_come() == callers, "not all requests come")
     assert len(answers) < callers, "nobody was left to wait for when the signal came"
     server.process.send_signal(signal.SIGTERM)
     for thread in threads:

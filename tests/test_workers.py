@@ -118,7 +118,7 @@ def test_nobody_is_left_when_the_parent_is_killed(server: Server) -> None:
 
 
 def test_sigterm_lets_the_requests_of_both_finish(models_dir: Path, tmp_path: Path) -> None:
-    callers, count, slots = 6, 8, 8
+    callers, count = 6, 8
     sequence = to_json(raw_sequence(np.random.default_rng(0), 9000))
     body = json.dumps({"sequences": [sequence] * count, "outputs": "last"}).encode()
     answers: list[httpx.Response] = []
@@ -133,14 +133,8 @@ def test_sigterm_lets_the_requests_of_both_finish(models_dir: Path, tmp_path: Pa
         threads = [threading.Thread(target=ask, args=(server,)) for _ in range(callers)]
         for thread in threads:
             thread.start()
-        # All have been read, and both workers have as many as they can run.
-        until(
-            lambda: (
-                server.counter("unroll_sequences_running") == 2 * slots
-                and server.counter("unroll_sequences_waiting") == callers * count - 2 * slots
-            ),
-            "they were never all there",
-        )
+        until(lambda: server.have_come() == callers * count, "they do not all come")
+        assert len(answers) < callers, "nobody was left to wait for when the signal came"
         server.process.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join(LIMIT_S)
