@@ -88,7 +88,7 @@ class Settings(BaseSettings):
         64, description="sequences that run at once for each lane, and most rows of a chunk"
     )
     max_chunk_steps: Annotated[int, Field(ge=1, le=4096)] = Field(
-        64, description="most time steps of a chunk: newcomers wait no longer than that"
+        256, description="most time steps of a chunk: newcomers wait no longer than that"
     )
 
     logical_devices: Annotated[int, Field(ge=1, le=64)] = Field(

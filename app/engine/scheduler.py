@@ -23,6 +23,8 @@ PATIENCE = 10
 TURNS = 3
 # One row of so many is for who came first: those are the long ones, whose callers wait longest.
 SENIORS = 4
+# Who listens hears of a sequence after each of its chunks, so those are no longer than that.
+LISTENED_STEPS = 64
 NUMBER = attrgetter("number")
 
 
@@ -163,7 +165,7 @@ class Scheduler:
         self._fill()
         sequences = self._pick()
         remaining = [sequence.remaining for sequence in sequences]
-        limit = self._cost.best_steps(sorted(remaining), self._sizes.chunk_steps)
+        limit = self._cost.best_steps(sorted(remaining), self._most_steps(sequences))
         patience_s = PATIENCE * self._cost.chunk_s(len(sequences), limit)
         chunk = Chunk(
             sequences,
@@ -255,6 +257,12 @@ class Scheduler:
         picked = tuple(sequence for sequence in self.ready if sequence in taken)
         self.ready = deque(sequence for sequence in self.ready if sequence not in taken)
         return picked
+
+    def _most_steps(self, sequences: tuple[Sequence, ...]) -> int:
+        """How many time steps a chunk of them may have."""
+        most = self._sizes.chunk_steps
+        listened = any(sequence.listener is not None for sequence in sequences)
+        return min(most, LISTENED_STEPS) if listened else most
 
     def _most_rows(self) -> int:
         """How many rows the next chunk may have.

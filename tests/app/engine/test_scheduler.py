@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.cost import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
-from app.engine.scheduler import TURNS
+from app.engine.scheduler import LISTENED_STEPS, TURNS
 from app.errors import Overloaded
 from tests.app.engine.scheduling import FREE_CALLS, Clock, make, sequences, take
 
@@ -160,6 +160,19 @@ def test_a_newcomer_joins_those_who_run() -> None:
     assert chunk.sequences == (long, late)
     assert (long.cursor, late.cursor) == (8, 0)
     assert chunk.steps == (8, 3)
+
+
+def test_who_listens_hears_of_short_chunks() -> None:
+    """Others beside them too, since a chunk has one length; without them it may be longer."""
+    scheduler = make(rows=2, steps=4 * LISTENED_STEPS)
+    heard, other = line = sequences(*[8 * LISTENED_STEPS] * 2)
+    heard.listener = lambda _: None
+    scheduler.add(line)
+    chunk = take(scheduler)
+    assert chunk.steps == (LISTENED_STEPS, LISTENED_STEPS)
+    scheduler.advance(chunk)
+    scheduler.cancel([heard])
+    assert take(scheduler).steps == (4 * LISTENED_STEPS,)
 
 
 def test_ready_sequences_are_shared_among_free_lanes() -> None:
