@@ -116,8 +116,9 @@ Direct = Callable[[Scope, bytes, Exchange], None]
 
 
 def header_of(scope: Scope, name: bytes) -> str | None:
-    """A header of a request, by its name in lower case; None if it has none."""
-    for found, value in scope["headers"]:
-        if found == name:
-            return str(value, "latin-1")
-    return None
+    """A header of a request, by its name in lower case; None if it has none.
+
+    Of several lines of it, one is made, as RFC 9110 has it (section 5.3).
+    """
+    values = [str(value, "latin-1") for found, value in scope["headers"] if found == name]
+    return ", ".join(values) if values else None

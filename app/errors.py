@@ -2,6 +2,9 @@
 
 UnrollError
 +-- InvalidRequest          the caller's mistake, with the place of each
+|   +-- NotHTTP             what was sent is no request
+|   +-- HeadTooLarge        more bytes before the body than allowed
+|   +-- HeadTooSlow         the head did not arrive in time
 |   +-- NotJSON             the body is not JSON at all
 |   +-- EncodedBody         the body is compressed
 |   +-- BodyTooLarge        more bytes than allowed
@@ -59,6 +62,18 @@ class InvalidRequest(UnrollError):
     def __init__(self, *faults: Fault) -> None:
         super().__init__("; ".join(str(fault) for fault in faults))
         self.faults = faults
+
+
+class NotHTTP(InvalidRequest):
+    """What was sent is no request."""
+
+
+class HeadTooLarge(InvalidRequest):
+    """The head of a request, its path and headers, has more bytes than allowed."""
+
+
+class HeadTooSlow(InvalidRequest):
+    """The head of a request did not arrive in time."""
 
 
 class NotJSON(InvalidRequest):

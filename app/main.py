@@ -59,6 +59,7 @@ def create_app(
     app.state.place = registry.place
     app.state.direct = {}
     app.state.max_body_bytes = settings.max_body_bytes
+    app.state.body_timeout_s = settings.body_timeout_s
     _install_routes(app, intake)
     return app
 

@@ -21,6 +21,9 @@ MEDIA_TYPE = "application/problem+json"
 # The nearest ancestor in the table decides. 499 is what proxies call a caller who has gone; nobody
 # is there to read it.
 STATUSES: dict[type[UnrollError], tuple[int, str]] = {
+    errors.NotHTTP: (400, "The request is not HTTP"),
+    errors.HeadTooLarge: (431, "The head of the request is too large"),
+    errors.HeadTooSlow: (408, "The head of the request did not arrive in time"),
     errors.NotJSON: (400, "The body is not JSON"),
     errors.BodyTooSlow: (408, "The body did not arrive in time"),
     errors.BodyTooLarge: (413, "The body is too large"),
@@ -41,6 +44,15 @@ STATUSES: dict[type[UnrollError], tuple[int, str]] = {
     errors.Cancelled: (499, "The caller has gone"),
     errors.UnrollError: (500, "The service failed"),
 }
+
+# After these the rest of the request may still come.
+LAST = (
+    errors.NotHTTP,
+    errors.HeadTooLarge,
+    errors.HeadTooSlow,
+    errors.BodyTooLarge,
+    errors.BodyTooSlow,
+)
 
 
 # Protocols whose errors are `{"error": text}`, by the first part of their paths: the statuses that
@@ -105,8 +117,8 @@ def problem_of(error: UnrollError, path: str = "") -> Response:
     headers = {}
     if isinstance(error, errors.Unavailable):
         headers["Retry-After"] = "1"
-    if isinstance(error, errors.BodyTooLarge | errors.BodyTooSlow):
-        # The rest of the body may still come, so the connection cannot be used again.
+    if isinstance(error, LAST):
+        # Nobody knows where the next request begins, so the connection cannot be used again.
         headers["Connection"] = "close"
     detail = str(error)
     if _protocol(path) in DIALECTS:

@@ -4,33 +4,33 @@ A request that is for a direct route and arrives in one piece, as nearly all do,
 a task, without ASGI's messages and with one write. All others take uvicorn's way.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from app.direct import Direct, Exchange, Headers
+from app.head_protocol import END, HeadProtocol
 
 # Headers that ask for more than an answer to a body.
 LEFT_TO_ASGI = frozenset({b"expect", b"content-encoding"})
 # And these may: quickly told where they say the usual.
 NEGOTIATED = frozenset({b"accept", b"content-type"})
 USUAL = frozenset(
-    {b"*/*", b"application/json", b"application/x-www-form-urlencoded", b"text/plain"}
+    {
+        b"*/*",
+        b"application/json",
+        b"application/json, */*",
+        b"application/json, text/plain, */*",
+        b"application/x-www-form-urlencoded",
+        b"text/plain",
+    }
 )
-# A format that is not wanted at all, so that another is wanted instead.
-UNWANTED = b"q=0"
-# Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
-# follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
-UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", re.IGNORECASE)
+# In a header that says more than the names of formats, one may be wanted that is not direct.
+WEIGHED = (b"*", b";")
 
 
-class DirectProtocol(HttpToolsProtocol):
+class DirectProtocol(HeadProtocol):
     """See the module. The application's `state` has `direct` routes, `max_body_bytes`, the media
     types that are `left_to_asgi`, the `registry` and the worker's `place`."""
 
@@ -44,8 +44,6 @@ class DirectProtocol(HttpToolsProtocol):
         self._drain: Callable[[], Any] = state.registry.drain
         self._count_closed: Callable[[], None] = state.place.count_closed
         self._reading = False
-        self._data = b""
-        self._within_message = False
         # A request whose body has not ended, and the application that would get it.
         self._held: tuple[RequestResponseCycle, Any] | None = None
         self._exchange: Exchange | None = None
@@ -53,15 +51,10 @@ class DirectProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
         self._reading = True
-        if not self._within_message:
-            end = data.find(b"\r\n\r\n")
-            if end > 0 and UPGRADE.search(data, 0, end):
-                data = UPGRADE.sub(b"", data[:end]) + data[end:]
-        self._data = data
         try:
             super().data_received(data)
         finally:
-            self._reading, self._data = False, b""
+            self._reading = False
         if self._held is not None:
             # It arrives in pieces.
             held, self._held = self._held, None
@@ -71,7 +64,7 @@ class DirectProtocol(HttpToolsProtocol):
         """Called with the request that opens a stream."""
         super().handle_websocket_upgrade()
         # uvicorn forgets what came with it.
-        _, _, early = self._data.partition(b"\r\n\r\n")
+        _, _, early = self._parsed.partition(END)
         if early:
             stream: Any = self.transport.get_protocol()
             stream.data_received(early)
@@ -84,14 +77,8 @@ class DirectProtocol(HttpToolsProtocol):
         else:
             super()._start_asgi_task(cycle, app)
 
-    def on_message_begin(self) -> None:
-        """Called by the parser."""
-        self._within_message = True
-        super().on_message_begin()
-
     def on_message_complete(self) -> None:
         """Called by the parser at the end of a body."""
-        self._within_message = False
         super().on_message_complete()
         if self._held is None or self._held[0] is not self.cycle:
             return
@@ -113,7 +100,9 @@ class DirectProtocol(HttpToolsProtocol):
         if name not in NEGOTIATED or value in USUAL:
             return name in LEFT_TO_ASGI
         value = value.lower()
-        return UNWANTED in value or any(other in value for other in self._others)
+        if name == b"accept" and any(sign in value for sign in WEIGHED):
+            return True
+        return any(other in value for other in self._others)
 
     def _answer(self, cycle: RequestResponseCycle) -> None:
         # uvicorn's own type of it is a narrower one than ASGI's.

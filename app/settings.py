@@ -50,7 +50,9 @@ class Settings(BaseSettings):
         description="time steps of the sequences waiting or running; bounds the memory they take",
     )
     body_timeout_s: Seconds = Field(
-        20.0, description="seconds for a request body to arrive, so that slow senders go"
+        20.0,
+        description="seconds for the head of a request to arrive, and as many for its body; slower "
+        "senders get 408",
     )
     request_timeout_s: Seconds = Field(
         60.0, description="seconds for a request to be computed, waiting included"

@@ -1,0 +1,145 @@
+"""`HeadProtocol`: uvicorn's HTTP protocol, which sees to it that heads arrive whole and in time.
+
+uvicorn limits neither. A head that never ends would fill the memory, and a connection that sends
+none would stay for ever.
+"""
+
+import re
+from asyncio import TimerHandle, Transport
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.errors import Fault, HeadTooLarge, HeadTooSlow, InvalidRequest, NotHTTP
+from app.problems import problem_of
+
+MAX_HEAD_BYTES = 64 << 10
+END = b"\r\n\r\n"
+# What may become a head: a request line, or the beginning of one.
+BEGINS = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/1\.[0-9]\r\n|[A-Z][^\n]*\Z")
+PATH = re.compile(rb"[A-Z]+ (/[^ ?\r\n]*)")
+# Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
+# follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
+UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", re.IGNORECASE)
+
+
+class HeadProtocol(HttpToolsProtocol):
+    """See the module. The application's `state` has `body_timeout_s`, for heads too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn allows any ASGI callable here; ours is always the application.
+        self._timeout_s: float = self.app.state.body_timeout_s  # type: ignore[union-attr]
+        # The pieces of a head until it is whole.
+        self._head = b""
+        # Bytes of one that is not whole, there or in the parser, and how long it may take.
+        self._head_bytes = 0
+        self._head_timer: TimerHandle | None = None
+        # What the parser has been given last.
+        self._parsed = b""
+        self._within_message = False
+        self._refused = False
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Called by the event loop."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        if self._refused:
+            return
+        if not self._within_message:
+            data, self._head = self._head + data, b""
+            end = data.find(END)
+            if max(end, len(data) * (end < 0)) > MAX_HEAD_BYTES:
+                self._refuse_head(len(data), data)
+                return
+            if end < 0 and BEGINS.match(data):
+                self._unset_keepalive_if_required()
+                self._head = data
+                self._await_head()
+                return
+            if end > 0 and UPGRADE.search(data, 0, end):
+                data = UPGRADE.sub(b"", data[:end]) + data[end:]
+        self._parsed = data
+        try:
+            super().data_received(data)
+        finally:
+            self._parsed = b""
+        self._look_at_head(len(data))
+
+    def _look_at_head(self, size: int) -> None:
+        """Whether the parser waits for the rest of a head, which began behind another request."""
+        if self._within_message and "method" not in self.scope:
+            self._head_bytes += size
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_head(self._head_bytes, b"")
+            else:
+                self._await_head()
+        elif self._head_timer is not None:
+            self._stop_awaiting()
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        self._within_message = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """Called by the parser at the end of a body."""
+        self._within_message = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called where what was sent is no HTTP."""
+        text = "it is not HTTP/1.1, in which paths are ASCII and everything else in them is escaped"
+        self._refuse(NotHTTP(Fault("", text)), self._parsed)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        super().connection_lost(exc)
+        self._stop_awaiting()
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._timeout_s, self._head_is_late)
+
+    def _stop_awaiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        size = len(self._head) or self._head_bytes
+        if not size:
+            # It has sent nothing, so it waits for no answer.
+            self.transport.close()
+            return
+        text = f"{size} bytes of its head arrived in {self._timeout_s:g} s, then no end"
+        self._refuse(HeadTooSlow(Fault("", text)), self._head)
+
+    def _refuse_head(self, size: int, head: bytes) -> None:
+        text = f"its head has {size} bytes or more, the limit is {MAX_HEAD_BYTES}"
+        self._refuse(HeadTooLarge(Fault("", text)), head)
+
+    def _refuse(self, error: InvalidRequest, head: bytes) -> None:
+        """Answers what is no request, behind those that are, and closes the connection."""
+        self._refused, self._head = True, b""
+        self._stop_awaiting()
+        if self.cycle is None or self.cycle.response_complete:
+            self._answer_and_close(error, head)
+        elif self.cycle.more_body:
+            self.transport.close()
+        else:
+            # Its answer is the last, and the connection is closed behind it.
+            self.cycle.keep_alive = False
+
+    def _answer_and_close(self, error: InvalidRequest, head: bytes) -> None:
+        found = PATH.match(head)
+        answer = problem_of(error, str(found[1], "latin-1") if found else "")
+        parts = [STATUS_LINE[answer.status_code]]
+        for name, value in (*self.server_state.default_headers, *answer.raw_headers):
+            parts += (name, b": ", value, b"\r\n")
+        self.transport.write(b"".join((*parts, b"\r\n", bytes(answer.body))))
+        self.transport.close()

@@ -1,0 +1,189 @@
+"""Heads of requests: cut anywhere, too large, too slow, or none."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from app.head_protocol import MAX_HEAD_BYTES
+from tests.app.engine.running import until
+from tests.app.live import Connection, Live, head_of
+from tests.app.test_protocol import DIRECT, Routes, whole
+
+OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAM")
+
+
+@pytest.fixture
+def routes() -> Routes:
+    routes = Routes()
+    routes.app.state.body_timeout_s = 0.5
+    return routes
+
+
+@pytest.fixture
+def live(routes: Routes) -> Iterator[Live]:
+    with Live(routes.app, lifespan="off") as live:
+        yield live
+
+
+def test_an_offer_to_upgrade_is_ignored_wherever_the_head_is_cut(live: Live) -> None:
+    message = whole("/now", b"12345678", *OFFER)
+    body_at = message.index(b"\r\n\r\n") + 4
+
+    async def body(connection: Connection) -> None:
+        for cut in range(1, body_at):
+            answer = await connection.ask(message[:cut], message[cut:])
+            assert (answer.status, answer.body) == (200, DIRECT + b"12345678"), cut
+
+    live.talk(body)
+
+
+def test_a_head_byte_by_byte_is_as_good(live: Live) -> None:
+    async def body(connection: Connection) -> None:
+        message = whole("/now", b"1")
+        answer = await connection.ask(*(bytes([byte]) for byte in message[:-1]), message[-1:])
+        assert (answer.status, answer.body[-1:]) == (200, b"1")
+
+    live.talk(body)
+
+
+def test_empty_lines_before_a_request_are_none_of_it(live: Live) -> None:
+    async def body(connection: Connection) -> None:
+        answer = await connection.ask(b"\r\n", b"\r\n" + whole("/now", b"1"))
+        assert (answer.status, answer.body) == (200, DIRECT + b"1")
+
+    live.talk(body)
+
+
+def test_a_head_at_the_limit_is_taken_and_one_beyond_is_refused(live: Live) -> None:
+    def message(size: int) -> bytes:
+        without = len(head_of("/now", "Content-Length: 1", "X-Long: ")) - 4
+        line = "X-Long: " + "x" * (size - without)
+        return head_of("/now", "Content-Length: 1", line) + b"1"
+
+    async def run() -> None:
+        for pieces in (1, 7):
+            for size, status in ((MAX_HEAD_BYTES, 200), (MAX_HEAD_BYTES + 1, 431)):
+                sent = message(size)
+                step = -(-len(sent) // pieces)
+                parts = [sent[at : at + step] for at in range(0, len(sent), step)]
+                answer = await (await live.connect()).ask(*parts)
+                assert answer.status == status, (pieces, size)
+        assert answer.headers["connection"] == "close"
+        assert str(MAX_HEAD_BYTES) in json.loads(answer.body)["detail"]
+
+    live.run(run())
+
+
+@pytest.mark.parametrize(
+    "start", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\nX: "]
+)
+def test_a_head_without_end_is_refused_and_takes_no_memory(live: Live, start: bytes) -> None:
+    """A URL, a value, lines without end; behind a line feed alone the parser has it."""
+
+    async def body(connection: Connection) -> None:
+        part = b"X: yyyyyyyy\r\n" * 100 if start.endswith(b"1.1\r\n") else b"y" * 1000
+        sent = 0
+        await connection.send(start)
+        while not connection.reader.at_eof() and sent < 10 * MAX_HEAD_BYTES:
+            await connection.send(part)
+            await until(lambda: connection.protocol.received == connection._sent)
+            sent += len(part)
+            if connection.protocol.transport.is_closing():
+                break
+        assert sent <= MAX_HEAD_BYTES + 2 * len(part)
+        answer = await connection.end()
+        assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+
+    live.talk(body)
+
+
+def test_a_head_without_end_behind_a_request_is_refused_too(live: Live) -> None:
+    async def body(connection: Connection) -> None:
+        await connection.send(whole("/now", b"1") + b"GET / HTTP/1.1\r\nX: y")
+        assert (await connection.answer()).body == DIRECT + b"1"
+        for _ in range(MAX_HEAD_BYTES // 1000 + 2):
+            await connection.send(b"y" * 1000)
+            await until(lambda: connection.protocol.received == connection._sent)
+        assert (await connection.end()).startswith(b"HTTP/1.1 431 ")
+
+    live.talk(body)
+
+
+@pytest.mark.parametrize("before", [(), (whole("/now", b"1"),)], ids=["first", "later"])
+def test_half_a_head_is_given_up_after_its_time(live: Live, before: tuple[bytes, ...]) -> None:
+    async def body(connection: Connection) -> None:
+        for message in before:
+            assert (await connection.ask(message)).status == 200
+        await connection.send(head_of("/now")[:-2])
+        answer = await connection.answer()
+        assert answer.status == 408
+        assert "0.5 s" in json.loads(answer.body)["detail"]
+        assert await connection.end() == b""
+
+    live.talk(body)
+
+
+def test_half_a_head_behind_a_request_in_the_same_read_is_given_up(live: Live) -> None:
+    async def body(connection: Connection) -> None:
+        await connection.send(whole("/now", b"1") + head_of("/now")[:-2])
+        assert (await connection.answer()).body == DIRECT + b"1"
+        assert (await connection.end()).startswith(b"HTTP/1.1 408 ")
+
+    live.talk(body)
+
+
+def test_a_connection_that_sends_nothing_is_closed_without_a_word(live: Live) -> None:
+    async def body(connection: Connection) -> None:
+        assert await connection.end() == b""
+
+    live.talk(body)
+
+
+def test_who_has_sent_a_head_has_time(live: Live, routes: Routes) -> None:
+    async def body(connection: Connection) -> None:
+        await connection.send(whole("/later", b"1"))
+        await until(lambda: b"1" in routes.waiting)
+        await asyncio.sleep(0.7)
+        await routes.tell(b"1")
+        assert (await connection.answer()).body == DIRECT + b"1"
+
+    live.talk(body)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [("/sessions/z\u00e4hler", "detail"), ("/v2/models/z\u00e4hler", "error")],
+)
+def test_what_is_no_http_gets_a_problem_as_its_path_has_them(
+    live: Live, path: str, key: str
+) -> None:
+    async def body(connection: Connection) -> None:
+        await connection.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = await connection.answer()
+        assert answer.status == 400
+        assert "ASCII" in json.loads(answer.body)[key]
+        assert await connection.end() == b""
+
+    live.talk(body)
+
+
+def test_garbage_behind_a_request_does_not_take_its_answer(live: Live, routes: Routes) -> None:
+    async def body(connection: Connection) -> None:
+        await connection.send(whole("/later", b"1") + b"nonsense\r\n\r\n")
+        await routes.tell(b"1")
+        answer = await connection.answer()
+        assert (answer.status, answer.body) == (200, DIRECT + b"1")
+        assert answer.headers["connection"] == "close"
+        assert await connection.end() == b""
+
+    live.talk(body)
+
+
+def test_a_body_that_is_none_ends_the_connection(live: Live) -> None:
+    async def body(connection: Connection) -> None:
+        await connection.send(head_of("/now", "Transfer-Encoding: chunked"), b"not hexadecimal\r\n")
+        assert (await connection.end())[:12] in (b"", b"HTTP/1.1 400")
+
+    live.talk(body)
