@@ -43,7 +43,7 @@ async def read_body(
             if not watch.interrupted():
                 raise
             raise BodyTooSlow(
-                Fault("", f"{size} bytes arrived in the time that a body has, then no end")
+                Fault("", f"{size} bytes arrived in {watch.body_timeout_s:g} s, then no end")
             ) from None
         if message["type"] == "http.disconnect":
             raise Cancelled("the caller went away while sending")

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 
 from starlette.types import Scope
 
-from app.errors import Cancelled, Expired, UnrollError
+from app.errors import Cancelled, UnrollError
 from app.problems import problem_of, unexpected
-from app.watch import Watcher
+from app.watch import Watcher, late
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Exchange:
             return
         give_up, self._give_up = self._give_up, None
         if give_up is not None:
-            give_up(Expired("its time ran out before its last time step"))
+            give_up(late(self._watcher.request_timeout_s))
 
     def _end(self) -> Respond | None:
         """Who can be answered, once."""

@@ -37,7 +37,9 @@ class Settings(BaseSettings):
         "some 800 time steps of 9 features as JSON, 3,600 as Arrow",
     )
     max_sequences: Count = Field(
-        256, description="sequences in a request; more would hold the line for everybody"
+        256,
+        description="sequences in a request; times UNROLL_MAX_SEQUENCE_STEPS at most "
+        "UNROLL_MAX_WAITING_STEPS",
     )
     max_sequence_steps: Count = Field(
         10_000, description="time steps of a sequence; continue from its states for more"
@@ -68,7 +70,7 @@ class Settings(BaseSettings):
     )
     max_sessions: Count = Field(10_000, description="sessions that are kept at once")
     session_idle_s: Annotated[float, Field(ge=0.001, le=31_536_000)] = Field(
-        3600.0, description="seconds until a session goes for which nothing comes"
+        3600.0, description="seconds from the last request of a session until it is deleted"
     )
     runner: RunnerChoice = Field(
         "auto",
@@ -78,7 +80,7 @@ class Settings(BaseSettings):
     )
     workers: Annotated[int, Field(ge=0, le=1024)] = Field(
         0,
-        description="processes that answer; 0 for one a core, or a single one beside an "
+        description="processes that answer; 0 for one per core, or a single one beside an "
         "accelerator or where the CPU is split. Limits on what waits and runs are those of each",
     )
     lanes: Annotated[int, Field(ge=0, le=1024)] = Field(

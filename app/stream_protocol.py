@@ -68,6 +68,9 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self._needed = 0
         # Once something is wrong, uvicorn reads all of the rest.
         self._left_to_uvicorn = False
+        # Whether something came since the last ping, and whether it would be read.
+        self._heard = False
+        self._reads = True
 
     def handle_connect(self, event: Any) -> None:
         """Called with the opening request; the application runs after this."""
@@ -83,6 +86,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
+        self._heard = True
         if self._stream is None:
             # Who does not wait for the answer to the opening request.
             self._left_to_uvicorn |= self.handshake_initiated
@@ -136,12 +140,29 @@ class StreamProtocol(WebSocketsSansIOProtocol):
 
     def read_on(self, go_on: bool) -> None:
         """Reads on, or stops for now."""
+        self._reads = go_on
         if self.transport.is_closing():
             return
         if go_on:
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
+
+    def send_keepalive_ping(self) -> None:
+        """Called when it is time to ask whether the caller is there."""
+        self._heard = False
+        super().send_keepalive_ping()
+
+    def keepalive_timeout(self) -> None:
+        """Called when the answer to a ping has not come in its time.
+
+        It stands behind all that the caller has sent ahead, which may take longer to compute.
+        """
+        if self._reads and not self._heard:
+            super().keepalive_timeout()
+        else:
+            self.pong_timer = self.pending_ping_payload = None
+            self.schedule_ping()
 
     def shutdown(self) -> None:
         """Called when the server is told to stop."""

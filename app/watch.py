@@ -18,6 +18,11 @@ from app.errors import Cancelled, Expired, UnrollError
 TICK_S = 0.1
 
 
+def late(seconds: float) -> Expired:
+    """What ends a request that was not computed in so many seconds."""
+    return Expired(f"its last time step was not computed within {seconds:g} s")
+
+
 class Watched(Protocol):
     """Something that is open."""
 
@@ -93,6 +98,11 @@ class Watch:
         if self._hang_up is not None:
             self._hang_up.cancel()
 
+    @property
+    def body_timeout_s(self) -> float:
+        """Seconds that the body has."""
+        return self._watcher.body_timeout_s
+
     def interrupted(self) -> bool:
         """Whether the reader's `CancelledError` means that the body's time is over."""
         if self._late and self._reader is not None:
@@ -125,7 +135,7 @@ class Watch:
                 self._reader.cancel()
         elif self._give_up is not None:
             if age >= self._watcher.request_timeout_s:
-                self._end(Expired("its time ran out before its last time step"))
+                self._end(late(self._watcher.request_timeout_s))
             elif self._hang_up is None:
                 self._listen()
 

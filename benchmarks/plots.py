@@ -16,8 +16,11 @@ from matplotlib.figure import Figure
 Row = dict[str, Any]
 
 # Of the Okabe-Ito palette, which colour-blind people can tell apart.
-COLOURS = ("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000", "#999999")
-MARKERS = "oosDv^<>"
+COLOURS = (
+    *("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000", "#999999"),
+    "#F0E442",
+)
+MARKERS = "oosDv^<>P"
 
 
 def _save(figure: Figure, folder: Path, name: str, about: str) -> str:
@@ -33,7 +36,12 @@ def _lines(cells: Sequence[Row], field: str, label: str) -> Figure:
     columns = min(2, len(workloads))
     count = -(-len(workloads) // columns)
     figure, grid = plt.subplots(
-        count, columns, figsize=(5 * columns, 3.4 * count + 0.8), squeeze=False, layout="tight"
+        count,
+        columns,
+        figsize=(5 * columns, 3.4 * count + 0.8),
+        squeeze=False,
+        # The only layout that leaves room for a legend outside.
+        layout="constrained",
     )
     for axes in grid.flat[len(workloads) :]:
         axes.axis("off")
@@ -101,7 +109,7 @@ def open_loop(results: Sequence[Row], folder: Path) -> str:
         axes.set(
             xscale="log",
             xlabel="latency from the intended start, ms",
-            title=f"{found['rate']:.0f} requests/s",
+            title=f"{found['rate']:,.0f} requests/s",
         )
         axes.grid(alpha=0.3, axis="x", which="both")
         axes.legend()

@@ -1,8 +1,8 @@
 """`python -m benchmarks.serving`: measures Unroll beside its peers.
 
-With no options it measures everything (about 35 minutes) and writes docs/benchmarks.md. With
-`--quick` it measures the most telling part in under 3 minutes. With servers, workloads or clients
-it measures only those, in a closed loop. All but the first write to build/bench/ only.
+With no options it measures everything (about 40 minutes) and writes docs/benchmarks.md and README's
+table. With `--quick` it measures the most telling part in under 3 minutes. With servers, workloads
+or clients it measures only those, in a closed loop. All but the first write to build/bench/ only.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report, tables
+from benchmarks import headline, report, tables
 from benchmarks.environment import EnvironmentFailed
 from benchmarks.machine import command, machine, versions
 from benchmarks.places import BUILD, ROOT
@@ -134,6 +134,9 @@ def main() -> int:
         page = folder / "benchmarks.md"
         page.write_text(report.render(results, folder))
         print(f"written: {page.relative_to(ROOT)}")
+    if file.stem == "results":
+        readme = ROOT / "README.md"
+        readme.write_text(headline.place(readme.read_text(), results))
     return 0
 
 

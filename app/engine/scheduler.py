@@ -1,7 +1,7 @@
 """`Scheduler`: which sequences run in the next chunk. No TensorFlow, no asyncio, no threads.
 
 A sequence's way: waiting -> running (ready, in flight, ready, ...) -> ended. Whoever runs holds a
-slot. A chunk is led by the ready sequence that has waited longest since its last chunk, so that
+slot; a request that has many of them lends some to requests that have none. A chunk is led by the ready sequence that has waited longest since its last chunk, so that
 nobody starves. Some of its rows are for those who came first, so that long sequences do not wait
 through all of their turns; the rest are those whose lengths waste least beside the leader. The
 engine collects the ended with `take_ended`.
@@ -11,9 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import nsmallest
+from itertools import takewhile
 from operator import attrgetter
 
 from app.engine.cost import AMPLE, TYPICAL_STEPS, Cost
+from app.engine.line import Line
 from app.engine.sequence import Sequence
 from app.errors import Cancelled, Expired, Overloaded, UnrollError
 
@@ -74,7 +76,7 @@ class Scheduler:
     """
 
     def __init__(self, sizes: Sizes, cost: Cost, clock: Callable[[], float]) -> None:
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = Line(sizes.slots)
         # Running and not in flight, in the order of their last chunks.
         self.ready: deque[Sequence] = deque()
         self.in_flight: set[Chunk] = set()
@@ -129,10 +131,9 @@ class Scheduler:
         self.check_room(len(sequences), steps)
         self._steps += steps
         for sequence in sequences:
-            sequence.place = "waiting"
             self._arrived += 1
             sequence.number = self._arrived
-        self.waiting.extend(sequences)
+        self.waiting.add(sequences)
 
     def check_room(self, count: int, steps: int) -> None:
         """Whether so many more sequences, of so many time steps together, fit.
@@ -184,8 +185,7 @@ class Scheduler:
             if sequence.error is None:
                 sequence.cursor += steps
             if sequence.ended:
-                self.running -= 1
-                self._end(sequence)
+                self._free(sequence)
             else:
                 sequence.place = "ready"
                 self.ready.append(sequence)
@@ -201,8 +201,7 @@ class Scheduler:
                 self._end(sequence)
             elif sequence.place == "ready":
                 self.ready.remove(sequence)
-                self.running -= 1
-                self._end(sequence)
+                self._free(sequence)
 
     def cancel_all(self, error: UnrollError) -> None:
         """Ends everything with `error`."""
@@ -214,6 +213,11 @@ class Scheduler:
         ended, self._ended = self._ended, []
         return ended
 
+    def _free(self, sequence: Sequence) -> None:
+        self.running -= 1
+        sequence.group.running -= 1
+        self._end(sequence)
+
     def _end(self, sequence: Sequence) -> None:
         sequence.place = "ended"
         self._steps -= len(sequence.inputs)
@@ -222,18 +226,36 @@ class Scheduler:
     def _drop_expired(self) -> None:
         now = self._clock()
         # All wait equally long, so the line is in the order of deadlines.
-        while self.waiting and self.waiting[0].deadline <= now:
-            self.cancel([self.waiting[0]], Expired("its time ran out in the waiting line"))
+        late = list(takewhile(lambda sequence: sequence.deadline <= now, self.waiting))
+        self.cancel(late, Expired("its time ran out in the waiting line"))
         late = [sequence for sequence in self.ready if sequence.deadline <= now]
         self.cancel(late, Expired("its time ran out before its last time step"))
 
     def _fill(self) -> None:
-        """Gives free slots to the oldest waiting."""
+        """Gives free slots to those who wait, and a slot to each request that has none."""
         while self.waiting and self.running < self._sizes.slots:
-            sequence = self.waiting.popleft()
-            sequence.place = "ready"
-            self.ready.append(sequence)
-            self.running += 1
+            self._admit(self.waiting.take(self.running))
+        while self.waiting and (giver := self._giver()) is not None:
+            newcomer = self.waiting.take_newcomer()
+            if newcomer is None:
+                return
+            self.ready.remove(giver)
+            self.waiting.put_back(giver)
+            self.running -= 1
+            self._admit(newcomer)
+
+    def _admit(self, sequence: Sequence) -> None:
+        sequence.place = "ready"
+        self.ready.append(sequence)
+        self.running += 1
+
+    def _giver(self) -> Sequence | None:
+        """Who gives its slot to another request: the youngest of the one furthest beyond."""
+        return max(
+            (s for s in self.ready if s.group.running > self.waiting.share(s.group, self.running)),
+            key=lambda sequence: (sequence.group.running, sequence.number),
+            default=None,
+        )
 
     def _pick(self) -> tuple[Sequence, ...]:
         """Takes the rows of a chunk from the ready: a fair share for a lane, alike in length."""

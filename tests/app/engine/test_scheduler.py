@@ -233,6 +233,63 @@ def test_a_slot_is_held_until_the_end_and_goes_to_the_next_in_line() -> None:
     assert scheduler.running == 3
 
 
+def test_a_request_of_many_sequences_lends_its_slots_to_others() -> None:
+    """One has all while nobody else is there; then the youngest of its sequences wait again."""
+    scheduler = make(rows=2, slots=8, steps=8)
+    many = sequences(*[80] * 20)
+    scheduler.add(many)
+    scheduler.advance(take(scheduler))
+    assert scheduler.running == 8
+    assert {s.place for s in many[:8]} == {"ready"}
+    others = [sequences(80) for _ in range(3)]
+    for other in others:
+        scheduler.add(other)
+    scheduler.advance(take(scheduler))
+    assert [other[0].place for other in others] == ["ready"] * 3
+    assert [s.place for s in many] == ["ready"] * 5 + ["waiting"] * 15
+    assert scheduler.running == 8
+
+
+def test_many_such_requests_leave_a_slot_for_the_next() -> None:
+    scheduler = make(rows=4, slots=8, steps=8, waiting=1000)
+    for _ in range(3):
+        scheduler.add(sequences(*[80] * 20))
+        scheduler.advance(take(scheduler))
+    (late,) = sequences(5)
+    scheduler.add([late])
+    scheduler.advance(take(scheduler))
+    assert late.place in ("ready", "ended")
+
+
+def test_who_has_lent_its_slot_goes_on_where_it_was() -> None:
+    scheduler = make(rows=2, slots=2, steps=8)
+    first, second = line = sequences(80, 80)
+    scheduler.add(line)
+    scheduler.advance(take(scheduler))
+    (late,) = sequences(3)
+    scheduler.add([late])
+    chunk = take(scheduler)
+    assert set(chunk.sequences) == {first, late}
+    assert (second.place, second.cursor) == ("waiting", 8)
+    scheduler.advance(chunk)
+    chunk = take(scheduler)
+    assert set(chunk.sequences) == {first, second}
+    assert second.cursor == 8
+
+
+def test_requests_that_fit_keep_their_slots() -> None:
+    """One sequence each: the next waits for the first that ends, as ever."""
+    scheduler = make(rows=2, slots=2, steps=8)
+    first, second, late = (sequences(80) for _ in range(3))
+    for request in (first, second, late):
+        scheduler.add(request)
+    for _ in range(3):
+        chunk = take(scheduler)
+        assert set(chunk.sequences) == {*first, *second}
+        scheduler.advance(chunk)
+    assert late[0].place == "waiting"
+
+
 def test_who_has_waited_longest_since_its_last_chunk_leads() -> None:
     """Although others would fit together without it."""
     scheduler = make(rows=2, slots=5, steps=8)

@@ -37,6 +37,7 @@ class Calls(RuleBasedStateMachine):
         self.sizes, self.cost = sizes, cost
         self.scheduler = Scheduler(sizes, cost, lambda: self.now)
         self.added: list[Sequence] = []
+        self.requests: list[list[Sequence]] = []
         self.ended: Counter[Sequence] = Counter()
         self.admitted: set[Sequence] = set()
         self.in_flight: list[Chunk] = []
@@ -57,6 +58,7 @@ class Calls(RuleBasedStateMachine):
         else:
             fits = True
             self.added += new
+            self.requests.append(new)
         few, short = before + len(new) <= self.sizes.waiting, steps <= self.sizes.waiting_steps
         assert fits == (few and short)
         assert len(self.scheduler) == before + fits * len(new)
@@ -66,7 +68,8 @@ class Calls(RuleBasedStateMachine):
     def next_chunk(self) -> None:
         flying = {s for chunk in self.in_flight for s in chunk.sequences}
         free_lanes = self.sizes.lanes - len(self.in_flight)
-        line = [*self.scheduler.ready, *self.scheduler.waiting]
+        ready = list(self.scheduler.ready)
+        line = [*ready, *self.scheduler.waiting]
         alive = [s for s in line if s.deadline > self.now]
         chunk = self.scheduler.next_chunk()
         left = list(self.scheduler.ready)
@@ -91,11 +94,17 @@ class Calls(RuleBasedStateMachine):
             assert 1 <= steps <= min(self.sizes.chunk_steps, sequence.remaining)
         self.check_share(rows, [*rows, *left], free_lanes, len(alive))
         self.check_length(chunk)
-        # Who has been ready for longest, then who has been in line for longest.
-        assert rows[0] is alive[0], "the leader is not the one that waited longest"
-        kept = [s for s in alive if s not in rows and s.place == "ready"]
-        assert left == kept, "who stays has lost its place"
+        given = [s for s in ready if s.place == "waiting"]
+        were_ready = [s for s in ready if s in alive and s not in given]
+        # Who has been ready for longest, then those who have got a slot just now.
+        assert rows[0] is [*were_ready, rows[0]][0], "the leader is not the one that waited longest"
+        for part in (list(rows), left):
+            kept = [s for s in were_ready if s in part]
+            assert part[: len(kept)] == kept, "who was ready has lost its place"
         self.check_alike(rows, left)
+        self.check_slots([*rows, *left], given)
+        for sequence in given:
+            self.passed.pop(sequence, None)
         for sequence in left:
             self.passed[sequence] += 1
             assert self.passed[sequence] < self.sizes.slots, "it starves"
@@ -118,7 +127,18 @@ class Calls(RuleBasedStateMachine):
         if self.scheduler.waiting:
             full = self.scheduler.running == self.sizes.slots
             assert full, "somebody waits beside a free slot"
-            assert self.scheduler.waiting[0].deadline > self.now
+            assert next(iter(self.scheduler.waiting)).deadline > self.now
+
+    def check_slots(self, ready: list[Sequence], given: list[Sequence]) -> None:
+        """No request has many slots while another has none; it gives one up for no other reason."""
+        waiting = {s.group for s in self.scheduler.waiting}
+        if any(group.running == 0 for group in waiting):
+            for sequence in ready:
+                others = self.scheduler.running - sequence.group.running
+                share = (self.sizes.slots - others + 1) // 2
+                assert sequence.group.running <= max(1, share), "others have no slot at all"
+        for sequence in given:
+            assert sequence.group.running, "all of a request's slots were taken from it"
 
     def check_share(
         self, rows: tuple[Sequence, ...], ready: list[Sequence], free_lanes: int, in_line: int
@@ -214,13 +234,19 @@ class Calls(RuleBasedStateMachine):
         assert self.scheduler.has_work == (free and self.can_start(alive))
 
     @invariant()
-    def nobody_overtakes_in_the_line(self) -> None:
-        order = {sequence: place for place, sequence in enumerate(self.added)}
-        waiting = [order[sequence] for sequence in self.scheduler.waiting]
-        assert waiting == sorted(waiting)
+    def no_request_overtakes_one_that_waits_as_a_whole(self) -> None:
         self.admitted |= {s for s in self.added if s.place in ("ready", "in flight")}
-        last = max((order[sequence] for sequence in self.admitted), default=-1)
-        assert all(place > last for place in waiting)
+        someone_waits = False
+        for request in self.requests:
+            begun = any(sequence in self.admitted for sequence in request)
+            assert not (begun and someone_waits), "a younger request has begun before it"
+            someone_waits |= not begun and any(s.place == "waiting" for s in request)
+
+    @invariant()
+    def slots_are_counted_by_request(self) -> None:
+        for request in self.requests:
+            running = sum(sequence.place in ("ready", "in flight") for sequence in request)
+            assert {sequence.group.running for sequence in request} == {running}
 
     def teardown(self) -> None:
         """Lanes that keep going end everything, in chunks of at least one time step each."""
@@ -235,7 +261,7 @@ class Calls(RuleBasedStateMachine):
                 # Those who have expired meanwhile leave instead.
                 assert self.in_flight or len(self.scheduler) < before
             self.everything_is_in_its_place()
-            self.nobody_overtakes_in_the_line()
+            self.no_request_overtakes_one_that_waits_as_a_whole()
             if not len(self.scheduler):
                 break
         assert len(self.scheduler) == 0

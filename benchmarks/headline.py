@@ -1,0 +1,92 @@
+"""README's table, from the results of a full run: it stands between two comments there."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.plan import BUCKETS, PROCESSES
+from benchmarks.servers import STRONGEST, UNROLL
+
+Row = dict[str, Any]
+
+BEGIN, END = "<!-- headline -->", "<!-- /headline -->"
+CLIENTS = 64
+WORKLOADS = ("fixed", "mixed")
+SIDES = {
+    UNROLL: "**Unroll**",
+    STRONGEST: "FastAPI + ONNX Runtime, padded dynamic batching, one process",
+    BUCKETS: "the same, batches cut by length",
+    PROCESSES: "the same with a process per core",
+    "ray_serve": "Ray Serve (Keras SavedModel)",
+    "litserve": "LitServe (Keras SavedModel)",
+    "bentoml": "BentoML (Keras SavedModel)",
+    "fastapi_keras": "FastAPI + Keras SavedModel, no batching",
+}
+
+
+def place(page: str, results: Row) -> str:
+    """A page with the headline of these results between its comments.
+
+    Raises:
+        ValueError: it has no such place.
+    """
+    between = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
+    placed, count = between.subn(lambda found: found[1] + headline(results) + found[2], page)
+    if count != 1:
+        raise ValueError(f"the page has {count} places for a headline, not one")
+    return placed
+
+
+def headline(results: Row) -> str:
+    """Requests/s, p99 and ratios at 64 clients, and the large model's."""
+    machine = results["machine"]
+    lines = [
+        f"Requests/s and 99th percentile of latency at {CLIENTS} clients, 3 x LSTM 100, "
+        f"{machine['cores']} cores ({machine['cpu']}),\nwhich wrk shares; medians of "
+        f"{results['rounds']} interleaved rounds:",
+        "",
+        "| | 50 time steps | mixed lengths (1 to 330, median 22) |",
+        "|---|---|---|",
+    ]
+    for server, name in SIDES.items():
+        cells = [_text(results["closed"], server, workload) for workload in WORKLOADS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _large(results), ""])
+
+
+def _text(cells: Sequence[Row], server: str, workload: str) -> str:
+    cell, ours = (_found(cells, name, workload, CLIENTS) for name in (server, UNROLL))
+    text = f"{cell['per_second']:,.0f}/s, {cell['p99_ms']:.0f} ms"
+    return text if server == UNROLL else f"{text}: Unroll **{_times(ours, cell)}**"
+
+
+def _large(results: Row) -> str:
+    """The large model beside the best of its peers."""
+    cells = results["large"]
+
+    def best(clients: int) -> Row:
+        peers = (STRONGEST, BUCKETS, PROCESSES)
+        found = [_found(cells, name, "mixed", clients) for name in peers]
+        return max(found, key=lambda cell: float(cell["per_second"]))
+
+    def text(server: str, clients: int) -> tuple[str, str]:
+        cell = _found(cells, server, "mixed", clients)
+        return f"{cell['per_second']:,.0f}/s", _times(cell, best(clients))
+
+    (many, times), (rounded, more) = text(UNROLL, CLIENTS), text("unroll_bfloat16", CLIENTS)
+    error = next(each["bfloat16_error"] for each in results["kernel"] if each["units"] == 512)
+    return (
+        f"3 x LSTM 512, mixed lengths, {CLIENTS} clients: {many}, {times} the best of the FastAPI + "
+        f"ONNX Runtime rows; with\n`UNROLL_RUNNER=bfloat16`, whose outputs are off by up to "
+        f"{error:.2f} of their standard deviation, {rounded}, {more}. A\nlone client gets "
+        f"{text(UNROLL, 1)[1]} as many answers as from the best of them."
+    )
+
+
+def _found(cells: Sequence[Row], server: str, workload: str, clients: int) -> Row:
+    wanted = (server, workload, clients)
+    return next(c for c in cells if (c["server"], c["workload"], c["clients"]) == wanted)
+
+
+def _times(cell: Row, other: Row) -> str:
+    return f"{cell['per_second'] / other['per_second']:.2f}x"
