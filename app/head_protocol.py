@@ -29,7 +29,7 @@ class HeadProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # uvicorn allows any ASGI callable here; ours is always the application.
-        self._timeout_s: float = self.app.state.body_timeout_s  # type: ignore[union-attr]
+        self._timeout_s: float = self.app.state.body_timeout_s
         # The pieces of a head until it is whole.
         self._head = b""
         # Bytes of one that is not whole, there or in the parser, and how long it may take.

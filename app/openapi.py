@@ -85,7 +85,7 @@ def reads_body(
             {
                 "name": name,
                 "in": "query",
-                "description": f"Beside a body that is not JSON: as `{name}` of one that is",
+                "description": "Of a body that is not JSON; a JSON body has it in itself",
                 "schema": field,
             }
             for name, field in fields.items()

@@ -4,6 +4,7 @@ A request that is for a direct route and arrives in one piece, as nearly all do,
 a task, without ASGI's messages and with one write. All others take uvicorn's way.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,8 +27,8 @@ USUAL = frozenset(
         b"text/plain",
     }
 )
-# In a header that says more than the names of formats, one may be wanted that is not direct.
-WEIGHED = (b"*", b";")
+# Where it weighs formats or names a kind of them, one may be wanted that is not direct.
+WEIGHED = re.compile(rb"\*|;[ \t]*q[ \t]*=")
 
 
 class DirectProtocol(HeadProtocol):
@@ -100,7 +101,7 @@ class DirectProtocol(HeadProtocol):
         if name not in NEGOTIATED or value in USUAL:
             return name in LEFT_TO_ASGI
         value = value.lower()
-        if name == b"accept" and any(sign in value for sign in WEIGHED):
+        if name == b"accept" and WEIGHED.search(value):
             return True
         return any(other in value for other in self._others)
 

@@ -76,8 +76,8 @@ def _large(results: Row) -> str:
     (many, times), (rounded, more) = text(UNROLL, CLIENTS), text("unroll_bfloat16", CLIENTS)
     error = next(each["bfloat16_error"] for each in results["kernel"] if each["units"] == 512)
     return (
-        f"3 x LSTM 512, mixed lengths, {CLIENTS} clients: {many}, {times} the best of the FastAPI + "
-        f"ONNX Runtime rows; with\n`UNROLL_RUNNER=bfloat16`, whose outputs are off by up to "
+        f"3 x LSTM 512, mixed lengths, {CLIENTS} clients: {many}, {times} the best of the FastAPI "
+        f"+ ONNX Runtime rows; with\n`UNROLL_RUNNER=bfloat16`, whose outputs are off by up to "
         f"{error:.2f} of their standard deviation, {rounded}, {more}. A\nlone client gets "
         f"{text(UNROLL, 1)[1]} as many answers as from the best of them."
     )

@@ -24,8 +24,9 @@ NOT_COVERED = """## Not covered
 - One machine, and the load generator on it: `wrk` (one thread) takes its share of the same cores,
   as it does from every server. No network, no TLS, no proxy.
 - One set of random weights in each of two sizes. No GRU, no simple RNN, no missing values.
-- No accelerators; and no more cores than the machine has: how Unroll, with a process per core, and its
-  peers would share more of them is not known. Of the peers' forms with more processes one is here.
+- No accelerators; and no more cores than the machine has: how Unroll, with a process per core, and
+  its peers would share more of them is not known. Of the peers' forms with more processes one is
+  here.
 - Other servers (Triton, TensorFlow Serving, TorchServe), and OpenVINO in float32, are not here.
 - The frameworks do not promise to be fast with bodies of numbers in JSON; some take binary bodies.
 - Each peer is configured as well as its documentation and a few tries allowed. Whoever knows
@@ -82,8 +83,9 @@ def _head(results: Results) -> str:
     return f"""# Benchmarks
 
 Written by `{results["command"]}` (about {results["minutes"]:.0f} minutes) from commit
-{commits}; the raw results stay in `build/bench/` of the machine. Three LSTM layers of 100, 8 features, 1 output,
-the same weights in every server, the same JSON both ways. Servers are measured in turn, in
+{commits}; the raw results stay in `build/bench/` of the machine. Three LSTM layers of 100, 8
+features, 1 output, the same weights in every server, the same JSON both ways. Servers are measured
+in turn, in
 {results["rounds"]} rounds (A B C A B C), each after a warm-up; numbers are medians of the rounds.
 Before that each server's answers are checked against the model's own to 1e-4, those of bfloat16 to
 0.1.{others}
@@ -139,7 +141,9 @@ then at half of that of the strongest peer with one process. Latency counts from
 request was due. A server that cannot keep up has latencies as long as the measurement."""
     ]
     for each in found:
-        parts.append(f"{each['rate']:,.0f} requests a second, half the peak of {each['strongest']}:")
+        parts.append(
+            f"{each['rate']:,.0f} requests a second, half the peak of {each['strongest']}:"
+        )
         parts.append(tables.open_loop(each["rows"]))
     parts.append(plots.open_loop(found, folder))
     return "\n\n".join(parts)
@@ -150,9 +154,9 @@ def _bound(found: Results, results: Results, folder: Path) -> str:
     lines = f"""## The bound
 
 How many `fixed` requests these cores could answer if they did nothing but what is needed: HTTP and
-JSON alone take {1e6 * found["http_core_s"]:.1f} us of a core per request (Unroll's app with an engine that
-answers at once), the kernel {1e6 * found["kernel_core_s"]:.1f} us per sequence at its best
-batch ({found["kernel"]}, {found["rows"]} rows, one thread).
+JSON alone take {1e6 * found["http_core_s"]:.1f} us of a core per request (Unroll's app with an
+engine that answers at once), the kernel {1e6 * found["kernel_core_s"]:.1f} us per sequence at its
+best batch ({found["kernel"]}, {found["rows"]} rows, one thread).
 
     bound = {found["cores"]} cores / {total_us:.1f} us = {found["per_second"]:,.0f} requests/s
 
@@ -200,8 +204,8 @@ def _kernel(found: Sequence[Results], results: Results, folder: Path) -> str:
         + ", ".join(f"{r['peak_gflops']:.0f} GFLOP/s ({r['units']} units)" for r in found)
         + ". Outputs in bfloat16 are off by up to "
         + ", ".join(f"{r['bfloat16_error']:.3f} ({r['units']} units)" for r in found)
-        + " of their standard deviation. Bfloat16 is for processors that multiply such numbers, which "
-        "they do faster than float32: so it may exceed that peak.",
+        + " of their standard deviation. Bfloat16 is for processors that multiply such numbers, "
+        "and faster than float32: so it may exceed that peak.",
     ]
     parts += [tables.kernel(each) for each in found]
     parts.append(plots.kernel(found, folder))

@@ -104,7 +104,14 @@ def kernel(results: Row) -> str:
         ]
         for row in sorted(results["rows"], key=lambda row: (row["rows"], row["ms"]))
     ]
-    head = [f"3 x LSTM {results['units']}", "B", "ms", "GFLOP/s", f"times as fast as {ANCHOR}", "of the peak"]
+    head = [
+        f"3 x LSTM {results['units']}",
+        "B",
+        "ms",
+        "GFLOP/s",
+        f"times as fast as {ANCHOR}",
+        "of the peak",
+    ]
     return _table(head, rows)
 
 

@@ -1,10 +1,11 @@
 """`Scheduler`: which sequences run in the next chunk. No TensorFlow, no asyncio, no threads.
 
 A sequence's way: waiting -> running (ready, in flight, ready, ...) -> ended. Whoever runs holds a
-slot; a request that has many of them lends some to requests that have none. A chunk is led by the ready sequence that has waited longest since its last chunk, so that
-nobody starves. Some of its rows are for those who came first, so that long sequences do not wait
-through all of their turns; the rest are those whose lengths waste least beside the leader. The
-engine collects the ended with `take_ended`.
+slot; a request that has many of them lends some to requests that have none. A chunk is led by the
+ready sequence that has waited longest since its last chunk, so that nobody starves. Some of its
+rows are for those who came first, so that long sequences do not wait through all of their turns;
+the rest are those whose lengths waste least beside the leader. The engine collects the ended with
+`take_ended`.
 """
 
 from collections import deque

@@ -129,7 +129,7 @@ def test_a_body_that_does_not_end_in_time_is_refused(service: Service, sent: byt
         status, headers, body = await caller.answer()
         assert (status, headers["connection"]) == (408, "close")
         (fault,) = body["errors"]
-        assert fault["message"].startswith(f"{len(sent)} bytes arrived in the time")
+        assert fault["message"].startswith(f"{len(sent)} bytes arrived in 0.2 s")
 
     service.run(run())
 

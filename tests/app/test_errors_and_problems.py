@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from app import errors
 from app.errors import Fault, InvalidRequest, UnrollError
-from app.problems import MEDIA_TYPE, faults_of, install, problem_of
+from app.problems import LAST, MEDIA_TYPE, faults_of, install, problem_of
 from app.schemas import PredictRequest
 from tests.app.service import Service
 from tests.app.strategies import json_values
@@ -23,6 +23,9 @@ from tests.app.strategies import json_values
 STATUSES = {
     "UnrollError": 500,
     "InvalidRequest": 422,
+    "NotHTTP": 400,
+    "HeadTooLarge": 431,
+    "HeadTooSlow": 408,
     "NotJSON": 400,
     "EncodedBody": 415,
     "BodyTooLarge": 413,
@@ -80,7 +83,7 @@ def test_every_error_is_a_problem_with_its_status(kind: type[UnrollError]) -> No
     assert body["detail"] == str(error)
     assert ("errors" in body) == isinstance(error, InvalidRequest)
     assert ("retry-after" in response.headers) == issubclass(kind, errors.Unavailable)
-    closes = issubclass(kind, errors.BodyTooLarge | errors.BodyTooSlow)
+    closes = issubclass(kind, LAST)
     assert (response.headers.get("connection") == "close") == closes
 
 

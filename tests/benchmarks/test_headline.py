@@ -6,7 +6,8 @@ from tests.benchmarks.results import Results, cell, kernel, results
 
 
 def full() -> Results:
-    rates = dict(zip(SIDES, (3000.0, 1500.0, 2000.0, 2500.0, 600.0, 300.0, 250.0, 100.0)))
+    numbers = (3000.0, 1500.0, 2000.0, 2500.0, 600.0, 300.0, 250.0, 100.0)
+    rates = dict(zip(SIDES, numbers, strict=True))
     large = {"unroll": 400.0, "unroll_bfloat16": 600.0}
     peers = {name: 200.0 for name in SIDES if name.startswith("fastapi_onnxruntime")}
     return results() | {

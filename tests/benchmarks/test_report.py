@@ -105,7 +105,7 @@ def test_the_page_says_what_was_measured_on_what(tmp_path: Path) -> None:
         "| lacks | amx_bf16 |",
         "ray 2.60",
         "from commit\n`abcdef`, `fedcba`;",
-        "bound = 2 cores / 500 us = 4,000 requests/s",
+        "bound = 2 cores / 500.0 us = 4,000 requests/s",
         "2,954 requests/s (unroll, 64 clients): 74% of it",
         "changes by\n+2.0%",
         "938 requests a second, half the peak of fastapi_onnxruntime_processes:",

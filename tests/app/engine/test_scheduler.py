@@ -140,8 +140,8 @@ def test_who_waits_for_a_slot_makes_no_rows() -> None:
 def test_the_oldest_are_admitted_first() -> None:
     scheduler = make(rows=2)
     first, second, third, fourth = line = sequences(4, 4, 4, 4)
-    scheduler.add(line[:3])
-    scheduler.add(line[3:])
+    for sequence in line:
+        scheduler.add([sequence])
     chunk = take(scheduler)
     assert chunk.sequences == (first, second)
     assert list(scheduler.waiting) == [third, fourth]
