@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 CellKind = Literal["rnn", "lstm", "gru"]
 Activation = Literal["tanh", "relu"]
 KeepProb = Annotated[float, Field(gt=0.0, le=1.0)]
+# More than anybody means, and far from where float32 ends: infinity over infinity is no number.
+LARGEST = 1e9
 
 
 def canonical(device: str) -> str:
@@ -96,7 +98,7 @@ class RNNConfig(Frozen):
     num_inputs: Annotated[int, Field(ge=1)]
     num_outputs: Annotated[int, Field(ge=1)]
     variational_dropout: bool = False
-    input_noise: Annotated[float, Field(ge=0.0)] = 0.0
+    input_noise: Annotated[float, Field(ge=0.0, le=LARGEST)] = 0.0
 
 
 class TrainConfig(Frozen):
@@ -136,6 +138,7 @@ class TrainConfig(Frozen):
         description="Gaussian noise added to the network's inputs in training, in their standard "
         "deviations",
         ge=0,
+        le=LARGEST,
     )
     window_steps: int = Field(72, description="time steps of a training window", ge=2)
     stride_steps: int = Field(6, description="time steps between the starts of two windows", ge=1)
@@ -144,12 +147,19 @@ class TrainConfig(Frozen):
     patience: int = Field(
         3, description="stop after so many epochs without a better validation error", ge=1
     )
-    learning_rate: float = Field(3e-3, description="peak learning rate of AdamW", gt=0)
+    learning_rate: float = Field(3e-3, description="peak learning rate of AdamW", gt=0, le=LARGEST)
     warmup_fraction: float = Field(
         0.05, description="part of the batches over which the learning rate rises", ge=0, lt=1
     )
-    weight_decay: float = Field(1e-2, description="decoupled weight decay of AdamW", ge=0)
-    clip_norm: float = Field(1.0, description="largest global norm of the gradient", gt=0)
+    weight_decay: float = Field(
+        1e-2, description="decoupled weight decay of AdamW", ge=0, le=LARGEST
+    )
+    clip_norm: float = Field(
+        1.0,
+        description="largest global norm of the gradient; 1e9 clips nothing",
+        gt=0,
+        le=LARGEST,
+    )
     average_momentum: float = Field(
         0.98,
         description="momentum of the running average of weights that is validated and exported; "

@@ -1,6 +1,6 @@
 """From a table to training windows.
 
-    CSV or Parquet -> `load` -> one `Split` each for training, validation and test
+    `read_table` -> `load` -> one `Split` each for training, validation and test
                    -> `windows` -> `batches` (tf.data) of raw `[B, T, F]`, lengths and targets
 
 The splits are cut by time, at the same moment for every series, with a gap of the longest horizon
@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from model.task import FeatureConfig, OutputConfig, TaskConfig
+from model.table import DataError, read_table
+from model.task import OutputConfig, TaskConfig
 from model.transforms import Change, Cyclic, Feature, Output, Standardize
 
-# A feature that never changes is left as it is rather than divided by zero.
-SMALLEST_STD = 1e-6
-
-
-class DataError(ValueError):
-    """The table does not fit the task; the message says which column and why."""
+# A column whose spread is less than this part of its largest number never changes: what it has is
+# the rounding of float32. It is left as it is rather than divided by zero.
+SMALLEST_SPREAD = float(np.finfo(np.float32).eps)
+# Smaller numbers are zero to most kernels.
+SMALLEST_STD = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -52,52 +52,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.times)
-
-
-def read_table(task: TaskConfig) -> pd.DataFrame:
-    """Reads the task's table, clean and sorted by series and time.
-
-    Rows are left out where a feature that is never missing is missing, or a number is out of the
-    task's limits; they become gaps.
-
-    Raises:
-        OSError: the file cannot be read.
-        DataError: a column is absent or of another type, a time stands twice, or nothing is left.
-    """
-    path = task.data
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    names = [f.name for f in task.features]
-    columns = list(dict.fromkeys([*names, *(o.column for o in task.outputs)]))
-    key = [task.series] if task.series else []
-    for column in [task.time, *key, *columns]:
-        if column not in table.columns:
-            raise DataError(f"{path}: no column {column!r}; it has {', '.join(map(str, table))}")
-    if table.empty:
-        raise DataError(f"{path}: no usable row")
-    for column in columns:
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            raise DataError(f"{path}: column {column!r} is not numeric")
-    try:
-        table[task.time] = pd.to_datetime(table[task.time], utc=True).dt.tz_localize(None)
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: column {task.time!r} is not of times: {reason}") from error
-    keep = table[task.time].notna()
-    for feature in task.features:
-        keep &= _usable(table[feature.name], feature)
-    table = table[keep].sort_values([*key, task.time]).reset_index(drop=True)
-    if table.empty:
-        raise DataError(f"{path}: no usable row")
-    if table.duplicated([*key, task.time]).any():
-        raise DataError(f"{path}: a time stands twice in column {task.time!r} of one series")
-    return table
-
-
-def _usable(column: pd.Series, feature: FeatureConfig) -> pd.Series:
-    low = -np.inf if feature.minimum is None else feature.minimum
-    high = np.inf if feature.maximum is None else feature.maximum
-    inside = column.between(low, high) & np.isfinite(column)
-    return (inside | column.isna()) if feature.missing else inside
 
 
 def load(task: TaskConfig) -> dict[str, Split]:
@@ -169,7 +123,7 @@ def fit_features(task: TaskConfig, train: Split) -> tuple[Feature, ...]:
         if config.period is not None:
             transform = Cyclic(period=config.period)
         else:
-            transform = _standardize(column, f"column {config.name!r}")
+            transform = _standardize(column, column, f"column {config.name!r}")
         features.append(
             Feature(
                 name=config.name,
@@ -189,21 +143,24 @@ def fit_outputs(task: TaskConfig, train: Split) -> tuple[Output, ...]:
         target = train.targets[:, index].astype(np.float64)
         transform: Standardize | Change
         if config.change:
-            fitted = _standardize(target - train.present[:, index], f"output {config.name!r}")
+            change = target - train.present[:, index]
+            fitted = _standardize(change, target, f"output {config.name!r}")
             transform = Change(feature=config.column, mean=fitted.mean, std=fitted.std)
         else:
-            transform = _standardize(target, f"output {config.name!r}")
+            transform = _standardize(target, target, f"output {config.name!r}")
         outputs.append(
             Output(name=config.name, unit=config.unit, horizon=config.horizon, transform=transform)
         )
     return tuple(outputs)
 
 
-def _standardize(column: np.ndarray, what: str) -> Standardize:
-    if np.isnan(column).all():
+def _standardize(numbers: np.ndarray, column: np.ndarray, what: str) -> Standardize:
+    """Mean and spread of `numbers`, which were made of `column` and have its rounding."""
+    if np.isnan(numbers).all():
         raise DataError(f"{what} has no number in the training split")
-    std = float(np.nanstd(column))
-    return Standardize(mean=float(np.nanmean(column)), std=std if std > SMALLEST_STD else 1.0)
+    std = float(np.nanstd(numbers))
+    smallest = max(SMALLEST_STD, SMALLEST_SPREAD * float(np.nanmax(np.abs(column))))
+    return Standardize(mean=float(np.nanmean(numbers)), std=std if std >= smallest else 1.0)
 
 
 def windows(split: Split, steps: int, stride: int) -> np.ndarray:

@@ -11,26 +11,41 @@ import tensorflow as tf
 
 from model.data import Split
 from model.network import SequenceModel
-from model.transforms import Feature, encode_features
+from model.transforms import Feature, encode_features, num_inputs
 
 # Ridge penalties to choose from on the validation split, for each row fitted.
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(-12, 5))
 
-ROWS_AT_ONCE = 8192
+ROWS_AT_ONCE = 2048
+
+# Of a linear autoregression, whose matrix is the square of them in float64: 128 MiB, and as much
+# again while it is solved. Without a limit a long window would need more than training did.
+MOST_COLUMNS = 4096
 
 
 @dataclass(frozen=True)
 class Skill:
-    """Mean absolute error `[O]` by method, the model first, and how many forecasts it is over."""
+    """How well each method forecasts.
+
+    Attributes:
+        errors: mean absolute error `[O]` by method, the model first.
+        num_forecasts: how many forecasts it is over.
+        notes: of the baselines that are less than they should be, and why.
+    """
 
     errors: dict[str, np.ndarray]
     num_forecasts: int
+    notes: tuple[str, ...] = ()
 
 
 def forecast_rows(split: Split, steps: int) -> np.ndarray:
     """The rows, int64 `[K]`, with a full past window and all numbers that the methods need."""
+    return _rows(split, steps, split.targets, split.present, split.days_before)
+
+
+def _rows(split: Split, steps: int, *needed: np.ndarray) -> np.ndarray:
     enough = np.arange(len(split)) - split.run_starts + 1 >= steps
-    for numbers in (split.targets, split.present, split.days_before):
+    for numbers in needed:
         enough &= np.isfinite(numbers).all(axis=1)
     return np.flatnonzero(enough)
 
@@ -74,17 +89,20 @@ class LinearAutoregression:
         """
         rows = forecast_rows(train, self.steps)
         change = (train.targets - train.present).astype(np.float64)
-        gram, moment = np.zeros(()), np.zeros(())
+        columns = self.steps * num_inputs(self.features) + 1
+        gram, moment = np.zeros((columns, columns)), np.zeros((columns, change.shape[1]))
         for part in _parts(rows):
             x = self._design(train, part)
-            gram, moment = gram + x.T @ x, moment + x.T @ change[part]
+            gram += x.T @ x
+            moment += x.T @ change[part]
+        diagonal, ridge = gram.diagonal().copy(), np.full(columns, float(len(rows)))
+        ridge[-1] = 0.0  # the intercept goes free
         held = forecast_rows(validation, self.steps)
         best = np.full(change.shape[1], np.inf)
         self.weights, self.penalties = np.zeros_like(moment), np.zeros_like(best)
         for penalty in PENALTIES:
-            ridge = penalty * len(rows) * np.eye(len(gram))
-            ridge[-1, -1] = 0.0  # the intercept goes free
-            weights = np.linalg.solve(gram + ridge, moment)
+            np.fill_diagonal(gram, diagonal + penalty * ridge)
+            weights = np.linalg.solve(gram, moment)
             error = np.abs(self._forecast(validation, held, weights) - validation.targets[held])
             better = error.mean(axis=0) < best
             best[better] = error.mean(axis=0)[better]
@@ -110,50 +128,110 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
     return np.array_split(rows, -(-len(rows) // ROWS_AT_ONCE))
 
 
-def check_forecastable(splits: dict[str, Split], steps: int) -> None:
+def check_forecastable(splits: dict[str, Split], steps: int, day_steps: int) -> None:
     """Whether each split can be judged; to be known before hours of training.
 
     Raises:
-        ValueError: a split has no row to forecast.
+        ValueError: a split has no row to forecast; the message says for want of what.
     """
     for name, split in splits.items():
         if len(forecast_rows(split, steps)) == 0:
             raise ValueError(
                 f"the {name} split has no run of {steps} time steps with known targets"
+                + _what_is_wanting(split, steps, day_steps)
             )
 
 
-def evaluate(model: SequenceModel, splits: dict[str, Split], steps: int, day_steps: int) -> Skill:
+def _what_is_wanting(split: Split, steps: int, day_steps: int) -> str:
+    longest = int((np.arange(len(split)) - split.run_starts).max()) + 1
+    if longest < steps:
+        return (
+            f": its longest run without a gap has {longest} (time_step_s of the task says what "
+            "no gap is, --window-steps how many are needed)"
+        )
+    if len(_rows(split, steps, split.targets, split.present)):
+        return (
+            f" and with what was known whole days before them: a day is day_steps = {day_steps} "
+            "time steps; give a longer table, or a smaller day_steps in the task"
+        )
+    return ""
+
+
+def linear_windows(
+    width: int, steps: int, day_steps: int
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Which linear autoregressions there are, of past windows whose matrix fits into memory.
+
+    Args:
+        width: columns of a time step.
+        steps: time steps of the past window.
+        day_steps: time steps of a day, for a second one that is not led astray by the rest of
+            the window.
+
+    Returns:
+        The time steps that each sees, the most recent ones, by its name; and notes of what is less
+        than it should be.
+    """
+    name = "linear autoregression"
+    most = min(steps, (MOST_COLUMNS - 1) // width)  # one column is the intercept
+    notes: tuple[str, ...] = ()
+    if most < steps:
+        notes = (
+            f"{name} of {steps:,} time steps would have {steps * width + 1:,} columns, more "
+            f"than {MOST_COLUMNS:,}: "
+            + (f"it sees the last {most:,} only" if most else "it is left out"),
+        )
+    windows = {name if most == steps else f"{name}, last {most} of {steps} time steps": most}
+    if day_steps < most:
+        windows[f"{name}, last day"] = day_steps
+    return (windows if most else {}), notes
+
+
+def evaluate(
+    model: SequenceModel,
+    splits: dict[str, Split],
+    steps: int,
+    day_steps: int,
+    batch_size: int = 256,
+) -> Skill:
     """Errors of the model and of the baselines on the test split.
 
     Args:
         model: the trained model.
         splits: as `data.load` gives them.
         steps: time steps of the past window that every method sees.
-        day_steps: time steps of a day, for a second linear autoregression that is not led astray
-            by the rest of the window.
+        day_steps: time steps of a day, see `linear_windows`.
+        batch_size: past windows that the model computes at once.
 
     Raises:
         ValueError: a split has no row to forecast.
     """
-    check_forecastable(splits, steps)
+    check_forecastable(splits, steps, day_steps)
     test = splits["test"]
     rows = forecast_rows(test, steps)
     forecasts = {
-        "model": model_forecasts(model, test, rows, steps),
+        "model": model_forecasts(model, test, rows, steps, batch_size),
         "persistence": test.present[rows],
         "same time yesterday": test.days_before[rows],
     }
-    windows = {"linear autoregression": steps}
-    if day_steps < steps:
-        windows["linear autoregression, last day"] = day_steps
+    windows, notes = linear_windows(num_inputs(model.features), steps, day_steps)
     for name, past in windows.items():
         linear = LinearAutoregression(model.features, past)
-        linear.fit(splits["train"], splits["validation"])
-        forecasts[name] = linear.predict(test, rows)
+        try:
+            linear.fit(splits["train"], splits["validation"])
+            forecasts[name] = linear.predict(test, rows)
+        except (MemoryError, np.linalg.LinAlgError, tf.errors.ResourceExhaustedError) as error:
+            # The model is trained: it must not be lost for want of something to compare it with.
+            reason = str(error).partition("\n")[0] or "no memory is left"
+            notes = (*notes, f"{name} is left out: {reason}")
     truth = test.targets[rows].astype(np.float64)
     errors = {name: np.abs(made - truth).mean(axis=0) for name, made in forecasts.items()}
-    return Skill(errors=errors, num_forecasts=len(rows))
+    return Skill(errors=errors, num_forecasts=len(rows), notes=notes)
+
+
+def readable(error: float, decimals: int = 2) -> str:
+    """An error for people: with these decimals, or if it is small with three digits."""
+    return f"{error:.{decimals}f}" if error == 0 or error >= 0.1 else f"{error:.3g}"
 
 
 def skill_table(skill: Skill, names: list[str], unit: str) -> str:
@@ -161,5 +239,5 @@ def skill_table(skill: Skill, names: list[str], unit: str) -> str:
     head = [f"mean absolute error ({unit})", *names]
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * len(names)}"]
     for method, errors in skill.errors.items():
-        lines.append(f"| {method} | {' | '.join(f'{error:.2f}' for error in errors)} |")
+        lines.append(f"| {method} | {' | '.join(map(readable, errors))} |")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from model.config import RNNConfig
 from model.pipeline import StackState, on
 from model.placement import Placement
 from model.rnn import DeepRNN, Run
-from model.transforms import Feature, Output, decode_outputs, encode_features
+from model.transforms import Feature, Output, decode_outputs, encode_features, num_inputs
 
 
 class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type information
@@ -32,7 +32,7 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
         seed: int = 0,
     ) -> None:
         super().__init__(name="sequence_model")
-        width = sum(feature.num_inputs for feature in features)
+        width = num_inputs(features)
         if (width, len(outputs)) != (config.num_inputs, config.num_outputs):
             raise ValueError(
                 f"the transforms give {width} inputs and {len(outputs)} outputs, but the network "

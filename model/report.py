@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 
 from model.data import Split
-from model.evaluate import Skill, forecast_rows, model_forecasts, skill_table
+from model.evaluate import Skill, forecast_rows, model_forecasts, readable, skill_table
 from model.network import SequenceModel
 from model.task import TaskConfig
 
@@ -33,12 +33,12 @@ def learning_curve(path: Path, history: dict[str, list[float]]) -> None:
 
 
 def forecast_plot(
-    path: Path, model: SequenceModel, split: Split, task: TaskConfig, steps: int
+    path: Path, model: SequenceModel, split: Split, task: TaskConfig, steps: int, batch_size: int
 ) -> None:
     """Forecasts of the shortest, a middle and the longest horizon against what came."""
     rows = forecast_rows(split, steps)
     rows = rows[split.series[rows] == split.series[rows[0]]][:SHOWN_STEPS]
-    made = model_forecasts(model, split, rows, steps)
+    made = model_forecasts(model, split, rows, steps, batch_size)
     shown = sorted({0, len(task.outputs) // 2, len(task.outputs) - 1})
     figure, panels = plt.subplots(
         len(shown),
@@ -58,7 +58,7 @@ def forecast_plot(
         axes.set(ylabel=f"{output.column} ({output.unit})")
         axes.set_title(
             f"{output.name}: forecast {_steps(output.horizon)} ahead, "
-            f"mean error {error:.1f} {output.unit}",
+            f"mean error {readable(error, 1)} {output.unit}",
             fontsize=10,
             loc="left",
         )
@@ -118,10 +118,10 @@ On the test split, {skill.num_forecasts:,} forecasts, each method from the same
 {steps} past time steps:
 
 {skill_table(skill, names, units)}
-
+{"".join(f"{chr(10)}{note}.{chr(10)}" for note in skill.notes)}
 The linear autoregression is a ridge regression, by least squares, on every feature of the past
-window (or of its last day); its penalties were chosen on the validation split, as was the epoch of
-the network, which was trained for the absolute error.
+window (or of the end of it that its name says); its penalties were chosen on the validation split,
+as was the epoch of the network, which was trained for the absolute error.
 
 ![forecasts against what came](forecast.png)
 ![learning curve](learning_curve.png)
@@ -154,7 +154,8 @@ def write_pictures(
     task: TaskConfig,
     history: dict[str, list[float]],
     steps: int,
+    batch_size: int,
 ) -> None:
     """Draws the pictures of the model card into `folder`."""
     learning_curve(folder / "learning_curve.png", history)
-    forecast_plot(folder / "forecast.png", model, splits["test"], task, steps)
+    forecast_plot(folder / "forecast.png", model, splits["test"], task, steps, batch_size)

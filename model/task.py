@@ -6,11 +6,13 @@ A task is data, not code: a TOML file (`model/tasks/weather.toml` is the default
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from model.config import Frozen, first_error
+
+DAY_S = 86_400
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -31,7 +33,7 @@ class FeatureConfig(Frozen):
     unit: str
     description: str = ""
     kind: Literal["number", "cyclic"] = "number"
-    period: Annotated[float, Field(gt=0)] | None = None
+    period: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     missing: bool = False
     minimum: float | None = None
     maximum: float | None = None
@@ -58,14 +60,23 @@ class OutputConfig(Frozen):
     change: bool = False
 
 
+def _steps_of_day(fields: dict[str, Any]) -> int:
+    """Time steps of a day, at least one; `fields` are those validated so far."""
+    time_step_s: float = fields.get("time_step_s", DAY_S)
+    return max(1, round(DAY_S / time_step_s))
+
+
 class TaskConfig(Frozen):
     """A table, its time axis, its features and its outputs.
 
     Attributes:
         data: CSV (also compressed) or Parquet, relative to the working directory.
-        time: column of timestamps. A difference other than `time_step_s` is a gap.
+        time: column of timestamps.
+        time_unit: what a numeric `time` counts from 1970-01-01 UTC; None for written times.
+        time_step_s: seconds between two time steps. Any other difference is a gap.
         series: column that tells one series from another (a station), or None.
-        day_steps: time steps of a day, for the baseline "same time yesterday".
+        day_steps: time steps of a day, for the baseline "same time yesterday"; by default those
+            that come nearest to a day.
         train_fraction, validation_fraction: of the time covered; what is left is the test split.
         example_steps: time steps of the example that the manifest carries.
     """
@@ -75,9 +86,10 @@ class TaskConfig(Frozen):
     source: str = ""
     data: Path
     time: str
-    time_step_s: Annotated[float, Field(gt=0)]
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    time_step_s: Annotated[float, Field(ge=1e-9, le=1e9)]  # what times can tell apart, and 31 years
     series: str | None = None
-    day_steps: Annotated[int, Field(ge=1)] = 24
+    day_steps: Annotated[int, Field(ge=1)] = Field(default_factory=_steps_of_day)
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.7
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     example_steps: Annotated[int, Field(ge=1, le=100)] = 3
@@ -110,13 +122,21 @@ class TaskConfig(Frozen):
 def load_task(path: Path) -> TaskConfig:
     """Reads a task from TOML.
 
+    Returns:
+        The task; where its table is not in the working directory but beside the file, `data` is
+        that path.
+
     Raises:
         OSError: the file cannot be read.
         ValueError: it is not TOML, or not a task.
     """
     try:
-        return TaskConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        task = TaskConfig.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise ValueError(f"{path}: {first_error(error)}") from error
     except ValueError as error:  # not TOML, or not UTF-8
         raise ValueError(f"{path}: {error}") from error
+    beside = path.parent / task.data
+    if not task.data.exists() and beside.exists():
+        return task.model_copy(update={"data": beside})
+    return task

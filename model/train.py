@@ -29,7 +29,7 @@ from model.fit import fit
 from model.network import SequenceModel
 from model.placement import Placement, check_memory, explain, plan_replicas
 from model.task import TaskConfig, load_task
-from model.transforms import Feature, Output
+from model.transforms import Feature, Output, num_inputs
 
 
 def network_config(
@@ -38,7 +38,7 @@ def network_config(
     """The network between the transforms."""
     return RNNConfig(
         layers=config.layer_configs(),
-        num_inputs=sum(feature.num_inputs for feature in features),
+        num_inputs=num_inputs(features),
         num_outputs=len(outputs),
         variational_dropout=config.variational_dropout,
         input_noise=config.input_noise,
@@ -125,7 +125,7 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     model = build_model(task, config, splits["train"])
     # What would fail after training fails now.
     steps, name = config.window_steps, config.name or task.name
-    check_forecastable(splits, steps)
+    check_forecastable(splits, steps, task.day_steps)
     check_writable(config.models_dir, name)
     names = [output.name for output in task.outputs]
     print(
@@ -138,7 +138,7 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     seconds = time.monotonic() - started
     if not np.isfinite([*history["loss"], *history["val_loss"]]).all():
         raise ValueError("training diverged: lower --learning-rate or --clip-norm")
-    skill = evaluate(model, splits, steps, task.day_steps)
+    skill = evaluate(model, splits, steps, task.day_steps, config.batch_size)
     details = {
         "description": task.description,
         "time_step_s": task.time_step_s,
@@ -147,7 +147,7 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
             "forecasts": skill.num_forecasts,
             "past_steps": steps,
             "mean_absolute_error": {
-                method: {n: round(float(e), 4) for n, e in zip(names, errors, strict=True)}
+                method: dict(zip(names, map(five_digits, errors), strict=True))
                 for method, errors in skill.errors.items()
             },
         },
@@ -161,15 +161,22 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     }
 
     def write_card(folder: Path, manifest: dict[str, Any]) -> None:
-        report.write_pictures(folder, model, splits, task, history, steps)
+        report.write_pictures(folder, model, splits, task, history, steps, config.batch_size)
         report.write_card(folder, manifest, task, splits, skill, steps)
 
     folder = export_model(model, config.models_dir, name, details, write_card)
     units = ", ".join(dict.fromkeys(output.unit for output in task.outputs))
     print(f"\nTest split, {skill.num_forecasts:,} forecasts from {steps} past time steps:\n")
     print(skill_table(skill, names, units))
+    for note in skill.notes:
+        print(f"\n{note}")
     print(f"\nExported to {folder} after {seconds:.0f} s of training")
     return folder
+
+
+def five_digits(error: float) -> float | None:
+    """An error of any magnitude for the manifest; None where it is no number, as JSON has none."""
+    return float(f"{error:.5g}") if np.isfinite(error) else None
 
 
 def example(split: data.Split, steps: int) -> list[list[float | None]]:

@@ -11,6 +11,7 @@ that another kernel can do the same:
 """
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import tensorflow as tf
@@ -65,6 +66,11 @@ class Output(Frozen):
     unit: str
     horizon: int = 0
     transform: Annotated[Standardize | Change, Field(discriminator="kind")]
+
+
+def num_inputs(features: Iterable[Feature]) -> int:
+    """Columns that the network sees at a time step."""
+    return sum(feature.num_inputs for feature in features)
 
 
 def encode_features(raw: tf.Tensor, features: tuple[Feature, ...]) -> tf.Tensor:

@@ -94,6 +94,15 @@ def test_a_keep_prob_out_of_its_limits_is_refused(value: float) -> None:
         TrainConfig(output_keep_prob=(value,))
 
 
+@pytest.mark.parametrize("field", ["learning_rate", "clip_norm", "weight_decay", "input_noise"])
+def test_a_number_that_float32_cannot_hold_is_refused(field: str) -> None:
+    """An infinite norm over an infinite limit is no number, nor is an infinity JSON."""
+    for value in (float("inf"), float("nan"), 1e39):
+        with pytest.raises(ValidationError, match=field):
+            TrainConfig.model_validate({field: value})
+    TrainConfig.model_validate({field: 1e9})
+
+
 @pytest.mark.parametrize(
     "config",
     [

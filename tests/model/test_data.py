@@ -12,15 +12,8 @@ import pytest
 from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
-from model.data import (
-    DataError,
-    Split,
-    batches,
-    fit_features,
-    fit_outputs,
-    load,
-    windows,
-)
+from model.data import Split, batches, fit_features, fit_outputs, load, windows
+from model.table import DataError
 from model.task import TaskConfig
 from model.transforms import Change, Cyclic, Standardize
 from tests.model.tables import (
@@ -206,6 +199,47 @@ def test_transforms_are_fitted_on_known_numbers_of_the_training_split(folder: Pa
     assert isinstance(rain.transform, Standardize)
     assert rain.transform.mean == pytest.approx(np.mean(future), rel=1e-12)
     assert (change.horizon, rain.horizon) == HORIZONS
+
+
+def fitted(folder: Path, temp: np.ndarray, name: str = "std.parquet") -> tuple[float, ...]:
+    """Spreads of a column as a feature, as an output, and of its change from hour to hour."""
+    table = make_table({"a": range(len(temp))}).assign(temp=temp, rain=temp)
+    features = [{"name": "temp", "unit": ""}]
+    task = make_task(write_table(table, folder / name), features=features)
+    train = load(task)["train"]
+    (feature,), (change, output) = fit_features(task, train), fit_outputs(task, train)
+    return tuple(fitted.transform.std for fitted in (feature, output, change))
+
+
+@few
+@given(exponent=st.integers(-30, 30), offset=st.sampled_from([0.0, 1.0, 1000.0]))
+def test_a_spread_is_found_at_any_magnitude(folder: Path, exponent: int, offset: float) -> None:
+    """Nanoamperes in A, and farads; float32 tells a spread of 1 beside 1000."""
+    wave = offset + np.random.default_rng(0).normal(0.0, 1.0, 101)
+    plain, scaled = fitted(folder, wave), fitted(folder, wave * 10.0**exponent)
+    # The table's float32: 1000 has steps of 6e-5, the spread is about 1.
+    np.testing.assert_allclose(np.array(scaled) / 10.0**exponent, plain, rtol=1e-4)
+
+
+@few
+@given(value=st.floats(-1e37, 1e37))
+def test_a_column_that_never_changes_is_not_divided_by_its_rounding(
+    folder: Path, value: float
+) -> None:
+    assert fitted(folder, np.full(101, value)) == (1.0, 1.0, 1.0)
+
+
+@few
+@given(step=st.floats(1e-30, 1e30))
+def test_a_steady_rise_is_a_change_that_never_changes(folder: Path, step: float) -> None:
+    """In float32 the steps of 0.1 differ; by no more than the rounding of the column itself."""
+    assert fitted(folder, step * np.arange(101))[2] == 1.0
+
+
+def test_a_spread_that_kernels_take_for_zero_is_not_divided_by(folder: Path) -> None:
+    """Below 1.2e-38 float32 is denormal: flushed to zero, and 0 / 0 is no number."""
+    wave = np.random.default_rng(0).normal(0.0, 1e-40, 101)
+    assert fitted(folder, wave) == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The simple forecasts against errors worked out by hand, and which rows are forecast at all."""
 
 import dataclasses
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,20 @@ from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from model.config import LayerConfig, RNNConfig
-from model.data import DataError, Split, fit_features, fit_outputs, load
+from model.data import Split, fit_features, fit_outputs, load
 from model.evaluate import (
     LinearAutoregression,
     Skill,
+    check_forecastable,
     evaluate,
     forecast_rows,
+    linear_windows,
     model_forecasts,
+    readable,
     skill_table,
 )
 from model.network import SequenceModel
+from model.table import DataError
 from model.task import TaskConfig
 from tests.model.tables import (
     ADJOINING,
@@ -167,6 +172,110 @@ def test_the_last_day_alone_is_a_baseline_where_the_window_is_longer(folder: Pat
     assert np.all(skill.errors[name] != skill.errors["linear autoregression"])
 
 
+LINEAR = "linear autoregression"
+
+
+@pytest.mark.parametrize(
+    ("width", "steps", "day_steps", "expected"),
+    [
+        (13, 72, 24, {LINEAR: 72, f"{LINEAR}, last day": 24}),  # the default
+        (13, 72, 72, {LINEAR: 72}),
+        (13, 315, 400, {LINEAR: 315}),  # 4,096 columns
+        (13, 316, 24, {f"{LINEAR}, last 315 of 316 time steps": 315, f"{LINEAR}, last day": 24}),
+        (13, 2000, 1440, {f"{LINEAR}, last 315 of 2000 time steps": 315}),
+        (4095, 2, 1, {f"{LINEAR}, last 1 of 2 time steps": 1}),
+        (4096, 2, 1, {}),
+    ],
+)
+def test_a_linear_autoregression_sees_what_fits_into_memory(
+    width: int, steps: int, day_steps: int, expected: dict[str, int]
+) -> None:
+    windows, notes = linear_windows(width, steps, day_steps)
+    assert windows == expected
+    assert all(past * width + 1 <= 4096 for past in windows.values())
+    assert len(notes) == (LINEAR not in windows)
+    for note in notes:
+        assert f"{steps * width + 1:,} columns, more than 4,096" in note
+
+
+def test_a_window_too_long_for_a_linear_autoregression_is_cut_and_noted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are still those with the whole window, as of all methods."""
+    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
+    model, test = make_model(task, splits), splits["test"]
+    monkeypatch.setattr("model.evaluate.MOST_COLUMNS", 18)  # of 5 a time step
+    skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
+    name = f"{LINEAR}, last 3 of 7 time steps"
+    assert list(skill.errors) == [*METHODS[:3], name]
+    assert skill.notes == (
+        f"{LINEAR} of 7 time steps would have 36 columns, more than 18: it sees the last 3 only",
+    )
+    linear = LinearAutoregression(model.features, 3)
+    linear.fit(splits["train"], splits["validation"])
+    rows = forecast_rows(test, 7)
+    expected = np.abs(linear.predict(test, rows) - test.targets[rows]).mean(axis=0)
+    np.testing.assert_allclose(skill.errors[name], expected, rtol=1e-9)
+    monkeypatch.setattr("model.evaluate.MOST_COLUMNS", 5)
+    skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
+    assert list(skill.errors) == METHODS[:3]
+    assert skill.notes[0].endswith("it is left out")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "no memory is left"),
+        (np.linalg.LinAlgError("Singular matrix"), "Singular matrix"),
+    ],
+)
+def test_a_baseline_that_fails_costs_no_trained_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    task, splits = make_splits(folder, np.arange(101.0))
+    monkeypatch.setattr(np.linalg, "solve", fail)
+    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
+    assert list(skill.errors) == METHODS[:3]
+    assert skill.notes == (f"{LINEAR} is left out: {reason}",)
+
+
+def test_a_linear_autoregression_keeps_its_matrix_twice_at_most(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sum and what is added to it; LAPACK's own copy replaces the latter (it is not traced)."""
+    monkeypatch.setattr("model.evaluate.PENALTIES", (1.0,))
+    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 1400))
+    linear = LinearAutoregression(fit_features(task, splits["train"]), steps=300)
+    tracemalloc.start()
+    try:
+        linear.fit(splits["train"], splits["validation"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    matrix = 8 * (5 * 300 + 1) ** 2
+    assert peak < 2.9 * matrix, "the rest is the design of some 400 rows, a quarter of it"
+
+
+def test_the_model_forecasts_as_many_windows_at_once_as_it_was_trained_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More might not fit into memory, and all of the training would be lost."""
+    task, splits = make_splits(folder, np.arange(101.0))
+    model, sizes = make_model(task, splits), []
+    predict = model.predict_sequences
+
+    def spy(past: tf.Tensor, *given: object, **named: object) -> object:
+        sizes.append(past.shape[0])
+        return predict(past, *given, **named)
+
+    monkeypatch.setattr(model, "predict_sequences", spy)
+    evaluate(model, splits, steps=3, day_steps=24, batch_size=5)
+    assert max(sizes) == 5
+
+
 @pytest.mark.parametrize("steps", [1, 4])
 def test_no_forecast_sees_beyond_its_past_window(folder: Path, steps: int) -> None:
     """What comes later, and what was before the window, may be anything."""
@@ -236,6 +345,22 @@ def test_a_split_without_a_row_to_forecast_is_named(
         evaluate(make_model(task, splits), splits, steps=5, day_steps=24)
 
 
+def test_what_is_wanting_for_a_forecast_is_named(folder: Path) -> None:
+    """The longest run; a day longer than the split; or targets."""
+    gaps = make_table({"a": [hour for hour in range(101) if hour % 5]})
+    splits = load(make_task(write_table(gaps, folder / "gaps.csv")))
+    with pytest.raises(ValueError, match="train split .* its longest run without a gap has 4 "):
+        check_forecastable(splits, 5, DAY_STEPS)
+    short = write_table(make_table({"a": range(101)}), folder / "short.csv")
+    splits = load(make_task(short, outputs=OUTPUTS, day_steps=24))
+    with pytest.raises(ValueError, match="validation split .* a day is day_steps = 24 time steps"):
+        check_forecastable(splits, 3, 24)
+    check_forecastable(load(make_task(short, outputs=OUTPUTS)), 3, DAY_STEPS)
+    # 25 hours of validation: no whole past of 20 with 5 hours to come.
+    with pytest.raises(ValueError, match="run of 20 time steps with known targets$"):
+        check_forecastable(load(make_task(short, outputs=OUTPUTS)), 20, DAY_STEPS)
+
+
 def test_model_forecasts_are_the_last_output_of_each_past_window_alone(folder: Path) -> None:
     task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
     model, test = make_model(task, splits), splits["test"]
@@ -258,3 +383,15 @@ def test_skill_table_is_markdown_with_a_row_a_method() -> None:
         "| model | 0.50 | 1.23 |",
         "| persistence | 10.00 | 2.00 |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (6.721, "6.72"), (0.1, "0.10"), (0.0, "0.00"), (0.0512, "0.0512"),
+        (1.2345e-5, "1.23e-05"), (3e-12, "3e-12"), (123456.789, "123456.79"),
+        (float("inf"), "inf"), (float("nan"), "nan"),
+    ],
+)  # fmt: skip
+def test_an_error_can_be_read_at_any_magnitude(error: float, text: str) -> None:
+    assert readable(error) == text

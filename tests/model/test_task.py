@@ -1,15 +1,23 @@
 """Tasks: the one that comes with the project, and those that are refused."""
 
+import math
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from model.task import TaskConfig, load_task
+from model.data import load
+from model.task import FeatureConfig, OutputConfig, TaskConfig, load_task
 from tests.model.tables import task_fields
 
-WEATHER = Path(__file__).parents[2] / "model" / "tasks" / "weather.toml"
+ROOT = Path(__file__).parents[2]
+WEATHER = ROOT / "model" / "tasks" / "weather.toml"
+DOCUMENT = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 TEMP, WIND, HOUR = task_fields(Path("t.csv"))["features"]
 TEMP_1, RAIN_5 = task_fields(Path("t.csv"))["outputs"]
 
@@ -81,11 +89,14 @@ def test_fractions_that_leave_no_test_split_are_refused(train: float, validation
         ({"features": []}, "features"),
         ({"outputs": []}, "outputs"),
         ({"time_step_s": 0}, "time_step_s"),
+        ({"time_step_s": math.inf}, "time_step_s"),
+        ({"time_unit": "h"}, "time_unit"),
         ({"day_steps": 0}, "day_steps"),
         ({"name": "a/b"}, "name"),
         ({"colour": "red"}, "colour"),
         ({"outputs": [{**TEMP_1, "horizon": -1}]}, "outputs.0.horizon"),
         ({"features": [TEMP, {**HOUR, "period": 0}]}, "features.1.period"),
+        ({"features": [TEMP, {**HOUR, "period": math.inf}]}, "features.1.period"),
     ],
 )
 def test_a_field_out_of_its_limits_is_named(changes: dict[str, Any], named: str) -> None:
@@ -95,7 +106,7 @@ def test_a_field_out_of_its_limits_is_named(changes: dict[str, Any], named: str)
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("time_step_s = 3600", "time_step_s = -1", "time_step_s: Input should be greater than 0"),
+        ("time_step_s = 3600", "time_step_s = -1", "time_step_s: Input should be greater than or"),
         ("[[features]]", "[[feature]]", "features: Field required"),
         ('name = "weather"', 'name = "weather', "Illegal character"),
     ],
@@ -114,3 +125,77 @@ def test_load_task_refuses_in_one_line_that_names_the_file(
 def test_load_task_of_no_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.toml"):
         load_task(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("time_step_s", "day_steps"),
+    [
+        (3600, 24), (60, 1440), (0.1, 864_000), (86_400, 1),
+        (25_200, 3),  # 7 hours: 21 of them are nearer to a day than 28
+        (604_800, 1),  # a week
+    ],
+)  # fmt: skip
+def test_a_day_has_the_time_steps_that_come_nearest_to_one(
+    time_step_s: float, day_steps: int
+) -> None:
+    fields = task_fields(Path("t.csv"), time_step_s=time_step_s)
+    del fields["day_steps"]
+    assert TaskConfig.model_validate(fields).day_steps == day_steps
+    assert TaskConfig.model_validate({**fields, "day_steps": 7}).day_steps == 7
+
+
+def write_task(folder: Path, data: str) -> Path:
+    path = folder / "task.toml"
+    path.write_text(WEATHER.read_text().replace("data/weather.csv.xz", data))
+    return path
+
+
+def test_a_table_is_looked_for_in_the_working_directory_then_beside_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        (folder / "data").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    task = write_task(there, "data/table.csv")
+    assert load_task(task).data == Path("data/table.csv"), "what is nowhere keeps its name"
+    (there / "data" / "table.csv").touch()
+    assert load_task(task).data == there / "data" / "table.csv"
+    (here / "data" / "table.csv").touch()
+    assert load_task(task).data == Path("data/table.csv")
+
+
+def test_the_document_shows_a_task_with_every_key() -> None:
+    """Only `time_unit` stands apart: the example has written times."""
+    example, unit = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
+    fields = tomllib.loads(example)
+    numbers = TaskConfig.model_validate(fields | tomllib.loads(unit))
+    assert {*fields, "time_unit"} == set(TaskConfig.model_fields)
+    for kind, group in ((FeatureConfig, numbers.features), (OutputConfig, numbers.outputs)):
+        shown = set().union(*(entry.model_fields_set for entry in group))
+        assert shown == set(kind.model_fields)
+
+
+def test_the_document_names_what_is_required() -> None:
+    for kind in (TaskConfig, FeatureConfig, OutputConfig):
+        required = {name for name, field in kind.model_fields.items() if field.is_required()}
+        (paragraph,) = re.findall(r"^`name`, .*?\n\n", DOCUMENT, re.DOTALL | re.MULTILINE)
+        assert required <= {*re.findall(r"`(\w+)`", paragraph), "features", "outputs"}
+
+
+def test_the_document_puts_a_table_on_a_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows at any minute become one an hour of each unit."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    minutes = np.sort(random.choice(200 * 60, 2000, replace=False))
+    raw = pd.DataFrame({"timestamp": pd.Timestamp("2024-01-01") + minutes * pd.Timedelta("1min")})
+    raw["power"], raw["pressure"], raw["wind_dir"] = 100.0, 1013.0, 350.0
+    pd.concat([raw.assign(unit_id=name) for name in "ab"]).to_csv("raw.csv", index=False)
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    exec(compile(code, "docs/tasks.md", "exec"), {})
+    example = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)[0]
+    splits = load(TaskConfig.model_validate(tomllib.loads(example)))
+    # 10 minutes an hour on average; with this seed no hour is without one.
+    assert len(np.unique(splits["train"].run_starts)) == 2

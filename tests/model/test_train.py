@@ -8,11 +8,12 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
 from app.manifest import verified_manifest
-from model import data, train
+from model import data, evaluate, train
 from model.config import TrainConfig
 from model.fit import fit, masked_error
 from model.task import load_task
@@ -142,7 +143,7 @@ def test_the_skill_table_is_printed(printed: str, models_dir: Path) -> None:
         "|---|---:|---:|",
         *(f"| {name} | {e['temp_1']:.2f} | {e['temp_5']:.2f} |" for name, e in errors.items()),
     ]
-    # The manifest keeps four digits: where it ends in a 5, the table may round another way.
+    # The manifest keeps five digits: where it ends in a 5, the table may round another way.
     assert [line for line in lines if line in printed] == lines
     assert f"Exported to {models_dir / 'one' / '1'} after" in printed
 
@@ -188,6 +189,34 @@ def test_the_model_card_shows_skill_and_pictures(models_dir: Path) -> None:
     assert sorted(pictures) == ["forecast.png", "learning_curve.png"]
     for picture in pictures:
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def few_columns(arguments: list[str]) -> tuple[int, str, str]:
+    """The command, where a linear autoregression has room for few columns."""
+    with mock.patch.object(evaluate, "MOST_COLUMNS", 10):
+        return run_command(train.main, arguments)
+
+
+def test_small_numbers_and_a_long_window_end_with_errors_that_can_be_read(tmp_path: Path) -> None:
+    """Temperatures of nanodegrees, and a baseline that sees 3 time steps of 8, and says so."""
+    path = write_task(tmp_path)
+    table = pd.read_csv(tmp_path / "toy.csv")
+    table.assign(temp=table["temp"] * 1e-9).to_csv(tmp_path / "toy.csv", index=False)
+    with pool(1) as processes:
+        command = processes.submit(few_columns, arguments(path, tmp_path / "models"))
+        status, out, err = command.result()
+    assert status == 0, err
+    folder = tmp_path / "models" / "toy" / "1"
+    card = (folder / "README.md").read_text()
+    name = "linear autoregression, last 3 of 8 time steps"
+    errors = verified_manifest(folder).metrics["mean_absolute_error"]
+    assert list(errors)[3:] == [name]
+    assert 1e-10 < errors["model"]["temp_1"] < 2e-8
+    # As good as the wave is steep; a column taken for constant would not be learnt at all.
+    assert errors[name]["temp_1"] < errors["persistence"]["temp_1"]
+    for text in (out, card):
+        assert f"| {name} | {errors[name]['temp_1']:.3g} |" in text
+        assert "would have 25 columns, more than 10: it sees the last 3 only" in text
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

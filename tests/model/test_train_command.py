@@ -75,6 +75,12 @@ def test_help_names_every_field_with_its_meaning_and_default(
         (["--window-steps", "1"], "--window-steps: "),
         (["--learning-rate", "-1"], "--learning-rate: "),
         (["--learning-rate", "fast"], "--learning-rate: "),
+        (
+            ["--learning-rate", "inf"],
+            "--learning-rate: Input should be less than or equal to 1000000000",
+        ),
+        (["--clip-norm", "inf"], "--clip-norm: Input should be less than or equal to 1000000000"),
+        (["--input-noise", "inf"], "--input-noise: "),
         (["--seed", "1.5"], "--seed: "),
         (["--seed", str(2**31)], "--seed: "),
         (["--name", "a/b"], "--name: "),
@@ -230,15 +236,20 @@ def test_the_plan_is_told_and_nothing_trained(
 
 
 def test_what_cannot_be_read_ends_with_status_1_and_one_line(tmp_path: Path) -> None:
-    """A missing table, a missing task, and a task that is none."""
+    """A missing table, a broken one, a missing task, and a task that is none."""
     no_table = tmp_path / "no_table.toml"
     no_table.write_text(WEATHER.read_text().replace("data/weather.csv.xz", f"{tmp_path}/none.csv"))
+    broken = tmp_path / "broken.toml"
+    half = (WEATHER.parents[2] / "data" / "weather.csv.xz").read_bytes()[:1000]
+    (tmp_path / "half.csv.xz").write_bytes(half)
+    broken.write_text(WEATHER.read_text().replace("data/weather.csv.xz", "half.csv.xz"))
     no_task = tmp_path / "none.toml"
     bad_task = tmp_path / "bad.toml"
     bad_task.write_text("name = 'weather'\n")
     with pool(1) as processes:
         for task, named in (
             (no_table, f"'{tmp_path}/none.csv'"),
+            (broken, f"{tmp_path}/half.csv.xz: cannot be read as a table: "),
             (no_task, f"'{no_task}'"),
             (bad_task, f"{bad_task}: description: Field required"),
         ):
