@@ -76,7 +76,7 @@ class Core:
         """As `Client.predict_in_chunks`: a response to read line by line."""
         content = encode.body(encode.batch(sequences), initial_states, model, states=states)
         call = Call("POST", "/predict", content, JSON | {"Accept": lines.MEDIA_TYPE}, stream=True)
-        return self._answered(call)
+        return self._answered(call, lambda response: response)
 
     def model(self) -> Plan[ModelInfo]:
         """As `Client.model`."""
@@ -86,14 +86,13 @@ class Core:
         """What is kept of a session."""
         return self.read(Call("GET", path), decode.session_info)
 
-    def delete(self, path: str) -> Plan[httpx.Response]:
+    def delete(self, path: str) -> Plan[None]:
         """Ends a session."""
-        return self._answered(Call("DELETE", path), gone_is_done=True)
+        return self._answered(Call("DELETE", path), lambda _: None, gone_is_done=True)
 
     def read(self, call: Call, understand: Callable[[Document], T]) -> Plan[T]:
         """Sends a call until it is answered, and understands the answer."""
-        response = yield from self._answered(call)
-        return understand(decode.document(response.content))
+        return self._answered(call, lambda response: understand(decode.document(response.content)))
 
 
 class SessionCore:
