@@ -8,7 +8,7 @@ import httpx
 
 from unroll_client import decode, encode, lines
 from unroll_client.encode import Batch, Rows
-from unroll_client.errors import InvalidInput, NotFound
+from unroll_client.errors import MAX_TEXT, InvalidInput, NotFound
 from unroll_client.plans import Answered, Call, Plan
 from unroll_client.results import (
     Array,
@@ -115,8 +115,7 @@ class SessionCore:
         self.time_step: int | None = None
         self._core = core
         self._initial_state = initial_state
-        # httpx would take a dot for a folder.
-        self._path = "/sessions/" + quote(id, safe="").replace(".", "%2E")
+        self._path = _path_of(id)
 
     def send(self, sequence: Rows, outputs: Outputs, model: ModelRef | str | None) -> Plan[Array]:
         """As `Session.send`."""
@@ -147,6 +146,14 @@ class SessionCore:
             return 0
         self._initial_state = None
         return found.time_step
+
+
+def _path_of(id: str) -> str:
+    try:
+        # httpx would take a dot for a folder.
+        return "/sessions/" + quote(id, safe="").replace(".", "%2E")
+    except UnicodeError as error:
+        raise InvalidInput(f"the id {id[:MAX_TEXT]!r} cannot be sent: {error}") from None
 
 
 def _predict(content: bytes) -> Call:

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from unroll_client.errors import InvalidInput
+from unroll_client.errors import MAX_TEXT, InvalidInput
 from unroll_client.plans import Call
 
 MAX_PORT = 65535
@@ -36,14 +36,17 @@ class Place:
         _check_headers(headers)
 
     def request(self, http: httpx.Client | httpx.AsyncClient, call: Call) -> httpx.Request:
-        """The request of a call."""
-        return http.build_request(
-            call.method,
-            self._url + call.path,
-            content=call.content,
-            headers={**self._headers, **call.headers},
-            timeout=self.timeout_s,
-        )
+        """The request of a call; raises `InvalidInput` if its path is too long."""
+        try:
+            return http.build_request(
+                call.method,
+                self._url + call.path,
+                content=call.content,
+                headers={**self._headers, **call.headers},
+                timeout=self.timeout_s,
+            )
+        except httpx.InvalidURL as error:
+            raise InvalidInput(f"{call.path[:MAX_TEXT]!r} cannot be sent: {error}") from None
 
     def of_stream(self) -> dict[str, Any]:
         """What `connect` of websockets takes, sync or async."""

@@ -161,6 +161,12 @@ def test_an_id_is_never_a_folder_or_a_query(id: str) -> None:
     assert unquote(script.requests[0].url.raw_path.decode()) == f"/some/path/sessions/{id}"
 
 
+@pytest.mark.parametrize("id", ["x" * 70_000, "\ud800"])
+def test_an_id_that_no_request_can_have_is_told(caller: Caller, id: str) -> None:
+    with pytest.raises(InvalidInput, match=r"cannot be sent: (URL too long|.*surrogates)"):
+        caller(lambda client: client.session(id).info(), Script())
+
+
 def test_a_session_needs_an_id(caller: Caller) -> None:
     with pytest.raises(InvalidInput, match="needs an id"):
         caller(lambda client: client.session(""), Script())
