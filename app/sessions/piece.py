@@ -53,8 +53,9 @@ class Piece:
 
     @property
     def digest(self) -> str:
-        """Of its numbers."""
-        return _digest(self.inputs.tobytes())
+        """Of its numbers, and of the state that it would begin a session from."""
+        given = b"" if self.initial_state is None else self.initial_state.tobytes()
+        return _digest(self.inputs.tobytes(), key=_digest(given).encode() if given else b"")
 
     @property
     def key(self) -> str | None:
@@ -82,12 +83,15 @@ def start_of(piece: Piece, record: Record | None, tokens: StateTokens) -> Start:
 
     Raises:
         UnknownSession: there is no such session, but the piece is not a first one.
-        SessionConflict: the session is elsewhere, or the piece was sent with other numbers.
+        SessionConflict: the session is elsewhere, or the piece was sent with other numbers or
+            another initial state.
         OtherModel: the session belongs to another model or version.
     """
     ref = piece.ref
     if record is None or (ref.start and not _is_again(piece, record)):
         return _first(piece, record)
+    # First of all: what another version began, this one does not compute again either.
+    state = tokens.open(record.state, ref.pointer)
     if _is_again(piece, record):
         return _again(piece, record, tokens)
     name = quoted(ref.name)
@@ -109,7 +113,7 @@ def start_of(piece: Piece, record: Record | None, tokens: StateTokens) -> Start:
             f"session {name} has a state already, at time step {record.time_step}; "
             "only a new session can begin from one that is given",
         )
-    return Start(record.time_step, tokens.open(record.state, ref.pointer))
+    return Start(record.time_step, state)
 
 
 def record_after(
@@ -156,8 +160,9 @@ def _again(piece: Piece, record: Record, tokens: StateTokens) -> Start:
     if piece.digest != before.digest:
         raise conflict(
             piece.ref,
-            f"a piece with other numbers is part of session {quoted(piece.ref.name)} already, "
-            f"at time step {before.time_step}; the session is at time step {record.time_step}",
+            "a piece with other numbers or another initial state is part of session "
+            f"{quoted(piece.ref.name)} already, at time step {before.time_step}; the session is at "
+            f"time step {record.time_step}",
         )
     state = None if before.state is None else tokens.open(before.state, piece.ref.pointer)
     return Start(before.time_step, state, again=True)
@@ -174,5 +179,5 @@ def conflict(ref: SessionRef, message: str) -> SessionConflict:
     return SessionConflict(Fault(ref.pointer, message))
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+def _digest(data: bytes, key: bytes = b"") -> str:
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES, key=key).hexdigest()

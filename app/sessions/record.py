@@ -19,7 +19,7 @@ class Before:
     Attributes:
         time_step: of the session before the piece.
         state: token of its state then; None for zeros.
-        digest: of the piece's numbers.
+        digest: of the piece's numbers, and of the initial state that it came with.
         key: digest of its idempotency key; None if it had none.
     """
 

@@ -1,5 +1,6 @@
 """`RedisStore`: sessions that several replicas of the service share, on a Redis server."""
 
+import secrets
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,10 @@ from app.sessions.store import Kept, SessionStore
 
 # uvloop raises the last one where a connection has broken; asyncio raises an `OSError`.
 FAILURES = (RedisError, OSError, RuntimeError)
+
+# A command whose connection breaks is sent again, within less than this.
+RESEND_MS = 20_000
+MARK_BYTES = 8
 
 # Keys: the session, and the names of all sessions by when they expire. The same write twice is one
 # write: what was sent again, since no answer came, finds its own revision.
@@ -32,12 +37,15 @@ redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return 1
 """
 
+# The same twice is one, too: it leaves a mark of its own, which it finds when it is sent again.
 DELETE = f"""
+if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
 local found = redis.call('GET', KEYS[1])
 if not found then return 0 end
 if ARGV[1] ~= '' and string.sub(found, 1, {REVISION_BYTES}) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[2])
+redis.call('SET', KEYS[3], '', 'PX', {RESEND_MS})
 return 1
 """
 
@@ -68,6 +76,7 @@ class RedisStore(SessionStore):
         # In braces what a cluster goes by: all keys of a model are on one of its nodes.
         self._prefix = f"unroll:{{{model}}}:session:"
         self._names = f"unroll:{{{model}}}:sessions"
+        self._ended = f"unroll:{{{model}}}:ended:"
         self._write = self._redis.register_script(WRITE)
         self._delete = self._redis.register_script(DELETE)
 
@@ -103,9 +112,10 @@ class RedisStore(SessionStore):
 
     async def delete(self, name: str, only: Record | None = None) -> bool:
         """As `SessionStore`."""
+        keys = (self._prefix + name, self._names, self._ended + secrets.token_hex(MARK_BYTES))
         values = (only.revision if only else b"", name)
         try:
-            done = await self._delete(keys=[self._prefix + name, self._names], args=values)
+            done = await self._delete(keys=keys, args=values)
         except FAILURES as error:
             raise _unavailable(error) from error
         return bool(done)

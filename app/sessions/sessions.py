@@ -2,7 +2,8 @@
 
 In this process they stand in a line. Other workers and replicas may work on the same session: a
 state is written only over the one it was computed from, and who comes too late computes again from
-what is there by then. So no lock is held while something is computed, and none can be left behind.
+what is there by then. If nothing is, the piece is refused: it would begin anew from zeros, and
+nobody would know. So no lock is held while something is computed, and none can be left behind.
 """
 
 import asyncio
@@ -49,14 +50,19 @@ class Sessions:
             The sequence, complete, and the time steps of the session by then.
 
         Raises:
+            UnknownSession: it is not there, or was ended or expired while the piece was computed.
             UnrollError: nothing was kept. After `SessionsUnavailable` it may have been: who sends
                 the same piece again, with its time step or key, gets the same answer.
         """
         name = piece.ref.name
         async with self._turn(name):
+            was_there = False
             for _ in range(MAX_ATTEMPTS):
                 kept = await self._store.read(name)
                 record = kept.record if kept else None
+                if record is None and was_there and not piece.ref.start:
+                    raise unknown(name, piece.ref.pointer)
+                was_there = was_there or record is not None
                 start = start_of(piece, record, tokens)
                 sequence = compute(start)
                 await room.submit(sequence)

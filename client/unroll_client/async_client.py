@@ -9,6 +9,7 @@ import httpx
 from unroll_client.chunks import AsyncChunks
 from unroll_client.core import Core, SessionCore
 from unroll_client.encode import Batch, Rows
+from unroll_client.errors import InvalidInput
 from unroll_client.messages import Messages
 from unroll_client.place import Place
 from unroll_client.plans import Answered, Pause, Plan, Reply, Step
@@ -136,3 +137,7 @@ class AsyncClient:
             return response
         except httpx.RequestError as error:
             return error
+        except RuntimeError:
+            if not self._http.is_closed:
+                raise
+            raise InvalidInput("the client is closed") from None

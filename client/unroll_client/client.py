@@ -9,6 +9,7 @@ import httpx
 from unroll_client.chunks import Chunks
 from unroll_client.core import Core, SessionCore
 from unroll_client.encode import Batch, Rows
+from unroll_client.errors import InvalidInput
 from unroll_client.messages import Messages
 from unroll_client.place import Place
 from unroll_client.plans import Answered, Pause, Plan, Reply, Step
@@ -159,3 +160,7 @@ class Client:
             return response
         except httpx.RequestError as error:
             return error
+        except RuntimeError:
+            if not self._http.is_closed:
+                raise
+            raise InvalidInput("the client is closed") from None

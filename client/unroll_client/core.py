@@ -8,7 +8,7 @@ import httpx
 
 from unroll_client import decode, encode, lines
 from unroll_client.encode import Batch, Rows
-from unroll_client.errors import InvalidInput, NotFound
+from unroll_client.errors import MAX_TEXT, InvalidInput, NotFound
 from unroll_client.plans import Answered, Call, Plan
 from unroll_client.results import (
     Array,
@@ -76,7 +76,7 @@ class Core:
         """As `Client.predict_in_chunks`: a response to read line by line."""
         content = encode.body(encode.batch(sequences), initial_states, model, states=states)
         call = Call("POST", "/predict", content, JSON | {"Accept": lines.MEDIA_TYPE}, stream=True)
-        return self._answered(call)
+        return self._answered(call, lambda response: response)
 
     def model(self) -> Plan[ModelInfo]:
         """As `Client.model`."""
@@ -86,14 +86,13 @@ class Core:
         """What is kept of a session."""
         return self.read(Call("GET", path), decode.session_info)
 
-    def delete(self, path: str) -> Plan[httpx.Response]:
+    def delete(self, path: str) -> Plan[None]:
         """Ends a session."""
-        return self._answered(Call("DELETE", path), gone_is_done=True)
+        return self._answered(Call("DELETE", path), lambda _: None, gone_is_done=True)
 
     def read(self, call: Call, understand: Callable[[Document], T]) -> Plan[T]:
         """Sends a call until it is answered, and understands the answer."""
-        response = yield from self._answered(call)
-        return understand(decode.document(response.content))
+        return self._answered(call, lambda response: understand(decode.document(response.content)))
 
 
 class SessionCore:
@@ -116,8 +115,7 @@ class SessionCore:
         self.time_step: int | None = None
         self._core = core
         self._initial_state = initial_state
-        # httpx would take a dot for a folder.
-        self._path = "/sessions/" + quote(id, safe="").replace(".", "%2E")
+        self._path = _path_of(id)
 
     def send(self, sequence: Rows, outputs: Outputs, model: ModelRef | str | None) -> Plan[Array]:
         """As `Session.send`."""
@@ -148,6 +146,14 @@ class SessionCore:
             return 0
         self._initial_state = None
         return found.time_step
+
+
+def _path_of(id: str) -> str:
+    try:
+        # httpx would take a dot for a folder.
+        return "/sessions/" + quote(id, safe="").replace(".", "%2E")
+    except UnicodeError as error:
+        raise InvalidInput(f"the id {id[:MAX_TEXT]!r} cannot be sent: {error}") from None
 
 
 def _predict(content: bytes) -> Call:

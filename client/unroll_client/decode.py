@@ -23,6 +23,9 @@ from unroll_client.results import (
     State,
 )
 
+# Seconds after which the service asks to try again while it loads.
+LOADING_S = 1.0
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -125,7 +128,9 @@ def ready_model(answer: Document) -> ModelInfo:
                 layers=tuple(Layer(x["cell"], x["units"]) for x in model["layers"]),
             )
     found = ", ".join(f"{m['name']} {m['version']} is {m['state']}" for m in models)
-    raise Unavailable(503, "No model is ready", found or "none is found")
+    # Asked for a prediction, the service would say the same, and when to try again.
+    title, detail = "No model is ready", found or "none is found"
+    raise Unavailable(503, title, detail, retry_after_s=LOADING_S)
 
 
 @_understood

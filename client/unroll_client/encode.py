@@ -1,6 +1,7 @@
 """What callers give as the bytes that are sent: the one place where numbers are printed."""
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -152,11 +153,23 @@ def _array(given: Any, name: str) -> NDArray[Any]:
         array = np.asarray(given)
         if array.dtype == np.float32:
             return array
+        if array.dtype.kind == "O":
+            array = _without_na(array)
         if array.dtype.kind in "fiuO" or array.size == 0:
-            return np.asarray(given, np.float64)
+            return np.asarray(array, np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{name} must be numbers in rows of one length: {error}") from None
     raise InvalidInput(f"{name} must be numbers, got {array.dtype}")
+
+
+def _without_na(array: NDArray[Any]) -> NDArray[Any]:
+    """None for each NA of pandas, which is no number and equals nothing, itself neither."""
+    # Where pandas has not been imported, there is none.
+    na = getattr(sys.modules.get("pandas"), "NA", None)
+    missing = np.fromiter((entry is na for entry in array.flat), bool, array.size)
+    made = array.copy()
+    made[missing.reshape(array.shape)] = None
+    return made
 
 
 def _shortest(array: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -103,9 +103,19 @@ KINDS: dict[int, type[Problem]] = {
 }
 
 
-def no_answer(error: Exception) -> NoAnswer:
-    """The error that one of a transport is."""
-    made = NoAnswer(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+# What would end the same way again: a request that HTTP has no form for, an answer without sense.
+PERMANENT: dict[type[Exception], type[UnrollError]] = {
+    httpx.LocalProtocolError: InvalidInput,
+    httpx.UnsupportedProtocol: InvalidInput,
+    httpx.DecodingError: NotUnderstood,
+    httpx.TooManyRedirects: NotUnderstood,
+}
+
+
+def error_of(error: Exception) -> UnrollError:
+    """The error that one of a transport is: `NoAnswer`, where another try may have one."""
+    kind = next((PERMANENT[k] for k in type(error).__mro__ if k in PERMANENT), NoAnswer)
+    made = kind(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     made.__cause__ = error
     return made
 
@@ -162,4 +172,4 @@ def transport_errors() -> Iterator[None]:
         answer = error.response
         raise problem_of(answer.status_code, bytes(answer.body or b""), answer.headers) from error
     except (httpx.RequestError, WebSocketException, OSError) as error:
-        raise no_answer(error) from error
+        raise error_of(error) from error

@@ -12,10 +12,14 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import httpx
 
-from unroll_client.errors import NoAnswer, Problem, Unavailable, no_answer, problem_of
+from unroll_client.errors import NoAnswer, Problem, Unavailable, error_of, problem_of
 from unroll_client.retry import Retry
 
 T = TypeVar("T")
+
+# What a proxy answers that got no answer itself.
+GATEWAYS = (502, 504)
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 @dataclass(frozen=True)
@@ -79,30 +83,31 @@ class Answered:
         self._clock = clock
         self._chance = chance
 
-    def __call__(self, call: Call, gone_is_done: bool = False) -> Plan[httpx.Response]:
+    def __call__(
+        self, call: Call, read: Callable[[httpx.Response], T], gone_is_done: bool = False
+    ) -> Plan[T]:
         """The plan of a call that counts once however often it is sent.
 
         Args:
             call: to send.
-            gone_is_done: a 404 after the first time says that an earlier one did it.
+            read: makes the result of a response that is no error. It may raise `Unavailable` too.
+            gone_is_done: a 404 says that it was done before, if an answer may have been lost.
 
         Returns:
-            the response; a plan raises `Problem` for an error, `NoAnswer` if none came.
+            what `read` made. A plan raises `Problem` for an error, `NoAnswer` if no answer came,
+            `InvalidInput` or `NotUnderstood` where none ever would.
         """
-        began, sent = self._clock(), 0
+        began, sent, may_be_done = self._clock(), 0, False
         while True:
             sent += 1
             reply = yield call
-            if isinstance(reply, httpx.Response) and (
-                reply.is_success or (gone_is_done and sent > 1 and reply.status_code == 404)
-            ):
-                return reply
-            failure = _failure(reply)
-            wait_s = None
-            if isinstance(failure, Unavailable | NoAnswer):
+            try:
+                return read(_answer(reply, or_gone=gone_is_done and may_be_done))
+            except (Unavailable, NoAnswer) as failure:
                 wait_s = self._wait_s(failure, sent, self._clock() - began)
-            if wait_s is None:
-                raise failure
+                if wait_s is None:
+                    raise
+            may_be_done = may_be_done or _may_be_done(reply)
             yield Pause(wait_s)
 
     def _wait_s(self, failure: Problem | NoAnswer, sent: int, elapsed_s: float) -> float | None:
@@ -110,8 +115,18 @@ class Answered:
         return self._retry.wait_s(sent, elapsed_s, self._chance(), asked_s)
 
 
-def _failure(reply: Reply) -> Problem | NoAnswer:
-    if isinstance(reply, httpx.Response):
-        return problem_of(reply.status_code, reply.content, reply.headers)
+def _answer(reply: Reply, or_gone: bool) -> httpx.Response:
+    """A response that is no error, or 404 if that is none; raises what else came."""
     assert reply is not None, "this is a bug: a call was not answered"
-    return no_answer(reply)
+    if not isinstance(reply, httpx.Response):
+        raise error_of(reply)
+    if reply.is_success or (or_gone and reply.status_code == 404):
+        return reply
+    raise problem_of(reply.status_code, reply.content, reply.headers)
+
+
+def _may_be_done(reply: Reply) -> bool:
+    """Whether a call that failed may have been done: sent, and not answered by the service."""
+    if isinstance(reply, httpx.Response):
+        return reply.status_code in GATEWAYS
+    return not isinstance(reply, NOT_SENT)

@@ -30,7 +30,10 @@ class _Memory:
         return self._messages.saved
 
     def restart(self, initial_state: State | None = None) -> None:
-        """Lets the next time steps begin anew, from a state or from zeros."""
+        """Lets the next time steps begin anew, from a state or from zeros.
+
+        Those whose answer is under way in another thread or task come before.
+        """
         self._messages.begin(initial_state)
 
 
@@ -68,7 +71,8 @@ class Stream(_Memory):
 
     def __enter__(self) -> Self:
         with transport_errors():
-            self._socket = connect(**self._place.of_stream(), legacy=True)
+            # Entered, it is the connection with every version of websockets.
+            self._socket = connect(**self._place.of_stream()).__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -60,6 +60,9 @@ def test_float32_without_a_short_decimal_is_printed_too() -> None:
         FRAME.astype("Float64"),
         dict(FRAME),
         {"temp": [55.0, 56.5], "pressure": [None, 1018.25]},
+        {"temp": [55.0, 56.5], "pressure": [pd.NA, 1018.25]},
+        {"temp": [55.0, 56.5], "pressure": np.array([pd.NA, 1018.25], object)},
+        {"temp": [55.0, 56.5], "pressure": pd.Series([pd.NA, 1018.25], dtype=object)},
         {"temp": np.array([55.0, 56.5], np.float32), "pressure": (np.nan, 1018.25)},
     ],
 )
@@ -71,7 +74,14 @@ def test_columns_go_by_name(given: Any) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [[[1, 2], [3, None]], np.array([[1, 2], [3, np.nan]]), [(1, 2), [3.0, np.float32("nan")]]],
+    [
+        [[1, 2], [3, None]],
+        [[1, 2], [3, pd.NA]],
+        np.array([[1, 2], [3, np.nan]]),
+        np.array([[1, 2], [3, pd.NA]], object),
+        pd.DataFrame([[1, 2], [3, pd.NA]], dtype="Int64").to_numpy(object),
+        [(1, 2), [3.0, np.float32("nan")]],
+    ],
 )
 def test_rows_go_in_order(given: Any) -> None:
     assert printed(encode.rows(given)) == [[1.0, 2.0], [3.0, None]]
@@ -85,6 +95,10 @@ def test_rows_go_in_order(given: Any) -> None:
         (np.array([1.0, np.nan], np.float32), [[1.0, None]]),
         ({"temp": 55.0, "pressure": None}, {"temp": [55.0], "pressure": [None]}),
         (FRAME.iloc[0], {"temp": [55.0], "pressure": [None]}),
+        ([1.0, pd.NA], [[1.0, None]]),
+        ({"temp": 55.0, "pressure": pd.NA}, {"temp": [55.0], "pressure": [None]}),
+        (FRAME.astype("Float64").iloc[0], {"temp": [55.0], "pressure": [None]}),
+        (FRAME.astype("Float64").to_numpy(object)[0], [[55.0, None]]),
     ],
 )
 def test_a_single_row_is_one_time_step(given: Any, expected: Any) -> None:
@@ -108,6 +122,8 @@ def test_a_batch_is_an_array_or_a_list_of_anything() -> None:
         ([["1", "2"]], "must be numbers, got <U1"),
         ([[True]], "must be numbers, got bool"),
         ([[1.0, object()]], "must be numbers"),
+        ([[pd.NA, object()]], "must be numbers"),
+        (np.array([[pd.NA, [1.0]]], object), "must be numbers"),
         ([[1.0, 2.0], [3.0, np.inf]], r"sequence is infinite at \[1, 1\]"),
         ({"temp": [1.0, -np.inf]}, r"sequence\['temp'\] is infinite at \[1\]"),
         ({"temp": [[1.0]]}, r"sequence\['temp'\] must be \[T\], got \[1, 1\]"),

@@ -54,6 +54,21 @@ def test_all_that_it_exports_is_there() -> None:
     assert all(hasattr(unroll_client, name) for name in unroll_client.__all__)
 
 
+def test_it_takes_missing_numbers_without_pandas() -> None:
+    code = (
+        "import sys; from unroll_client.encode import rows;"
+        "print(rows([[1.0, None]]), 'pandas' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": "client"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert ran.stdout == "[[1.0, None]] False\n", ran.stderr
+
+
 def test_it_installs(tmp_path: Path) -> None:
     source, target = tmp_path / "client", tmp_path / "installed"
     # Building leaves things behind.

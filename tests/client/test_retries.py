@@ -1,5 +1,8 @@
 """What is sent again, when, and what never is."""
 
+import asyncio
+from typing import Any
+
 import httpx
 import pytest
 from hypothesis import given
@@ -7,8 +10,11 @@ from hypothesis import strategies as st
 
 from tests.client.callers import Caller, Script, good, problem
 from unroll_client import (
+    AsyncClient,
+    Client,
     Conflict,
     Failed,
+    InvalidInput,
     InvalidRequest,
     NoAnswer,
     NotFound,
@@ -16,6 +22,7 @@ from unroll_client import (
     Problem,
     Retry,
     Unavailable,
+    UnrollError,
 )
 from unroll_client.plans import Answered, Call, Pause
 
@@ -103,6 +110,112 @@ def test_a_page_of_a_proxy_is_a_problem_with_its_beginning(caller: Caller) -> No
     assert len(str(raised.value)) < 300
 
 
+def models(state: str) -> httpx.Response:
+    """An answer of `/models` with one model."""
+    model = {
+        "name": "tiny",
+        "version": 1,
+        "state": state,
+        "features": [],
+        "outputs": [],
+        "layers": [],
+    }
+    return httpx.Response(200, json={"models": [model]})
+
+
+def test_a_model_that_is_loading_is_asked_for_again(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unroll_client.decode.LOADING_S", 0.0)
+    script = Script(problem(503), models("found"), models("loading"), models("ready"))
+    made = caller(lambda client: client.model(), script)
+    assert made.ref.name == "tiny"
+
+
+def test_a_model_that_is_never_ready_is_given_up_with_its_state(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unroll_client.decode.LOADING_S", 0.0)
+    script = Script(*[models("refused")] * 3)
+    with pytest.raises(Unavailable, match="tiny 1 is refused"):
+        caller(lambda client: client.model(), script, retry=Retry(3, first_wait_s=0.0))
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        (httpx.LocalProtocolError("Illegal header value"), InvalidInput),
+        (httpx.UnsupportedProtocol("no protocol"), InvalidInput),
+        (httpx.DecodingError("Error -3 while decompressing data"), NotUnderstood),
+        (httpx.TooManyRedirects("20"), NotUnderstood),
+    ],
+)
+def test_what_would_fail_again_is_not_sent_again(
+    caller: Caller, trouble: httpx.RequestError, kind: type[UnrollError]
+) -> None:
+    with pytest.raises(kind, match=f"{type(trouble).__name__}: {trouble}") as raised:
+        caller(lambda client: client.predict(ROWS), Script(trouble))
+    assert raised.value.__cause__ is trouble
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("localhost:8000", "begin with http://"),
+        ("http://localhost:80a0", "'http://localhost:80a0' is no URL: .*80a0"),
+        ("http://local\nhost", "is no URL"),
+        ("http://999.1.1.1", "is no URL"),
+        ("http://a..b", "is no URL"),
+        (f"http://{'x' * 64}.test", "is no URL"),
+        ("http://", "begin with http://"),
+        ("http://:8000", "must name a host"),
+        ("http://localhost:0", "port must be 1 to 65535, got 0"),
+        ("http://localhost:65536", "port must be 1 to 65535, got 65536"),
+    ],
+)
+def test_a_url_that_is_none_is_told_at_once(caller: Caller, url: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        caller(lambda client: client, url=url)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8000/", "https://faß.example", "http://localhost."])
+def test_any_url_of_a_host_is_one(caller: Caller, url: str) -> None:
+    script = Script(good())
+    caller(lambda client: client.predict(ROWS), script, url=url)
+    assert script.asked() == ["POST /predict"]
+
+
+@pytest.mark.parametrize("headers", [{"X-Name": "ü"}, {"ü": "x"}, {"X-Number": 7}])
+def test_a_header_that_is_none_is_told_at_once(caller: Caller, headers: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="cannot be sent"):
+        caller(lambda client: client, headers=headers)
+
+
+def test_a_client_that_is_closed_says_so() -> None:
+    client = Client("http://unroll.test")
+    client.close()
+    for call in (lambda: client.predict(ROWS), client.model, client.session("a").info):
+        with pytest.raises(InvalidInput, match="the client is closed"):
+            call()
+    with pytest.raises(InvalidInput, match="the client is closed"):
+        next(client.predict_in_chunks(ROWS))
+
+
+def test_an_asynchronous_client_that_is_closed_says_so() -> None:
+    async def work() -> None:
+        client = AsyncClient("http://unroll.test")
+        await client.aclose()
+        with pytest.raises(InvalidInput, match="the client is closed"):
+            await client.predict(ROWS)
+
+    asyncio.run(work())
+
+
+def test_an_error_of_the_program_is_its_own(caller: Caller) -> None:
+    with pytest.raises(RuntimeError, match="mine"):
+        caller(lambda client: client.predict(ROWS), Script(RuntimeError("mine")))
+
+
 class Broken(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A body that ends with an error."""
 
@@ -148,7 +261,8 @@ def test_an_error_before_the_first_chunk_is_the_problem_itself(caller: Caller) -
 def waits(retry: Retry, replies: list[httpx.Response | httpx.RequestError], lasts_s: float = 0.0):
     """The pauses that a plan makes, by a clock that only the plan moves."""
     now, replies = 0.0, list(replies)
-    plan = Answered(retry, clock=lambda: now, chance=lambda: 1.0)(Call("GET", "/"))
+    answered = Answered(retry, clock=lambda: now, chance=lambda: 1.0)
+    plan = answered(Call("GET", "/"), lambda response: response)
     pauses, step = [], next(plan)
     try:
         while True:

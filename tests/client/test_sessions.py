@@ -118,6 +118,22 @@ def test_a_session_that_never_was_cannot_be_ended(caller: Caller) -> None:
     assert isinstance(error, NotFound)
 
 
+@pytest.mark.parametrize("lost", [LOST, problem(504), problem(502), httpx.ReadTimeout("slow")])
+def test_an_end_that_may_have_been_done_is_an_end_whatever_else_went_wrong(
+    caller: Caller, lost: Any
+) -> None:
+    script = Script(problem(503), lost, httpx.ConnectError("refused"), problem(404))
+    assert Steps(caller, script)(lambda s: s.end()) == [None]
+
+
+@pytest.mark.parametrize("trouble", [problem(503), problem(429), httpx.ConnectError("refused")])
+def test_an_end_that_was_refused_or_not_sent_did_nothing(caller: Caller, trouble: Any) -> None:
+    """So a session that is not there then never was."""
+    script = Script(trouble, problem(404))
+    (error,) = Steps(caller, script)(lambda s: s.end())
+    assert isinstance(error, NotFound)
+
+
 def test_after_its_end_a_session_begins_anew(caller: Caller) -> None:
     script = Script(found(7), at(8, 1.0), httpx.Response(204), at(1, 1.0))
     Steps(caller, script)(lambda s: s.send([1.0]), lambda s: s.end(), lambda s: s.send([1.0]))
@@ -143,6 +159,12 @@ def test_an_id_is_never_a_folder_or_a_query(id: str) -> None:
     script = Script(found(7))
     Steps(Caller("sync"), script)(lambda s: s.info(), id=id)
     assert unquote(script.requests[0].url.raw_path.decode()) == f"/some/path/sessions/{id}"
+
+
+@pytest.mark.parametrize("id", ["x" * 70_000, "\ud800"])
+def test_an_id_that_no_request_can_have_is_told(caller: Caller, id: str) -> None:
+    with pytest.raises(InvalidInput, match=r"cannot be sent: (URL too long|.*surrogates)"):
+        caller(lambda client: client.session(id).info(), Script())
 
 
 def test_a_session_needs_an_id(caller: Caller) -> None:

@@ -1,8 +1,10 @@
 """Streams, against a small service on a real port that answers running sums."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +30,9 @@ class Sums:
         self.heard: list[dict[str, Any]] = []
         self.headers: Any = None
 
+    def before(self, rows: Any) -> None:
+        """Is called with each message before it is answered."""
+
     def __call__(self, connection: ServerConnection) -> None:
         assert connection.request is not None
         self.headers = connection.request.headers
@@ -36,6 +41,7 @@ class Sums:
             message = json.loads(text)
             self.heard.append(message)
             rows = message["sequence"]
+            self.before(rows)
             if rows == [[-1.0]]:
                 connection.send(json.dumps({"error": REFUSED}))
                 continue
@@ -153,6 +159,51 @@ def test_a_stream_may_begin_anew(caller: Caller, url: str) -> None:
     assert [y.tolist() for y in (made[0], *made[2:])] == [[1.0], [5.0], [6.0]]
 
 
+class Held(Sums):
+    """As `Sums`, but the answer to 1.0 comes only when it is let go.
+
+    Attributes:
+        asked: that message is here.
+        go: lets its answer go.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def before(self, rows: Any) -> None:
+        if rows == [[1.0]]:
+            self.asked.set()
+            assert self.go.wait(30)
+
+
+def test_a_restart_while_an_answer_is_under_way_is_not_lost(caller: Caller) -> None:
+    """Threads and tasks may share a stream: what is under way came before the restart."""
+    held = Held()
+
+    def sync(client: Any) -> list[Any]:
+        with client.stream() as stream, ThreadPoolExecutor() as pool:
+            first = pool.submit(stream.send, [1.0], save=True)
+            assert held.asked.wait(30)
+            stream.restart("u1.100")
+            held.go.set()
+            return [first.result(30), stream.saved, stream.send([2.0]), stream.send([4.0])]
+
+    async def asynchronous(client: Any) -> list[Any]:
+        async with client.stream() as stream:
+            first = asyncio.create_task(stream.send([1.0], save=True))
+            assert await asyncio.to_thread(held.asked.wait, 30)
+            stream.restart("u1.100")
+            held.go.set()
+            return [await first, stream.saved, await stream.send([2.0]), await stream.send([4.0])]
+
+    with running(held) as url:
+        made = caller(sync if caller.sync else asynchronous, url=url)
+    assert [y.tolist() for y in (made[0], *made[2:])] == [[1.0], [102.0], [106.0]]
+    assert made[1] == "u1.100", "not the state from before the restart"
+    assert [m.get("initial_state") for m in held.heard] == [None, "u1.100", None]
+
+
 def test_what_is_refused_leaves_the_stream_as_it_was(caller: Caller, url: str) -> None:
     made = converse(
         caller, url, send([-1.0]), send([1.0]), send([np.inf]), send([1.0]), state="u1.7"
@@ -187,7 +238,7 @@ def test_an_answer_that_does_not_come_ends_the_stream(caller: Caller) -> None:
         made = converse(caller, url, send([1.0]), send([2.0]), timeout_s=0.5)
     assert "TimeoutError" in str(made[0])
     assert "open another stream" in str(made[1])
-    assert done.is_set()
+    assert done.wait(30)
 
 
 def test_path_and_headers_are_those_of_the_client(caller: Caller, url: str, sums: Sums) -> None:

@@ -71,6 +71,29 @@ def test_other_numbers_in_the_place_of_a_piece_are_refused(ref: dict[str, Any]) 
         start_of(piece(FIRST + 1, **ref), record, TOKENS)
 
 
+@pytest.mark.parametrize("ref", [{"time_step": 0}, {"time_step": 120}, {"key": "k"}])
+def test_another_initial_state_in_the_place_of_a_piece_is_refused(ref: dict[str, Any]) -> None:
+    record = after(piece(state=STATE, **ref))
+    start = start_of(piece(state=STATE.copy(), **ref), record, TOKENS)
+    assert start.again
+    assert start.state is not None
+    assert start.state.tolist() == STATE.tolist()
+    for other in (LATER, None):
+        with pytest.raises(SessionConflict, match="another initial state"):
+            start_of(piece(state=other, **ref), record, TOKENS)
+
+
+def test_a_later_piece_sent_again_has_no_initial_state_either() -> None:
+    record = after(piece(SECOND, time_step=3), after(piece(time_step=0)), LATER)
+    with pytest.raises(SessionConflict, match="another initial state"):
+        start_of(piece(SECOND, state=STATE, time_step=3), record, TOKENS)
+
+
+def test_numbers_and_initial_state_are_not_taken_for_each_other() -> None:
+    joined = np.concatenate([STATE.reshape(-1, 1), FIRST])
+    assert piece(joined).digest != piece(FIRST, STATE).digest
+
+
 @pytest.mark.parametrize("time_step", [0, 1, 4, 6, 100])
 def test_a_piece_from_elsewhere_is_refused_and_both_places_are_named(time_step: int) -> None:
     record = after(piece(SECOND), after(piece()), LATER)
@@ -116,6 +139,14 @@ def test_a_session_of_another_version_is_refused() -> None:
     record = after(piece())
     with pytest.raises(OtherModel, match="version 1, but .* version 2"):
         start_of(piece(SECOND), record, OTHER)
+
+
+@pytest.mark.parametrize("ref", [{"time_step": 0}, {"key": "k"}])
+def test_a_piece_is_not_computed_again_by_another_version(ref: dict[str, Any]) -> None:
+    """The first one neither, though it began from zeros."""
+    record = after(piece(**ref))
+    with pytest.raises(OtherModel, match="version 1, but .* version 2"):
+        start_of(piece(**ref), record, OTHER)
 
 
 @given(

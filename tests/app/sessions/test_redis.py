@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import redis
 
 from app.errors import SessionsUnavailable
 from app.redis_pool import CONNECTIONS, connection_pool
-from app.sessions.redis import RedisStore
+from app.sessions.redis import RESEND_MS, RedisStore
 from app.sessions.store import SessionStore
 from tests.app.sessions.storing import record, run
 from tests.redis_server import RedisServer, redis_server
@@ -76,10 +76,15 @@ def test_more_callers_than_connections_wait_their_turn(server: RedisServer) -> N
 
 
 class Proxy:
-    """Stands between a store and its server."""
+    """Stands between a store and its server.
+
+    Attributes:
+        loses: whether it breaks the connection instead of passing the next answer on.
+    """
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
+        self.loses = False
         self._target = target
         self._inside: set[asyncio.StreamWriter] = set()
 
@@ -99,13 +104,23 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._inside.add(writer)
         to, back = await asyncio.open_connection("127.0.0.1", self._target)
-        await asyncio.gather(_pass_on(reader, back), _pass_on(to, writer))
+        await asyncio.gather(_pass_on(reader, back), _pass_on(to, writer, self._lost))
+
+    def _lost(self) -> bool:
+        lost, self.loses = self.loses, False
+        if lost:
+            self.break_all()
+        return lost
 
 
-async def _pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def _pass_on(
+    source: asyncio.StreamReader,
+    sink: asyncio.StreamWriter,
+    lost: Callable[[], bool] = lambda: False,
+) -> None:
     # uvloop raises `RuntimeError` for a connection that was aborted.
     with suppress(OSError, RuntimeError):
-        while data := await source.read(1 << 16):
+        while (data := await source.read(1 << 16)) and not lost():
             sink.write(data)
             await sink.drain()
     sink.close()
@@ -128,6 +143,40 @@ def test_connections_that_broke_while_they_were_idle_are_made_again(server: Redi
             await store.close()
 
     run(work, RedisStore(f"redis://127.0.0.1:{proxy.port}/0", "tiny", 10, 60.0))
+
+
+@pytest.mark.parametrize("only_this", [False, True])
+def test_a_delete_whose_answer_was_lost_is_one_delete(server: RedisServer, only_this: bool) -> None:
+    proxy = Proxy(server.port)
+
+    async def work(store: SessionStore) -> None:
+        async with proxy.running():
+            for _ in range(2):
+                written = record()
+                # By now the server knows both scripts.
+                assert await store.write("a", written, None)
+                assert not await store.delete("b")
+                proxy.loses = True
+                assert await store.delete("a", written if only_this else None)
+                assert not proxy.loses, "the answer was lost"
+                assert await store.read("a") is None
+                assert not await store.delete("a"), "another one finds nothing"
+            await store.close()
+
+    run(work, RedisStore(f"redis://127.0.0.1:{proxy.port}/0", "tiny", 1, 60.0))
+
+
+def test_what_a_delete_leaves_behind_goes_by_itself(server: RedisServer) -> None:
+    async def work(store: SessionStore) -> None:
+        assert await store.write("a", record(), None)
+        assert await store.delete("a")
+
+    run(work, RedisStore(server.url, "tiny", 1, 60.0))
+    with redis.Redis.from_url(server.url) as client:
+        left = client.keys()
+        assert len(left) == 1
+        assert left[0].startswith(b"unroll:{tiny}:ended:")
+        assert 0 < client.pttl(left[0]) <= RESEND_MS
 
 
 def test_connections_that_break_under_load_raise_nothing_but_unavailable(

@@ -116,6 +116,24 @@ def test_a_conflict_tells_where_the_session_is(service: Service) -> None:
     assert sums(predict(service, 4, session="a")) == [7], "nothing of it counted"
 
 
+def test_a_piece_sent_again_from_another_state_is_refused(service: Service) -> None:
+    session = {"id": "a", "time_step": 0}
+    first = predict(service, 1, session=session, initial_states=[[2.0]])
+    assert sums(first) == [3]
+    problem = predict(service, 1, session=session, initial_states=[[5.0]], status=409)
+    assert "another initial state" in problem["detail"]
+    assert predict(service, 1, session=session, initial_states=[[2.0]]) == first
+
+
+def test_a_session_that_has_gone_is_resumed_at_its_place(service: Service) -> None:
+    token = predict(service, 1, 2, session="a", states="token")["states"][0]
+    service.request("DELETE", "/sessions/a")
+    place = {"id": "a", "time_step": 2}
+    predict(service, 4, session=place, status=404)
+    again = predict(service, 4, session=place, initial_states=[token])
+    assert (sums(again), again["session"]["time_step"]) == ([7], 3)
+
+
 def test_one_session_too_many_is_refused_until_there_is_room(service: Service) -> None:
     for name in "abc":
         predict(service, 1, session=name)

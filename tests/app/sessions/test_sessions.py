@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +175,56 @@ def test_an_end_ends_after_its_piece_and_only_once() -> None:
                 await send(sessions, engine, 2, end=True, must_exist=True)
             with pytest.raises(UnknownSession):
                 await sessions.delete("a")
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("ref", [{}, {"key": "k"}, {"end": True}])
+@pytest.mark.parametrize("how", ["ended", "expired"])
+def test_a_session_that_goes_while_its_piece_is_computed_does_not_come_back(
+    tmp_path: Path, ref: dict[str, Any], how: str
+) -> None:
+    now = 0.0
+
+    async def work() -> None:
+        nonlocal now
+        one, other = (
+            Sessions(LocalStore(tmp_path / "sessions", 10, 60.0, lambda: now)) for _ in range(2)
+        )
+        runner = FakeRunner()
+        async with engine_of(runner) as engine:
+            await send(one, engine, 1)
+            runner.gate.clear()
+            runner.entered.clear()
+            computing = asyncio.create_task(send(one, engine, 2, **ref))
+            await until(runner.entered.is_set)
+            if how == "ended":
+                await other.delete("a")
+            else:
+                now = 61.0
+            runner.gate.set()
+            with pytest.raises(UnknownSession, match="'a'"):
+                await computing
+            with pytest.raises(UnknownSession):
+                await other.read("a")
+
+    asyncio.run(work())
+
+
+def test_a_start_begins_anew_though_the_session_goes_meanwhile(tmp_path: Path) -> None:
+    async def work() -> None:
+        one, other = sessions_of(tmp_path / "sessions"), sessions_of(tmp_path / "sessions")
+        runner = FakeRunner()
+        async with engine_of(runner) as engine:
+            await send(one, engine, 1)
+            runner.gate.clear()
+            runner.entered.clear()
+            computing = asyncio.create_task(send(one, engine, 2, start=True))
+            await until(runner.entered.is_set)
+            await other.delete("a")
+            runner.gate.set()
+            assert await computing == ([2], 1)
+            assert await send(other, engine, 4) == ([6], 2)
 
     asyncio.run(work())
 
