@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from app.answers import OTHER, Answers, route_of
 from app.direct import Direct, Exchange, Headers
 
 # Headers that ask for more than an answer to a body.
@@ -43,6 +44,7 @@ class DirectProtocol(HttpToolsProtocol):
         self._others: tuple[bytes, ...] = state.left_to_asgi
         self._drain: Callable[[], Any] = state.registry.drain
         self._count_closed: Callable[[], None] = state.place.count_closed
+        self._answers: Answers = state.place.answers
         self._reading = False
         self._data = b""
         self._within_message = False
@@ -123,7 +125,8 @@ class DirectProtocol(HttpToolsProtocol):
             self._exchange = None
             self._write(cycle, status, headers, body)
 
-        exchange = self._exchange = Exchange(scope["path"], respond)
+        route = route_of(scope["method"], scope["path"])
+        exchange = self._exchange = Exchange(scope["path"], respond, self._answers, route)
         body, cycle.body = bytes(cycle.body), bytearray()
         try:
             self._routes[scope["method"], scope["path"]](scope, body, exchange)
@@ -147,6 +150,11 @@ class DirectProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called with what is no request, of which no route gets to know."""
+        self._answers.count(OTHER, 400)
+        super().send_400_response(msg)
 
     def shutdown(self) -> None:
         """Called when the server is told to stop, while it waits for open requests."""
