@@ -10,13 +10,18 @@ import mmap
 import os
 import tempfile
 import weakref
+from array import array
 from pathlib import Path
 from typing import NamedTuple
 
+from app import answers
+from app.answers import Answers
 from app.engine.counters import COUNTERS, GAUGES, Counters
 
 COLUMNS = ("pid", "ready", "closed", *COUNTERS, *GAUGES)
 PID, READY, CLOSED, FIRST = 0, 1, 2, 3
+# The answers stand behind them.
+ANSWERS = len(COLUMNS)
 WORD = 8
 
 
@@ -49,7 +54,7 @@ class Board:
             self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)
         # While workers are replaced one by one there are more of them.
-        rows, width = 2 * workers + 2, len(COLUMNS)
+        rows, width = 2 * workers + 2, ANSWERS + answers.SIZE
         size = rows * width * WORD
         if os.fstat(self._file).st_size < size:
             os.ftruncate(self._file, size)
@@ -61,7 +66,7 @@ class Board:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             row = next(row for row in self._rows if not _lives(row[PID]))
-            for column in (READY, CLOSED, *range(FIRST + len(COUNTERS), len(COLUMNS))):
+            for column in (READY, CLOSED, *range(FIRST + len(COUNTERS), ANSWERS)):
                 row[column] = 0
             row[PID] = os.getpid()
         finally:
@@ -87,6 +92,11 @@ class Board:
         counted = name in COUNTERS
         return sum(row[column] for row in self._rows if counted or _lives(row[PID]))
 
+    def answers(self) -> Answers:
+        """Those of all workers there were, as they are now."""
+        columns = zip(*(row[ANSWERS:] for row in self._rows), strict=True)
+        return Answers(memoryview(array("q", map(sum, columns))))
+
 
 class Place:
     """A worker's row.
@@ -94,11 +104,13 @@ class Place:
     Attributes:
         board: where it is.
         counters: of the worker's engine.
+        answers: of the worker.
     """
 
     def __init__(self, board: Board, row: memoryview) -> None:
         self.board = board
-        self.counters = Counters(row[FIRST:])
+        self.counters = Counters(row[FIRST:ANSWERS])
+        self.answers = Answers(row[ANSWERS:])
         self._row = row
 
     def set_ready(self, ready: bool) -> None:

@@ -6,9 +6,11 @@ is documented, and answers what arrives in pieces. Both are made of the same par
 
 import logging
 from collections.abc import Callable, Iterable
+from time import perf_counter_ns
 
 from starlette.types import Scope
 
+from app.answers import NOT_GIVEN, Answers
 from app.errors import Cancelled, UnrollError
 from app.problems import problem_of, unexpected
 from app.watch import Watcher, late
@@ -29,12 +31,24 @@ class Exchange:
     Args:
         path: of the request, for the log.
         respond: writes the answer; is called once, or never if the caller hangs up.
+        answers: of the worker.
+        route: that the answer is counted for, index in `ROUTES`.
     """
 
-    __slots__ = ("_give_up", "_path", "_respond", "_since", "_watcher")
+    __slots__ = (
+        "_answers",
+        "_began_ns",
+        "_give_up",
+        "_path",
+        "_respond",
+        "_route",
+        "_since",
+        "_watcher",
+    )
 
-    def __init__(self, path: str, respond: Respond) -> None:
+    def __init__(self, path: str, respond: Respond, answers: Answers, route: int) -> None:
         self._path = path
+        self._answers, self._route, self._began_ns = answers, route, perf_counter_ns()
         self._respond: Respond | None = respond
         self._give_up: GiveUp | None = None
         self._watcher: Watcher | None = None
@@ -67,6 +81,7 @@ class Exchange:
             except Exception as bug:
                 self._fail(respond, bug)
             else:
+                self._count(200)
                 # In the order of FastAPI's way.
                 respond(200, ((b"content-length", b"%d" % len(body)), *headers), body)
         else:
@@ -81,8 +96,10 @@ class Exchange:
     def hang_up(self) -> None:
         """The caller has gone; nobody is answered."""
         give_up = self._give_up
-        if self._end() is not None and give_up is not None:
-            give_up(Cancelled("the caller has gone"))
+        if self._end() is not None:
+            self._count(NOT_GIVEN)
+            if give_up is not None:
+                give_up(Cancelled("the caller has gone"))
 
     def look(self, now: float) -> None:
         """Acts if its time is over. Called by the watcher."""
@@ -101,12 +118,17 @@ class Exchange:
         self._give_up = None
         return respond
 
+    def _count(self, status: int) -> None:
+        # Before the answer leaves: who has it finds it counted.
+        self._answers.count(self._route, status, self._began_ns)
+
     def _fail(self, respond: Respond, error: Exception) -> None:
         if isinstance(error, UnrollError):
             problem = problem_of(error, self._path)
         else:
             logger.error("this is a bug: %s failed", self._path, exc_info=error)
             problem = unexpected(error, self._path)
+        self._count(problem.status_code)
         respond(problem.status_code, problem.raw_headers, bytes(problem.body))
 
 

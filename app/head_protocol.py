@@ -10,6 +10,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from app.answers import OTHER, Answers
 from app.errors import Fault, HeadTooLarge, HeadTooSlow, InvalidRequest, NotHTTP
 from app.problems import problem_of
 
@@ -24,12 +25,15 @@ UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", 
 
 
 class HeadProtocol(HttpToolsProtocol):
-    """See the module. The application's `state` has `body_timeout_s`, for heads too."""
+    """See the module. The application's `state` has `body_timeout_s`, for heads too, and the
+    worker's `place`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # uvicorn allows any ASGI callable here; ours is always the application.
-        self._timeout_s: float = self.app.state.body_timeout_s
+        state = self.app.state
+        self._timeout_s: float = state.body_timeout_s
+        self._answers: Answers = state.place.answers
         # The pieces of a head until it is whole.
         self._head = b""
         # Bytes of one that is not whole, there or in the parser, and how long it may take.
@@ -138,6 +142,8 @@ class HeadProtocol(HttpToolsProtocol):
     def _answer_and_close(self, error: InvalidRequest, head: bytes) -> None:
         found = PATH.match(head)
         answer = problem_of(error, str(found[1], "latin-1") if found else "")
+        # No route gets to know of it.
+        self._answers.count(OTHER, answer.status_code)
         parts = [STATUS_LINE[answer.status_code]]
         for name, value in (*self.server_state.default_headers, *answer.raw_headers):
             parts += (name, b": ", value, b"\r\n")

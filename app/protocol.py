@@ -10,6 +10,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from app.answers import route_of
 from app.direct import Direct, Exchange, Headers
 from app.head_protocol import END, HeadProtocol
 
@@ -113,7 +114,8 @@ class DirectProtocol(HeadProtocol):
             self._exchange = None
             self._write(cycle, status, headers, body)
 
-        exchange = self._exchange = Exchange(scope["path"], respond)
+        route = route_of(scope["method"], scope["path"])
+        exchange = self._exchange = Exchange(scope["path"], respond, self._answers, route)
         body, cycle.body = bytes(cycle.body), bytearray()
         try:
             self._routes[scope["method"], scope["path"]](scope, body, exchange)

@@ -22,7 +22,7 @@ from app.engine.runner import ModelRunner, RunnerLoader, on_accelerator
 from app.engine.scheduler import Sizes
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel, quoted
 from app.manifest import Manifest, verified_manifest
-from app.settings import Settings
+from app.settings import Settings, available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -198,6 +198,7 @@ class Registry:
         settings = self._settings
         model.manifest = verified_manifest(model.folder)
         runner = self._load_runner(model.folder, model.manifest)
+        warn_of_idle_cores(settings, runner)
         cost = runner.warm_up(settings.slots_per_lane, settings.max_chunk_steps)
         threads = settings.lanes or lane_threads(runner, cost)
         model.engine = Engine(
@@ -219,6 +220,17 @@ class Registry:
         limits = Limits(settings.max_sequences, settings.max_sequence_steps)
         self._current = Ready(model.manifest, Codec.of(model.manifest, limits), model.engine)
         self.place.set_ready(not self._stopping)
+
+
+def warn_of_idle_cores(settings: Settings, runner: ModelRunner) -> None:
+    """Says so where there is one worker for the sake of an accelerator that is not used."""
+    if settings.beside_accelerator and not on_accelerator(runner.devices):
+        logger.warning(
+            "there is a driver of an accelerator, so there is one worker, but %s runs on the CPU: "
+            "set UNROLL_WORKERS=%d for all cores; docs/operating.md says what CUDA needs",
+            runner.kernel,
+            available_cores(),
+        )
 
 
 def lane_threads(runner: ModelRunner, cost: Cost) -> int:

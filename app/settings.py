@@ -106,8 +106,13 @@ class Settings(BaseSettings):
         """Workers to start: as set, or one for each core that this process may use."""
         if self.workers:
             return self.workers
-        alone = self.logical_devices > 1 or accelerator_present()
+        alone = self.logical_devices > 1 or self.beside_accelerator
         return 1 if alone else available_cores()
+
+    @property
+    def beside_accelerator(self) -> bool:
+        """Whether there is a single worker because this machine seems to have an accelerator."""
+        return not self.workers and self.logical_devices == 1 and accelerator_present()
 
     @field_validator("sessions_url")
     @classmethod

@@ -30,6 +30,7 @@ MAX_STEPS = 10_000
 class NoRunner:
     """A kernel of the model's sizes that is never asked. See `ModelRunner`."""
 
+    kernel = "none"
     compilations = 0
     devices = ("CPU:0",)
 

@@ -14,10 +14,12 @@ class ModelRunner(Protocol):
     """A loaded model that computes chunks. Lanes call `run` at the same time.
 
     Attributes:
+        kernel: its name, as `UNROLL_RUNNER` has it.
         num_outputs: O.
         state_size: the sum of H over all state tensors.
     """
 
+    kernel: str
     num_outputs: int
     state_size: int
 

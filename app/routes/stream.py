@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, WebSocket
 
+from app.answers import STREAM
 from app.codec.numbers import Faults, may_have_booleans, print_json
 from app.codec.states import State
 from app.direct import Exchange, Headers, Reply
@@ -101,7 +102,8 @@ class Stream:
             self._exchange.hang_up()
 
     def _begin(self, message: str | bytes) -> None:
-        intake, exchange = self._intake, Exchange(PATH, self._respond)
+        intake = self._intake
+        exchange = Exchange(PATH, self._respond, intake.registry.place.answers, STREAM)
         self._exchange, self._given, self._id = exchange, NO_OPTIONS, None
         try:
             work = self._decode(message)

@@ -33,6 +33,7 @@ class FakeRunner:
         entered: set once a call has begun.
     """
 
+    kernel = "fake"
     state_size = 1
     compilations = 0
     devices: tuple[str, ...] = ("CPU:0",)

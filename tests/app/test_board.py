@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.answers import PREDICT
 from app.board import Board, Place
 from app.engine.counters import COUNTERS, GAUGES, Counters
 
@@ -26,6 +27,8 @@ def _work(path: Path, workers: int, orders: Connection) -> None:
             place.set_ready(value)
         elif name == "closed":
             place.count_closed()
+        elif name == "answer":
+            place.answers.count(PREDICT, value)
         else:
             setattr(place.counters, name, getattr(place.counters, name) + value)
         orders.send("done")
@@ -103,6 +106,24 @@ def test_what_the_dead_have_done_counts_and_what_they_had_to_do_does_not(path: P
     third.do("ready")
     assert board.total("chunks") == 7
     assert board.ready
+    second.kill()
+    third.kill()
+
+
+def test_the_answers_of_the_dead_and_of_those_in_their_place_add_up(path: Path) -> None:
+    board, first, second = Board(2, path), Worker(path), Worker(path)
+    for worker in (first, second):
+        worker.do("answer", 200)
+    first.do("answer", 503)
+    first.kill()
+    third = Worker(path)
+    third.do("answer", 200)
+    answers = board.answers()
+    counts = {status: n for route, status, n in answers.counts() if n and route == "predict"}
+    assert counts == {"200": 3, "503": 1}
+    assert {route: sum(buckets) for route, buckets, _ in answers.times()}["predict"] == 4
+    # What the dead had to do is not among what they did.
+    assert board.total("waiting") == 0
     second.kill()
     third.kill()
 

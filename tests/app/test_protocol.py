@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Scope
 
+from app.answers import Answers
 from app.direct import Exchange
 from app.errors import Cancelled, Fault, NotFinite, UnrollError
 from app.watch import Watcher
@@ -38,6 +39,7 @@ class Routes:
         self.waiting: dict[bytes, Callable[[], None]] = {}
         self.given_up: list[tuple[bytes, UnrollError]] = []
         self.drained = self.closed = 0
+        self.answers = Answers()
         self.watcher = Watcher(60.0, 60.0)
         self.app = Starlette(
             routes=[

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app import settings as settings_module
 from app.board import Board
 from app.engine.cost import Cost
 from app.engine.runner import ModelRunner, RunnerLoader
@@ -335,3 +336,35 @@ def test_it_is_ready_once_all_workers_are(tmp_path: Path) -> None:
         assert not board.ready
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("present", "workers", "device", "warned"),
+    [
+        (True, 0, "CPU:0", True),
+        (True, 0, "GPU:0", False),
+        (True, 2, "CPU:0", False),
+        (False, 0, "CPU:0", False),
+    ],
+)
+def test_a_driver_without_its_libraries_is_warned_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    present: bool,
+    workers: int,
+    device: str,
+    warned: bool,
+) -> None:
+    """There is one worker for the sake of an accelerator that the model cannot use."""
+    write_version(tmp_path / "tiny", 1)
+    monkeypatch.setattr(settings_module, "accelerator_present", lambda: present)
+    runner = FakeRunner()
+    runner.devices = (device,)
+
+    def check(registry: Registry) -> None:
+        assert registry.engine is not None
+
+    with_loaded(tmp_path, check, lambda *_: runner, workers=workers)
+    text = "there is one worker, but fake runs on the CPU: set UNROLL_WORKERS="
+    assert any(text in record.getMessage() for record in caplog.records) == warned

@@ -139,6 +139,15 @@ def test_beside_an_accelerator_there_is_one_worker_unless_told(
     assert Settings(workers=3).num_workers == 3
 
 
+def test_why_there_is_one_worker_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_module, "accelerator_present", lambda: True)
+    assert Settings().beside_accelerator
+    assert not Settings(workers=1).beside_accelerator
+    assert not Settings(logical_devices=2).beside_accelerator
+    monkeypatch.setattr(settings_module, "accelerator_present", lambda: False)
+    assert not Settings().beside_accelerator
+
+
 def test_settings_do_not_change_once_they_are_made() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]

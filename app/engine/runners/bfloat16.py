@@ -46,6 +46,8 @@ class Bfloat16Runner:
         manifest: of the model.
     """
 
+    kernel = "bfloat16"
+
     def __init__(self, graphs: Sequence[bytes], manifest: Manifest) -> None:
         self.state_size = sum(manifest.state_sizes)
         self.num_outputs = len(manifest.outputs)

@@ -27,6 +27,8 @@ class OnnxRuntimeRunner:
         manifest: of the model.
     """
 
+    kernel = "onnxruntime"
+
     def __init__(self, graph: bytes, manifest: Manifest) -> None:
         self.state_size = sum(manifest.state_sizes)
         self.num_outputs = len(manifest.outputs)

@@ -42,6 +42,8 @@ class TensorFlowRunner:
         ModelRefused: TensorFlow cannot load it, or its signatures are not those of the manifest.
     """
 
+    kernel = "tensorflow"
+
     def __init__(self, folder: Path, manifest: Manifest, logical_devices: int = 1) -> None:
         self._model = ServedModel(folder, manifest, logical_devices)
         self._manifest = manifest
