@@ -1,97 +1,92 @@
-"""`Line`: who waits for a slot, request by request, and who has how many."""
+"""`Line`: who waits for a slot."""
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterator
+from heapq import merge
+from itertools import takewhile
+from operator import attrgetter
 
-from app.engine.sequence import Group, Sequence
+from app.engine.sequence import Sequence
 
-# A request keeps one of so many slots, whoever else comes.
-KEPT = 16
+# A request is large if it has more sequences than one of so many slots.
+LARGE = 4
+NUMBER = attrgetter("number")
 
 
 class Line:
-    """Sequences that wait, in the order in which their requests arrived.
+    """Sequences that wait, oldest first, but for those of large requests.
 
-    A request with many sequences may have all slots while nobody else wants one. Its share is half
-    of what the other requests leave, so that however many such requests there are, the next one
-    finds a slot, if it has only one sequence within the time of a chunk.
+    A large request may have all slots while nobody else wants one. Else a part of the slots is not
+    for such requests, however many there are, so that others do not wait through all their turns.
 
     Args:
         slots: of all.
+
+    Attributes:
+        large_running: slots that sequences of large requests have.
     """
 
     def __init__(self, slots: int) -> None:
-        self._slots = slots
-        self._kept = max(1, slots // KEPT)
-        self._groups: OrderedDict[Group, None] = OrderedDict()
-        self._count = 0
+        self._largest = max(1, slots // LARGE)
+        # Slots that those of large requests may have while others wait.
+        self._share = max(1, slots - self._largest)
+        self.large_running = 0
+        self._small: deque[Sequence] = deque()
+        self._large: deque[Sequence] = deque()
 
     def __len__(self) -> int:
         """Sequences that wait."""
-        return self._count
+        return len(self._small) + len(self._large)
 
     def __iter__(self) -> Iterator[Sequence]:
-        """Those who wait, oldest request first."""
-        return (sequence for group in self._groups for sequence in group.waiting)
+        """Those who wait, oldest first."""
+        return merge(self._small, self._large, key=NUMBER)
 
     def add(self, sequences: list[Sequence]) -> None:
         """Puts a request behind all others."""
-        group = Group()
+        large = len(sequences) > self._largest
         for sequence in sequences:
-            sequence.place, sequence.group = "waiting", group
-        group.waiting.extend(sequences)
-        self._groups[group] = None
-        self._count += len(sequences)
+            sequence.place, sequence.large = "waiting", large
+        self._queue_of(sequences[0]).extend(sequences)
 
     def remove(self, sequence: Sequence) -> None:
         """Takes out one that waits."""
-        sequence.group.waiting.remove(sequence)
-        self._left(sequence.group)
+        self._queue_of(sequence).remove(sequence)
 
-    def take(self, running: int) -> Sequence:
-        """Takes out who gets the next free slot: the oldest that is within its request's share.
+    def take(self) -> Sequence:
+        """Takes out who gets the next free slot. There must be one."""
+        if self._large and not self._small_first():
+            self.large_running += 1
+            return self._large.popleft()
+        return self._small.popleft()
 
-        If all are beyond, it is the oldest. There must be one.
+    def _small_first(self) -> bool:
+        if not self._small:
+            return False
+        return self.large_running >= self._share or self._small[0].number < self._large[0].number
 
-        Args:
-            running: slots that are taken.
-        """
-        within = (g for g in self._groups if g.running < self.share(g, running))
-        return self._take(next(within, None) or next(iter(self._groups)))
-
-    def take_newcomer(self) -> Sequence | None:
-        """Takes out the oldest of whose request none runs; None if there is none."""
-        group = next((group for group in self._groups if not group.running), None)
-        return None if group is None else self._take(group)
+    @property
+    def is_crowded_out(self) -> bool:
+        """Whether somebody waits while large requests have more than their share."""
+        return bool(self._small) and self.large_running > self._share
 
     def put_back(self, sequence: Sequence) -> None:
-        """Puts one that ran before all others of its request, and that before all others."""
+        """Puts one of a large request, which has run already, before all others of them."""
         sequence.place = "waiting"
-        group = sequence.group
-        group.running -= 1
-        group.waiting.appendleft(sequence)
-        self._groups[group] = None
-        # It has run already, so it is older than those who have not.
-        self._groups.move_to_end(group, last=False)
-        self._count += 1
+        self._large.appendleft(sequence)
+        self.large_running -= 1
 
-    def share(self, group: Group, running: int) -> int:
-        """Slots that a request may have while others want some.
+    def has_left(self, sequence: Sequence) -> None:
+        """Counts one that has run, and does so no more."""
+        self.large_running -= sequence.large
 
-        Args:
-            group: the request.
-            running: slots that are taken.
-        """
-        left = self._slots - (running - group.running)
-        return max(self._kept, -(-left // 2))
+    def late(self, now: float) -> list[Sequence]:
+        """Those whose time is over. All wait equally long, so each line is in their order."""
+        return [
+            sequence
+            for queue in (self._small, self._large)
+            for sequence in takewhile(lambda waiting: waiting.deadline <= now, queue)
+        ]
 
-    def _take(self, group: Group) -> Sequence:
-        sequence = group.waiting.popleft()
-        group.running += 1
-        self._left(group)
-        return sequence
-
-    def _left(self, group: Group) -> None:
-        self._count -= 1
-        if not group.waiting:
-            del self._groups[group]
+    def _queue_of(self, sequence: Sequence) -> deque[Sequence]:
+        return self._large if sequence.large else self._small

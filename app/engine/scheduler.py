@@ -1,7 +1,7 @@
 """`Scheduler`: which sequences run in the next chunk. No TensorFlow, no asyncio, no threads.
 
 A sequence's way: waiting -> running (ready, in flight, ready, ...) -> ended. Whoever runs holds a
-slot; a request that has many of them lends some to requests that have none. A chunk is led by the
+slot; a request that has many of them lends some to others. A chunk is led by the
 ready sequence that has waited longest since its last chunk, so that nobody starves. Some of its
 rows are for those who came first, so that long sequences do not wait through all of their turns;
 the rest are those whose lengths waste least beside the leader. The engine collects the ended with
@@ -12,11 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import nsmallest
-from itertools import takewhile
-from operator import attrgetter
 
 from app.engine.cost import AMPLE, TYPICAL_STEPS, Cost
-from app.engine.line import Line
+from app.engine.line import NUMBER, Line
 from app.engine.sequence import Sequence
 from app.errors import Cancelled, Expired, Overloaded, UnrollError
 
@@ -28,7 +26,6 @@ TURNS = 3
 SENIORS = 4
 # Who listens hears of a sequence after each of its chunks, so those are no longer than that.
 LISTENED_STEPS = 64
-NUMBER = attrgetter("number")
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +213,7 @@ class Scheduler:
 
     def _free(self, sequence: Sequence) -> None:
         self.running -= 1
-        sequence.group.running -= 1
+        self.waiting.has_left(sequence)
         self._end(sequence)
 
     def _end(self, sequence: Sequence) -> None:
@@ -227,36 +224,30 @@ class Scheduler:
     def _drop_expired(self) -> None:
         now = self._clock()
         # All wait equally long, so the line is in the order of deadlines.
-        late = list(takewhile(lambda sequence: sequence.deadline <= now, self.waiting))
+        late = self.waiting.late(now)
         self.cancel(late, Expired("its time ran out in the waiting line"))
         late = [sequence for sequence in self.ready if sequence.deadline <= now]
         self.cancel(late, Expired("its time ran out before its last time step"))
 
     def _fill(self) -> None:
-        """Gives free slots to those who wait, and a slot to each request that has none."""
+        """Gives free slots to those who wait, and some of the slots of large requests."""
         while self.waiting and self.running < self._sizes.slots:
-            self._admit(self.waiting.take(self.running))
-        while self.waiting and (giver := self._giver()) is not None:
-            newcomer = self.waiting.take_newcomer()
-            if newcomer is None:
+            self._admit(self.waiting.take())
+        while self.waiting.is_crowded_out:
+            # The youngest goes on later, where it was.
+            large = (sequence for sequence in self.ready if sequence.large)
+            giver = max(large, key=NUMBER, default=None)
+            if giver is None:
                 return
             self.ready.remove(giver)
-            self.waiting.put_back(giver)
             self.running -= 1
-            self._admit(newcomer)
+            self.waiting.put_back(giver)
+            self._admit(self.waiting.take())
 
     def _admit(self, sequence: Sequence) -> None:
         sequence.place = "ready"
         self.ready.append(sequence)
         self.running += 1
-
-    def _giver(self) -> Sequence | None:
-        """Who gives its slot to another request: the youngest of the one furthest beyond."""
-        return max(
-            (s for s in self.ready if s.group.running > self.waiting.share(s.group, self.running)),
-            key=lambda sequence: (sequence.group.running, sequence.number),
-            default=None,
-        )
 
     def _pick(self) -> tuple[Sequence, ...]:
         """Takes the rows of a chunk from the ready: a fair share for a lane, alike in length."""

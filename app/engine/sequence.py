@@ -1,6 +1,5 @@
 """`Sequence`: one row of a request inside the engine. Routes make it, the scheduler moves it."""
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,19 +22,6 @@ Listener = Callable[["Sequence"], None]
 
 
 @dataclass(eq=False, slots=True)
-class Group:
-    """The sequences of one request, as the scheduler counts them.
-
-    Attributes:
-        waiting: those without a slot.
-        running: how many have one.
-    """
-
-    waiting: "deque[Sequence]" = field(default_factory=deque)
-    running: int = 0
-
-
-@dataclass(eq=False, slots=True)
 class Sequence:
     """One row of a request: inputs, cursor, state and results.
 
@@ -47,7 +33,7 @@ class Sequence:
         deadline: on the engine's clock in seconds; after it the sequence is dropped.
         cursor: time steps computed so far.
         number: of its arrival, given by the scheduler.
-        group: its request, given by the scheduler.
+        large: whether its request has many sequences; given by the scheduler.
         place: where the scheduler has it; `ready` and `in flight` hold a slot.
         outputs: float32 `[T, O]`, filled up to the cursor.
         error: why it ended before T.
@@ -60,7 +46,7 @@ class Sequence:
     deadline: float = float("inf")
     cursor: int = 0
     number: int = 0
-    group: Group = field(default_factory=Group)
+    large: bool = False
     place: Place = "new"
     outputs: np.ndarray = field(default_factory=lambda: NO_OUTPUTS)
     error: UnrollError | None = None

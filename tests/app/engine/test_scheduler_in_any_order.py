@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from app.engine.cost import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
+from app.engine.line import LARGE
 from app.engine.scheduler import SENIORS, TURNS, Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
 from app.errors import Overloaded, RunFailed
@@ -37,7 +38,6 @@ class Calls(RuleBasedStateMachine):
         self.sizes, self.cost = sizes, cost
         self.scheduler = Scheduler(sizes, cost, lambda: self.now)
         self.added: list[Sequence] = []
-        self.requests: list[list[Sequence]] = []
         self.ended: Counter[Sequence] = Counter()
         self.admitted: set[Sequence] = set()
         self.in_flight: list[Chunk] = []
@@ -58,7 +58,6 @@ class Calls(RuleBasedStateMachine):
         else:
             fits = True
             self.added += new
-            self.requests.append(new)
         few, short = before + len(new) <= self.sizes.waiting, steps <= self.sizes.waiting_steps
         assert fits == (few and short)
         assert len(self.scheduler) == before + fits * len(new)
@@ -130,15 +129,15 @@ class Calls(RuleBasedStateMachine):
             assert next(iter(self.scheduler.waiting)).deadline > self.now
 
     def check_slots(self, ready: list[Sequence], given: list[Sequence]) -> None:
-        """No request has many slots while another has none; it gives one up for no other reason."""
-        waiting = {s.group for s in self.scheduler.waiting}
-        if any(group.running == 0 for group in waiting):
-            for sequence in ready:
-                others = self.scheduler.running - sequence.group.running
-                share = (self.sizes.slots - others + 1) // 2
-                assert sequence.group.running <= max(1, share), "others have no slot at all"
-        for sequence in given:
-            assert sequence.group.running, "all of a request's slots were taken from it"
+        """Large requests have not all slots while others wait; they give none up for less."""
+        large = [s for s in self.added if s.large and s.place in ("ready", "in flight")]
+        share = max(1, self.sizes.slots - max(1, self.sizes.slots // LARGE))
+        others_wait = any(not s.large for s in self.scheduler.waiting)
+        if others_wait and any(sequence.large for sequence in ready):
+            assert len(large) <= share, "others have no slot at all"
+        if given:
+            assert all(sequence.large for sequence in given)
+            assert len(large) >= share
 
     def check_share(
         self, rows: tuple[Sequence, ...], ready: list[Sequence], free_lanes: int, in_line: int
@@ -234,19 +233,15 @@ class Calls(RuleBasedStateMachine):
         assert self.scheduler.has_work == (free and self.can_start(alive))
 
     @invariant()
-    def no_request_overtakes_one_that_waits_as_a_whole(self) -> None:
+    def nobody_overtakes_in_the_line(self) -> None:
+        """Of large requests, and of the others: these may overtake large ones."""
         self.admitted |= {s for s in self.added if s.place in ("ready", "in flight")}
-        someone_waits = False
-        for request in self.requests:
-            begun = any(sequence in self.admitted for sequence in request)
-            assert not (begun and someone_waits), "a younger request has begun before it"
-            someone_waits |= not begun and any(s.place == "waiting" for s in request)
-
-    @invariant()
-    def slots_are_counted_by_request(self) -> None:
-        for request in self.requests:
-            running = sum(sequence.place in ("ready", "in flight") for sequence in request)
-            assert {sequence.group.running for sequence in request} == {running}
+        for large in (False, True):
+            line = [s for s in self.added if s.large == large]
+            new = [s.place == "waiting" and s not in self.admitted for s in line]
+            if True in new:
+                late = line[new.index(True) :]
+                assert not self.admitted & set(late), "a younger one has begun before it"
 
     def teardown(self) -> None:
         """Lanes that keep going end everything, in chunks of at least one time step each."""
@@ -261,7 +256,7 @@ class Calls(RuleBasedStateMachine):
                 # Those who have expired meanwhile leave instead.
                 assert self.in_flight or len(self.scheduler) < before
             self.everything_is_in_its_place()
-            self.no_request_overtakes_one_that_waits_as_a_whole()
+            self.nobody_overtakes_in_the_line()
             if not len(self.scheduler):
                 break
         assert len(self.scheduler) == 0
