@@ -49,6 +49,11 @@ def is_ready(server: Server) -> bool:
         return False
 
 
+def is_replaced(server: Server, victim: int) -> bool:
+    workers = server.workers()
+    return victim not in workers and len(workers) == 2
+
+
 def test_connections_are_spread_evenly_and_all_are_answered_alike(server: Server) -> None:
     workers = server.workers()
     assert len(workers) == 2
@@ -173,8 +178,8 @@ def test_a_worker_that_is_replaced_serves_what_the_others_do(tmp_path: Path) -> 
         export(tmp_path, ("rnn:3",), seed=2)
         victim = server.workers()[0]
         os.kill(victim, signal.SIGKILL)
-        until(lambda: victim not in server.workers(), "it lives on")
-        until(lambda: is_ready(server), "nobody took its place")
+        until(lambda: is_replaced(server, victim), "nobody took its place")
+        until(lambda: is_ready(server), "its successor is not ready")
         clients = [server.client() for _ in range(4)]
         try:
             # Each worker has two of them.
@@ -192,20 +197,12 @@ def test_a_worker_that_is_replaced_serves_what_the_others_do(tmp_path: Path) -> 
 def test_a_worker_that_hangs_keeps_its_parent_from_nothing(
     models_dir: Path, tmp_path: Path
 ) -> None:
-    settings = {
-        "workers": 2,
-        "runner": "onnxruntime",
-        "max_chunk_steps": 8,
-        "drain_timeout_s": 1,
-    }
+    settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 8, "drain_timeout_s": 1}
     with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
         hanging, victim = server.workers()
         os.kill(hanging, signal.SIGSTOP)
         os.kill(victim, signal.SIGKILL)
-        until(
-            lambda: victim not in server.workers() and len(server.workers()) == 2,
-            "nobody took its place",
-        )
+        until(lambda: is_replaced(server, victim), "nobody took its place")
         assert hanging in server.workers(), "its parent has waited for it all the while"
         assert server.stop() == 0
         until(lambda: server.processes() == [], "a process is left")
