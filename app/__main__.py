@@ -11,11 +11,12 @@ from pathlib import Path
 import uvicorn
 from pydantic import ValidationError
 
-from app.balance import WorkerConfig, Workers
+from app.balance import WorkerConfig, bytes_too_long
 from app.board import Board
 from app.protocol import DirectProtocol
 from app.settings import Settings
 from app.stream_protocol import StreamProtocol
+from app.supervisor import Workers
 from app.worker import BOARD, LOG_FORMAT, Worker
 
 # Seconds that the last answers get to leave after draining: the errors of who did not finish.
@@ -75,13 +76,17 @@ def serve(config: WorkerConfig) -> bool:
     """Serves until it is told to stop; returns whether it did."""
     if config.workers > 1:
         board = Board(config.workers, config.home / BOARD)
-        Workers(config, config.bind_socket(), board).run()
-        return True
+        workers = Workers(config, config.bind_socket(), board)
+        workers.run()
+        return not workers.failed
     server = uvicorn.Server(config)
     # When it has drained, uvicorn raises the signal again for whoever handled it before: nobody, so
     # that a stop that was asked for is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    # A terminal that is closed stops it too, unless `nohup` said that it should not.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, server.handle_exit)
     server.run()
     return server.started
 
@@ -103,6 +108,15 @@ def main() -> int:
     for name in unknown_settings():
         logging.warning("%s is no setting of this service: see python -m app --help", name)
     with tempfile.TemporaryDirectory(prefix="unroll-") as home:
+        if settings.num_workers > 1 and (excess := bytes_too_long(Path(home))):
+            folder = tempfile.gettempdir()
+            most = len(os.fsencode(folder)) - excess
+            print(
+                f"error: TMPDIR: {folder!r} must have at most {most} bytes, for the sockets of "
+                "the workers; with UNROLL_WORKERS=1 there are none",
+                file=sys.stderr,
+            )
+            return 2
         Path(home, BOARD).touch()
         served = serve(configure(settings, Worker(settings, Path(home), os.getpid())))
     logging.shutdown()

@@ -20,7 +20,6 @@ from typing import Any
 
 import uvicorn
 import uvloop
-from uvicorn.supervisors import Multiprocess
 
 from app.board import Board, Living
 
@@ -36,6 +35,10 @@ BURST_S = 0.2
 PATIENCE_S = 0.1
 # Seconds that who came last, when the service stops, has to send its request.
 LAST_S = 0.5
+# Bytes of a Unix socket's path: Linux has 108, and ends it with a zero.
+MAX_PATH_BYTES = 107
+# The largest number of a process.
+MAX_PID = 1 << 22
 
 
 class Dealer(threading.Thread):
@@ -209,28 +212,9 @@ class WorkerConfig(uvicorn.Config):
         return partial(WorkerLoop, self.home, os.getpid())
 
 
-class Workers(Multiprocess):
-    """uvicorn's supervisor, which starts and replaces workers, with a dealer.
-
-    Args:
-        config: of the workers.
-        listener: bound.
-        board: of the service.
-    """
-
-    def __init__(self, config: WorkerConfig, listener: socket.socket, board: Board) -> None:
-        super().__init__(config, [listener])
-        self._dealer = Dealer(listener, config.backlog, config.home, board)
-
-    def init_processes(self) -> None:
-        """Called at the start."""
-        super().init_processes()
-        self._dealer.start()
-
-    def terminate_all(self) -> None:
-        """Called at the end."""
-        self._dealer.stop()
-        super().terminate_all()
+def bytes_too_long(home: Path) -> int:
+    """By how much the path of a folder is too long to hold the workers' sockets; 0 if it is not."""
+    return max(0, len(os.fsencode(_path(home, MAX_PID))) - MAX_PATH_BYTES)
 
 
 def _path(home: Path, pid: int) -> Path:

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from app import metrics, openapi, problems
+from app.agreement import SERVED, Agreement
 from app.board import Board, Place
 from app.engine.runner import RunnerLoader
 from app.intake import Intake
@@ -43,7 +44,8 @@ def create_app(
         place: on the board of all workers; on one of its own if None.
         home: a folder that all workers share; None for an application that is alone.
     """
-    registry = Registry(settings, load_runner, place or Board().claim())
+    agreement = Agreement(home / SERVED if home else None)
+    registry = Registry(settings, load_runner, place or Board().claim(), agreement)
     intake = Intake(settings, registry, Sessions(open_store(settings, home)))
     app = FastAPI(
         title="Unroll",

@@ -66,8 +66,13 @@ class File(Part):
 
 
 class Manifest(Part):
-    """What a model is, and what each file of its folder must be."""
+    """What a model is, and what each file of its folder must be.
 
+    Attributes:
+        checksum: SHA-256 of the manifest's own bytes; `verified_manifest` sets it.
+    """
+
+    checksum: str = ""
     format: Literal["unroll/1"]
     name: str
     version: int
@@ -100,7 +105,8 @@ def verified_manifest(folder: Path) -> Manifest:
     try:
         text = (folder / MANIFEST).read_bytes()
         checksum = (folder / CHECKSUM).read_bytes()
-        if checksum != f"{hashlib.sha256(text).hexdigest()}  {MANIFEST}\n".encode():
+        digest = hashlib.sha256(text).hexdigest()
+        if checksum != f"{digest}  {MANIFEST}\n".encode():
             raise ModelRefused(f"{folder / MANIFEST} does not have the checksum in {CHECKSUM}")
         manifest = Manifest.model_validate_json(text)
         for name, expected in manifest.files.items():
@@ -116,7 +122,7 @@ def verified_manifest(folder: Path) -> Manifest:
         raise ModelRefused(
             f"{folder} holds the manifest of {manifest.name} version {manifest.version}"
         )
-    return manifest
+    return manifest.model_copy(update={"checksum": digest})
 
 
 def _check_nothing_else(folder: Path, manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ class Worker:
         """The application; called once, in the process that will serve it."""
         if os.getpid() != self.parent:
             end_with_parent(self.parent)
+            # A terminal that is closed tells all processes. The parent tells this one when to end.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.set_threshold(GC_THRESHOLD)

@@ -1,13 +1,18 @@
 """How a real server stops, and what it says when it cannot start."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 
 from tests.exports import export, raw_sequence, to_json
 from tests.server import LIMIT_S, Server, serve, until
@@ -16,8 +21,19 @@ from tests.server import LIMIT_S, Server, serve, until
 SLOW: dict[str, object] = {"runner": "tensorflow", "max_chunk_steps": 1}
 
 
-def stop_while_busy(server: Server, callers: int, **options: object) -> list[httpx.Response]:
-    """Sends SIGTERM when so many long requests have come; their answers, once it has ended well."""
+def terminate(server: Server) -> None:
+    server.process.send_signal(signal.SIGTERM)
+
+
+def hang_up(server: Server) -> None:
+    """As a terminal does that is closed: all of its processes are told."""
+    os.killpg(server.process.pid, signal.SIGHUP)
+
+
+def stop_while_busy(
+    server: Server, callers: int, stop: Callable[[Server], None] = terminate, **options: object
+) -> list[httpx.Response]:
+    """Stops it when so many long requests have come; their answers, once it has ended well."""
     sequence = to_json(raw_sequence(np.random.default_rng(0), 9000))
     body = json.dumps({"sequences": [sequence], "outputs": "last", **options}).encode()
     answers: list[httpx.Response] = []
@@ -31,7 +47,7 @@ def stop_while_busy(server: Server, callers: int, **options: object) -> list[htt
         thread.start()
     until(lambda: server.have_come() == callers, "not all requests come")
     assert len(answers) < callers, "nobody was left to wait for when the signal came"
-    server.process.send_signal(signal.SIGTERM)
+    stop(server)
     for thread in threads:
         thread.join(LIMIT_S)
     assert server.process.wait(60) == 0
@@ -44,6 +60,39 @@ def test_sigterm_lets_running_requests_finish(models_dir: Path, tmp_path: Path) 
     with serve(models_dir, "mixed", tmp_path / "log", **SLOW) as server:
         answers = stop_while_busy(server, callers=6)
     assert {answer.status_code for answer in answers} == {200}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_terminal_that_is_closed_lets_running_requests_finish(
+    models_dir: Path, tmp_path: Path, workers: int
+) -> None:
+    with serve(models_dir, "mixed", tmp_path / "log", workers=workers, **SLOW) as server:
+        answers = stop_while_busy(server, callers=6, stop=hang_up)
+        until(lambda: server.processes() == [], "a process is left")
+    assert {answer.status_code for answer in answers} == {200}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nohup_lets_it_run_on(models_dir: Path, tmp_path: Path, workers: int) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        settings = {"workers": workers, "runner": "onnxruntime", "max_chunk_steps": 8}
+        with serve(models_dir, "rnn", tmp_path / "log", **settings) as server:
+            for pid in server.workers() or [server.process.pid]:
+                assert ignores_hang_ups(pid)
+            assert ignores_hang_ups(server.process.pid)
+            assert server.stop() == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def ignores_hang_ups(pid: int) -> bool:
+    (line,) = [
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("SigIgn:")
+    ]
+    return bool(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1)
 
 
 def test_sigterm_lets_the_pieces_of_a_session_finish_one_after_the_other(
@@ -95,3 +144,33 @@ def test_not_ready_without_a_whole_model_says_why(tmp_path: Path) -> None:
             assert "saved_model.pb" in answer.json()["detail"]
         assert client.get("/healthz").status_code == 200
         assert server.stop() == 0
+
+
+def test_a_temporary_folder_with_too_long_a_name_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder), "UNROLL_WORKERS": "2", "UNROLL_PORT": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "app"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: TMPDIR: '{folder}' must have at most 78 bytes, for ")
+    assert ended.stderr.count("\n") == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_worker_that_cannot_start_ends_the_service_as_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "board").touch()
+    # What there is no such thing as cannot be served.
+    script = f"""
+import pathlib
+from app.__main__ import serve
+from app.balance import WorkerConfig
+config = WorkerConfig("nothing:here", home=pathlib.Path({str(tmp_path)!r}), port=0, workers=2)
+raise SystemExit(0 if serve(config) else 7)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 7, ended.stderr
+    assert "cannot start: the service ends" in ended.stderr

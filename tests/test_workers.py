@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.exports import raw_sequence, to_json
+from tests.exports import export, raw_sequence, to_json
 from tests.reference import assert_close
 from tests.server import LIMIT_S, Server, serve, until
 
@@ -47,6 +47,11 @@ def is_ready(server: Server) -> bool:
         return httpx.get(f"{server.url}/readyz", timeout=10.0).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def is_replaced(server: Server, victim: int) -> bool:
+    workers = server.workers()
+    return victim not in workers and len(workers) == 2
 
 
 def test_connections_are_spread_evenly_and_all_are_answered_alike(server: Server) -> None:
@@ -162,3 +167,43 @@ def test_a_killed_worker_takes_no_session_along(server: Server) -> None:
     whole = {"sequences": [to_json(sequence)]}
     expected = httpx.post(f"{server.url}/predict", json=whole, timeout=LIMIT_S).json()
     assert_close(outputs, np.array(expected["outputs"][0]))
+
+
+def test_a_worker_that_is_replaced_serves_what_the_others_do(tmp_path: Path) -> None:
+    """Though a newer version has been trained by then."""
+    export(tmp_path, ("rnn:3",), seed=1)
+    settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 8}
+    with serve(tmp_path, "tiny", tmp_path / "log", **settings) as server:
+        expected = httpx.post(f"{server.url}/predict", content=body_of(), timeout=LIMIT_S).content
+        export(tmp_path, ("rnn:3",), seed=2)
+        victim = server.workers()[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: is_replaced(server, victim), "nobody took its place")
+        until(lambda: is_ready(server), "its successor is not ready")
+        clients = [server.client() for _ in range(4)]
+        try:
+            # Each worker has two of them.
+            answers = {client.post("/predict", content=body_of()).content for client in clients}
+            models = [client.get("/models").json()["models"] for client in clients]
+        finally:
+            for client in clients:
+                client.close()
+        assert json.loads(expected)["model"] == {"name": "tiny", "version": 1}
+        assert answers == {expected}
+        for found in models:
+            assert {model["version"]: model["state"] for model in found}[1] == "ready"
+
+
+def test_a_worker_that_hangs_keeps_its_parent_from_nothing(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 8, "drain_timeout_s": 1}
+    with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
+        hanging, victim = server.workers()
+        os.kill(hanging, signal.SIGSTOP)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: is_replaced(server, victim), "nobody took its place")
+        assert hanging in server.workers(), "its parent has waited for it all the while"
+        assert server.stop() == 0
+        until(lambda: server.processes() == [], "a process is left")
+        assert "does not end: it is killed" in server.log.read_text()

@@ -14,7 +14,7 @@ from app.codec.signature import LENGTHS, SEQUENCES, Signature
 from app.errors import Fault, UnknownModel, quoted
 from app.intake import Intake
 from app.openapi import error_texts, reads_body
-from app.registry import Model, ModelState, Registry
+from app.registry import Registry
 from app.routes.dialects import served, version_of
 from app.routes.tensorflow_serving_codec import SIGNATURE, answer, decode
 from app.routes.tensorflow_serving_schemas import (
@@ -34,6 +34,7 @@ from app.routes.tensorflow_serving_schemas import (
     VersionStatus,
 )
 from app.schemas import Status
+from app.versions import Model, ModelState
 
 # Both mean the version that is served.
 LABELS = ("stable", "latest")

@@ -16,8 +16,9 @@ from app.engine.runner import ModelRunner, RunnerLoader
 from app.engine.sequence import Sequence
 from app.errors import ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest
-from app.registry import Registry, find_models, lane_threads
+from app.registry import Registry, lane_threads
 from app.settings import Settings
+from app.versions import find_models
 from tests.app.fakes import FakeRunner, load_fake, write_version
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,19 +68,42 @@ class KernelLoader:
         return TensorFlowRunner(folder, manifest, self._logical_devices)
 
     def _chosen(self, folder: Path, manifest: Manifest) -> Choice:
-        place = self._home / f"{manifest.name}-{manifest.version}"
+        # Not by its number: a folder that was removed may come again with other weights.
+        place = self._home / f"kernel-{manifest.checksum}"
         with (self._home / "choose.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if (choice := Choice.read(place)) is None:
-                self._choose(folder, place)
-                choice = Choice.read(place)
-        if choice is None:
-            raise RuntimeError("no kernel was chosen")
+                how = self._choose(folder, place)
+                choice = Choice.read(place) or self._without(how, place)
         return choice
 
-    def _choose(self, folder: Path, place: Path) -> None:
+    def _without(self, how: str, place: Path) -> Choice:
+        """What is done when nothing was chosen.
+
+        Raises:
+            ModelRefused: the kernel was named. The next who asks has it tried again.
+        """
+        if self._wanted != "auto":
+            raise ModelRefused(
+                f"UNROLL_RUNNER={self._wanted}: the process that tries this kernel {how}; "
+                "the log may say more"
+            )
+        logger.warning("the process that chooses the kernel %s: TensorFlow runs", how)
+        # For all workers: two kernels would answer a little differently.
+        choice = Choice("tensorflow")
+        choice.write(place)
+        return choice
+
+    def _choose(self, folder: Path, place: Path) -> str:
+        """Has the choice made; returns how the process ended."""
         command = [sys.executable, "-m", "app.engine.runners.choose", self._wanted]
         sizes = ["--max-rows", str(self._max_rows), "--max-steps", str(self._max_steps)]
         parent = ["--parent", str(os.getpid())]
         places = [str(folder.resolve()), str(place.resolve())]
-        subprocess.run([*command, *places, *sizes, *parent], cwd=ROOT, check=True)
+        try:
+            status = subprocess.run([*command, *places, *sizes, *parent], cwd=ROOT).returncode
+        except OSError as error:
+            return f"could not be started ({error.strerror})"
+        if status < 0:
+            return f"was ended by signal {-status} ({signal.strsignal(-status)})"
+        return f"ended with status {status}"

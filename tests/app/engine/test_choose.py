@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 from app.engine.runners.tensorflow import TensorFlowRunner
 from app.errors import ModelRefused
 from app.manifest import verified_manifest
+from tests.app.fakes import write_version
 from tests.exports import raw_sequence
 from tests.reference import Reference, assert_close
 
@@ -195,15 +197,19 @@ def test_a_choice_that_was_cut_off_is_none(tmp_path: Path, monkeypatch: pytest.M
 class Command:
     """Stands for the command; writes what it is told to, to where the arguments say."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, choice: Choice | None) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, choice: Choice | None, status: int = 0
+    ) -> None:
         self.calls: list[list[str]] = []
         self._choice = choice
+        self._status = status
         monkeypatch.setattr(load.subprocess, "run", self)
 
-    def __call__(self, arguments: list[str], **_: Any) -> None:
+    def __call__(self, arguments: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
         self.calls.append(arguments)
         if self._choice is not None:
             self._choice.write(Path(arguments[5]))
+        return subprocess.CompletedProcess(arguments, self._status)
 
 
 def test_the_choice_is_made_once_for_all_workers(
@@ -226,6 +232,18 @@ def test_each_version_has_a_choice_of_its_own(
     for model in ("lstm", "gru", "lstm"):
         folder = models_dir / model / "1"
         KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    assert len(command.calls) == 2
+
+
+def test_other_weights_under_the_same_number_have_a_choice_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = Command(monkeypatch, Choice("refused", reason="told"))
+    for created in ("2026", "2027", "2027"):
+        shutil.rmtree(tmp_path / "tiny", ignore_errors=True)
+        folder = write_version(tmp_path / "tiny", 1, created=created)
+        with pytest.raises(ModelRefused, match="told"):
+            KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
     assert len(command.calls) == 2
 
 
@@ -259,24 +277,57 @@ def test_a_model_that_was_refused_is_refused_to_every_worker(
     assert len(command.calls) == 1
 
 
-def test_a_command_that_fails_is_tried_again_by_the_next(
+def test_without_a_choice_tensorflow_runs_for_all_workers(
+    models_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As when the kernel of the system kills the process for the memory it needs."""
+    command = Command(monkeypatch, None, status=-9)
+    folder = models_dir / "lstm" / "1"
+    for _ in range(2):
+        runner = KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
+        assert isinstance(runner, TensorFlowRunner)
+    assert len(command.calls) == 1
+    told = "the process that chooses the kernel was ended by signal 9 (Killed): TensorFlow runs"
+    assert told in caplog.text
+
+
+def test_a_named_kernel_that_cannot_be_tried_is_refused_and_tried_again_by_the_next(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = models_dir / "lstm" / "1"
-    with monkeypatch.context() as patched:
-        patched.setattr(load.sys, "executable", "false")
-        with pytest.raises(subprocess.CalledProcessError):
-            KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
-    Command(monkeypatch, Choice("tensorflow"))
-    assert KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    for executable, how in (
+        ("false", "ended with status 1"),
+        ("/absent", r"could not be started \(No such file or directory\)"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(load.sys, "executable", executable)
+            message = f"UNROLL_RUNNER=onnxruntime: the process that tries this kernel {how}"
+            with pytest.raises(ModelRefused, match=message):
+                KernelLoader("onnxruntime", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    Command(monkeypatch, chosen(models_dir, "onnxruntime"))
+    runner = KernelLoader("onnxruntime", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    assert isinstance(runner, OnnxRuntimeRunner)
+
+
+def test_a_choice_counts_however_the_process_ended(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Command(monkeypatch, chosen(models_dir, "onnxruntime"), status=-11)
+    folder = models_dir / "lstm" / "1"
+    runner = KernelLoader("auto", 2, 16, tmp_path)(folder, verified_manifest(folder))
+    assert isinstance(runner, OnnxRuntimeRunner)
 
 
 def _choose_slowly(folder: Path, home: Path, done: Any) -> None:
     """In a process of its own: tells when it makes the choice, and when it has it."""
 
-    def run(arguments: list[str], **_: Any) -> None:
+    def run(arguments: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
         done.put("chosen")
         Choice("refused", reason="told").write(Path(arguments[5]))
+        return subprocess.CompletedProcess(arguments, 0)
 
     load.subprocess.run = run  # type: ignore[assignment]
     try:

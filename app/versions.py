@@ -1,0 +1,35 @@
+"""`Model`: a version of the model, and how it is with it; `find_models` finds those there are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from app.engine.engine import Engine
+from app.manifest import Manifest
+
+ModelState = Literal["found", "loading", "ready", "refused"]
+
+
+@dataclass
+class Model:
+    """One version: where it is, what it is, and the engine that runs it once it is ready."""
+
+    name: str
+    version: int
+    folder: Path
+    state: ModelState = "found"
+    reason: str = ""
+    manifest: Manifest | None = None
+    engine: Engine | None = None
+
+
+def find_models(home: Path) -> list[Model]:
+    """The versions in `models/<name>`, newest first. Hidden folders are exports under way."""
+    if not home.is_dir():
+        return []
+    names = [p.name for p in home.iterdir() if p.name.isdecimal() and p.is_dir()]
+    # `01` is not where version 1 is looked for.
+    numbers = [int(name) for name in names if name == str(int(name))]
+    return [
+        Model(home.name, number, home / str(number)) for number in sorted(numbers, reverse=True)
+    ]
