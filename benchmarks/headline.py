@@ -16,7 +16,7 @@ SIDES = {
     UNROLL: "**Unroll**",
     STRONGEST: "FastAPI + ONNX Runtime, padded dynamic batching, one process",
     BUCKETS: "the same, batches cut by length",
-    PROCESSES: "the same with a process per core",
+    PROCESSES: "the same, cut by length, with a process per core",
     "ray_serve": "Ray Serve (Keras SavedModel)",
     "litserve": "LitServe (Keras SavedModel)",
     "bentoml": "BentoML (Keras SavedModel)",

@@ -75,7 +75,7 @@ class ServerKind:
 
 
 BUCKETS = {"BENCH_BUCKET": "0.7"}
-PROCESSES = {"BENCH_PROCESSES": str(available_cores()), "BENCH_WORKERS": "1"}
+PROCESSES = {**BUCKETS, "BENCH_PROCESSES": str(available_cores()), "BENCH_WORKERS": "1"}
 ONE_THREAD = {"BENCH_THREADS": "1"}
 # Where batches are computed by Keras, whose calls are slow, a longer wait fills them better.
 LITSERVE = {**ONE_THREAD, "BENCH_WORKERS": "2", "BENCH_WAIT_S": "0.01"}
@@ -135,9 +135,9 @@ KINDS = {
         _peer(
             f"{STRONGEST}_processes",
             "fastapi_onnxruntime",
-            f"the same, but {PROCESSES['BENCH_PROCESSES']} processes (uvicorn's workers, one a "
-            "core, which share a listening socket), each with 1 worker of one thread and batches "
-            "of 32 of its own",
+            f"the same with its groups, but {PROCESSES['BENCH_PROCESSES']} processes (uvicorn's "
+            "workers, one per core, which share a listening socket), each with 1 worker of one "
+            "thread and batches of 32 of its own",
             PROCESSES,
         ),
         _peer(
