@@ -42,7 +42,10 @@ class HeadProtocol(HttpToolsProtocol):
         # What the parser has been given last.
         self._parsed = b""
         self._within_message = False
-        self._refused = False
+        # Whether its head has begun in what the parser was given last.
+        self._begins = False
+        # Whether nothing more is read here.
+        self._is_over = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
@@ -51,7 +54,7 @@ class HeadProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
-        if self._refused:
+        if self._is_over:
             return
         if not self._within_message:
             data, self._head = self._head + data, b""
@@ -71,23 +74,41 @@ class HeadProtocol(HttpToolsProtocol):
             super().data_received(data)
         finally:
             self._parsed = b""
-        self._look_at_head(len(data))
+        if not self._is_over:
+            self._look_at_head(len(data))
 
     def _look_at_head(self, size: int) -> None:
-        """Whether the parser waits for the rest of a head, which began behind another request."""
-        if self._within_message and "method" not in self.scope:
-            self._head_bytes += size
+        """Sees to it that a timer runs unless a request is computed, or its body arrives."""
+        if self._parses_head:
+            # Of the read that it begins in, much may belong to the request before.
+            self._head_bytes += 0 if self._begins else size
+            self._begins = False
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head(self._head_bytes, b"")
             else:
                 self._await_head()
+        elif self._is_answered and self.timeout_keep_alive_task is None:
+            # Empty lines, or the rest of a body that was not waited for.
+            self._await_head()
         elif self._head_timer is not None:
             self._stop_awaiting()
 
+    @property
+    def _parses_head(self) -> bool:
+        """Whether the parser waits for the rest of a head, which began behind another request."""
+        return self._within_message and "method" not in self.scope
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether no answer is due."""
+        return self.cycle is None or self.cycle.response_complete
+
     def on_message_begin(self) -> None:
         """Called by the parser."""
-        self._within_message = True
+        self._within_message = self._begins = True
         self._head_bytes = 0
+        # That of the head before says nothing of this one.
+        self._stop_awaiting()
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
@@ -99,6 +120,12 @@ class HeadProtocol(HttpToolsProtocol):
         """Called where what was sent is no HTTP."""
         text = "it is not HTTP/1.1, in which paths are ASCII and everything else in them is escaped"
         self._refuse(NotHTTP(Fault("", text)), self._parsed)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Called with the request that opens a stream: another protocol reads from now on."""
+        super().handle_websocket_upgrade()
+        self._is_over = True
+        self._stop_awaiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
@@ -115,13 +142,16 @@ class HeadProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _head_is_late(self) -> None:
-        size = len(self._head) or self._head_bytes
-        if not size:
-            # It has sent nothing, so it waits for no answer.
+        self._head_timer = None
+        if self.flow.read_paused:
+            # Its rest may be there.
+            self._await_head()
+        elif self._head or self._parses_head:
+            text = f"its head has no end after {self._timeout_s:g} s"
+            self._refuse(HeadTooSlow(Fault("", text)), self._head)
+        else:
+            # It waits for no answer.
             self.transport.close()
-            return
-        text = f"{size} bytes of its head arrived in {self._timeout_s:g} s, then no end"
-        self._refuse(HeadTooSlow(Fault("", text)), self._head)
 
     def _refuse_head(self, size: int, head: bytes) -> None:
         text = f"its head has {size} bytes or more, the limit is {MAX_HEAD_BYTES}"
@@ -129,9 +159,9 @@ class HeadProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: InvalidRequest, head: bytes) -> None:
         """Answers what is no request, behind those that are, and closes the connection."""
-        self._refused, self._head = True, b""
+        self._is_over, self._head = True, b""
         self._stop_awaiting()
-        if self.cycle is None or self.cycle.response_complete:
+        if self._is_answered:
             self._answer_and_close(error, head)
         elif self.cycle.more_body:
             self.transport.close()

@@ -156,10 +156,14 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def keepalive_timeout(self) -> None:
         """Called when the answer to a ping has not come in its time.
 
-        It stands behind all that the caller has sent ahead, which may take longer to compute.
+        It stands behind all that the caller has sent ahead, which may take longer to compute. But
+        whoever does not read its answers has gone, too.
         """
-        if self._reads and not self._heard:
+        if (self._reads or not self.is_writable) and not self._heard:
             super().keepalive_timeout()
+            if not self.is_writable:
+                # It does not read the reason either.
+                self.transport.abort()
         else:
             self.pong_timer = self.pending_ping_payload = None
             self.schedule_ping()

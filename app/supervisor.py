@@ -83,6 +83,9 @@ class Workers(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         """Called twice a second, between looks for signals."""
         for index, process in enumerate(self.processes):
+            if self.should_exit.is_set():
+                # Workers that end do as they are told.
+                return
             lives = process.process.is_alive()
             if lives and self._pulse(process).beats():
                 continue

@@ -127,7 +127,9 @@ def _usable(column: pd.Series, feature: FeatureConfig) -> pd.Series:
     low = -np.inf if feature.minimum is None else feature.minimum
     high = np.inf if feature.maximum is None else feature.maximum
     inside = column.between(low, high) & np.isfinite(column)
-    return (inside | column.isna()) if feature.missing else inside
+    keep = (inside | column.isna()) if feature.missing else inside
+    # Nullable columns of Parquet have NA where others have false.
+    return keep.fillna(False).astype(bool)
 
 
 def _check_float32(column: pd.Series, keep: pd.Series, where: str) -> None:

@@ -1,9 +1,11 @@
 """Fixtures that many tests share: exported models, made once a run."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,14 @@ from tests.exports import MIXED, export
 # A shared machine pauses at will: how long an example takes says nothing.
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_frozen() -> Iterator[None]:
+    """A service freezes what it has loaded; here hundreds come and go, with files that are open."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "freeze", lambda: None)
+        yield
 
 
 @pytest.fixture(scope="session")

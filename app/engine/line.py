@@ -71,9 +71,10 @@ class Line:
         return bool(self._small) and self.large_running > self._share
 
     def put_back(self, sequence: Sequence) -> None:
-        """Puts one of a large request, which has run already, before all others of them."""
+        """Puts one of a large request, which has run already, where it was."""
         sequence.place = "waiting"
-        self._large.appendleft(sequence)
+        older = (at for at, other in enumerate(self._large) if other.number > sequence.number)
+        self._large.insert(next(older, len(self._large)), sequence)
         self.large_running -= 1
 
     def has_left(self, sequence: Sequence) -> None:

@@ -96,7 +96,7 @@ class Failed(Problem):
 
 
 KINDS: dict[int, type[Problem]] = {
-    **dict.fromkeys((400, 408, 413, 415, 422), InvalidRequest),
+    **dict.fromkeys((400, 408, 413, 415, 422, 431), InvalidRequest),
     404: NotFound,
     409: Conflict,
     **dict.fromkeys((429, 502, 503, 504), Unavailable),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -142,9 +143,62 @@ def test_half_a_head_behind_a_request_in_the_same_read_is_given_up(live: Live) -
     live.talk(body)
 
 
-def test_a_connection_that_sends_nothing_is_closed_without_a_word(live: Live) -> None:
+@pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "an empty line"])
+def test_a_connection_without_a_request_is_closed_without_a_word(live: Live, sent: bytes) -> None:
     async def body(connection: Connection) -> None:
+        await connection.send(sent)
         assert await connection.end() == b""
+
+    live.talk(body)
+
+
+def test_a_connection_is_closed_whose_body_goes_on_after_the_answer_but_does_not_end(
+    live: Live,
+) -> None:
+    async def body(connection: Connection) -> None:
+        answer = await connection.ask(head_of("/nowhere", "Content-Length: 9"))
+        assert answer.status == 404
+        await connection.send(b"1234")
+        assert await connection.end() == b""
+
+    live.talk(body)
+
+
+def test_each_head_has_its_own_time(live: Live) -> None:
+    """Every read ends within the next head."""
+    message = whole("/now", b"1")
+
+    async def body(connection: Connection) -> None:
+        await connection.send(message[:20])
+        for _ in range(8):
+            await asyncio.sleep(0.1)
+            await connection.send(message[20:] + message[:20])
+            assert (await connection.answer()).body.endswith(b"1")
+
+    live.talk(body)
+
+
+def test_a_large_body_does_not_count_for_the_head_behind_it(live: Live, routes: Routes) -> None:
+    routes.app.state.max_body_bytes = 1 << 20
+    message = whole("/now", b"x" * (2 * MAX_HEAD_BYTES))
+
+    async def run() -> None:
+        connection = await live.connect()
+        await connection.send(message + message[:30])
+        assert (await connection.answer()).status == 200
+        assert (await connection.ask(message[30:])).status == 200
+
+    live.run(run())
+
+
+def test_what_is_no_http_is_answered_once_however_long_it_is(live: Live, routes: Routes) -> None:
+    async def body(connection: Connection) -> None:
+        await connection.send(b"nonsense\r\n\r\n" + b"x" * (2 * MAX_HEAD_BYTES))
+        # What it has sent beyond that may reset the connection before the answer is read.
+        with suppress(ConnectionResetError):
+            assert (await connection.end()).count(b"HTTP/1.1") == 1
+        counted = {status: n for route, status, n in routes.answers.counts() if n}
+        assert counted == {"400": 1}
 
     live.talk(body)
 

@@ -1,13 +1,14 @@
 """Workers of one service serve the same weights, whatever comes into the models' folder."""
 
 import asyncio
+import gc
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app import registry as registry_module
@@ -20,6 +21,12 @@ from app.registry import Registry
 from app.settings import Settings
 from tests.app.engine.running import until
 from tests.app.fakes import load_fake, write_version
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _files_are_closed() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
@@ -278,6 +285,8 @@ def test_a_folder_that_is_replaced_while_it_is_loaded_is_not_served(table: Table
 ERRORS = st.sampled_from([ModelRefused("no"), MemoryError(), None])
 
 
+# Each example has files that are open until the garbage collector comes.
+@settings(max_examples=30)
 @given(st.lists(st.fixed_dictionaries(dict.fromkeys((1, 2, 3), ERRORS)), min_size=2, max_size=4))
 def test_whatever_fails_at_first_all_serve_the_same(
     tmp_path_factory: pytest.TempPathFactory, failures: list[dict[int, Exception | None]]

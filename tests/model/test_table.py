@@ -39,6 +39,16 @@ def test_parquet_and_csv_plain_or_compressed_give_the_same_table(
         pd.testing.assert_frame_equal(found, plain, check_dtype=False)
 
 
+def test_a_row_without_a_number_in_a_nullable_column_is_left_out(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Of a feature that may not be missing."""
+    table.loc[7, "temp"] = np.nan
+    expected = read(table, tmp_path, "float.parquet")
+    found = read(table.convert_dtypes(), tmp_path, "nullable.parquet")
+    assert len(found) == len(expected) == len(table) - 1
+
+
 def test_parquet_integers_with_nulls_are_numbers_with_missing_values(
     table: pd.DataFrame, tmp_path: Path
 ) -> None:

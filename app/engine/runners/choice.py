@@ -17,11 +17,13 @@ class Choice:
         kernel: its name, or that the model was refused.
         graphs: what it is to run, if it is not the SavedModel itself.
         reason: why it was refused.
+        lasting: whether the same weights would give the same again.
     """
 
     kernel: Literal["tensorflow", "onnxruntime", "bfloat16", "refused"]
     graphs: tuple[bytes, ...] = ()
     reason: str = ""
+    lasting: bool = True
 
     def write(self, folder: Path) -> None:
         """Writes it, whole or not at all."""
@@ -29,7 +31,12 @@ class Choice:
         for number, graph in enumerate(self.graphs):
             (folder / GRAPH.format(number)).write_bytes(graph)
         unfinished = folder / f"{KIND}.new"
-        about = {"kernel": self.kernel, "graphs": len(self.graphs), "reason": self.reason}
+        about = {
+            "kernel": self.kernel,
+            "graphs": len(self.graphs),
+            "reason": self.reason,
+            "lasting": self.lasting,
+        }
         unfinished.write_text(json.dumps(about))
         os.replace(unfinished, folder / KIND)
 
@@ -41,4 +48,9 @@ class Choice:
         except FileNotFoundError:
             return None
         graphs = [(folder / GRAPH.format(n)).read_bytes() for n in range(found["graphs"])]
-        return cls(found["kernel"], tuple(graphs), found["reason"])
+        return cls(found["kernel"], tuple(graphs), found["reason"], found["lasting"])
+
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Takes away the choice that stands there."""
+        (folder / KIND).unlink()

@@ -155,20 +155,30 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder that the choice is written to")
     parser.add_argument("--max-rows", type=int, required=True)
     parser.add_argument("--max-steps", type=int, required=True)
+    parser.add_argument("--checksum", default="", help="that the folder's manifest has to have")
     parser.add_argument("--parent", type=int, default=os.getppid(), help="ends when it is gone")
     given = parser.parse_args()
     end_with_parent(given.parent)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    choose(given).write(given.out)
+    return 0
+
+
+def choose(given: argparse.Namespace) -> Choice:
+    """The kernel, or why there is none."""
+    lasting = False
     try:
         manifest = verified_manifest(given.folder)
+        if given.checksum not in ("", manifest.checksum):
+            raise ModelRefused(f"{given.folder} was replaced while it was loaded")
         chooser = Chooser(given.folder, manifest, given.max_rows, given.max_steps)
-        choice = chooser.choose(given.wanted)
+        # What was before may pass: a file that is not there yet, memory that others have.
+        lasting = True
+        return chooser.choose(given.wanted)
     except ModelRefused as error:
-        choice = Choice("refused", reason=str(error))
-    choice.write(given.out)
-    return 0
+        return Choice("refused", reason=str(error), lasting=lasting)
 
 
 if __name__ == "__main__":

@@ -73,8 +73,11 @@ class KernelLoader:
         with (self._home / "choose.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if (choice := Choice.read(place)) is None:
-                how = self._choose(folder, place)
+                how = self._choose(folder, manifest.checksum, place)
                 choice = Choice.read(place) or self._without(how, place)
+            if not choice.lasting:
+                # The next who asks has it tried again.
+                Choice.forget(place)
         return choice
 
     def _without(self, how: str, place: Path) -> Choice:
@@ -94,11 +97,11 @@ class KernelLoader:
         choice.write(place)
         return choice
 
-    def _choose(self, folder: Path, place: Path) -> str:
+    def _choose(self, folder: Path, checksum: str, place: Path) -> str:
         """Has the choice made; returns how the process ended."""
         command = [sys.executable, "-m", "app.engine.runners.choose", self._wanted]
         sizes = ["--max-rows", str(self._max_rows), "--max-steps", str(self._max_steps)]
-        parent = ["--parent", str(os.getpid())]
+        parent = ["--checksum", checksum, "--parent", str(os.getpid())]
         places = [str(folder.resolve()), str(place.resolve())]
         try:
             status = subprocess.run([*command, *places, *sizes, *parent], cwd=ROOT).returncode

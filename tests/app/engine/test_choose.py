@@ -349,6 +349,26 @@ def test_workers_that_begin_together_choose_once(models_dir: Path, tmp_path: Pat
     assert told == ["chosen", *["told"] * 4]
 
 
+def test_a_refusal_that_may_pass_is_not_kept(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is not there yet, or other weights: the next who asks has it tried again."""
+    folder = models_dir / "lstm" / "1"
+    manifest = verified_manifest(folder)
+    run = subprocess.run
+
+    def for_others(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        return run([other if a == manifest.checksum else a for a in arguments], **options)
+
+    monkeypatch.setattr(load.subprocess, "run", for_others)
+    loader = KernelLoader("onnxruntime", 2, 16, tmp_path)
+    other = "0" * 64
+    with pytest.raises(ModelRefused, match="was replaced"):
+        loader(folder, manifest)
+    other = manifest.checksum
+    assert isinstance(loader(folder, manifest), OnnxRuntimeRunner)
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_the_command_chooses_or_says_why_it_refuses(
     models_dir: Path, tmp_path: Path, whole: bool

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine.cost import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
+from app.engine.line import Line
 from app.engine.scheduler import LISTENED_STEPS, TURNS
 from app.errors import Overloaded
 from tests.app.engine.scheduling import FREE_CALLS, Clock, make, sequences, take
@@ -275,6 +276,20 @@ def test_who_has_lent_its_slot_goes_on_where_it_was() -> None:
     chunk = take(scheduler)
     assert set(chunk.sequences) == {first, second}
     assert second.cursor == 8
+
+
+def test_those_that_lend_their_slots_wait_in_their_order() -> None:
+    """With several lanes a younger one may be put back after an older one."""
+    line = Line(8)
+    large = sequences(*[80] * 20)
+    for number, sequence in enumerate(large):
+        sequence.number = number
+    line.add(large)
+    assert [line.take() for _ in range(8)] == large[:8]
+    for at in (5, 3, 7):
+        line.put_back(large[at])
+    assert list(line) == [large[3], large[5], large[7], *large[8:]]
+    assert line.large_running == 5
 
 
 def test_requests_that_fit_keep_their_slots() -> None:
