@@ -25,6 +25,11 @@ def terminate(server: Server) -> None:
     server.process.send_signal(signal.SIGTERM)
 
 
+def terminate_all(server: Server) -> None:
+    """As systemd does: workers end by themselves, before their parent has told them."""
+    os.killpg(server.process.pid, signal.SIGTERM)
+
+
 def hang_up(server: Server) -> None:
     """As a terminal does that is closed: all of its processes are told."""
     os.killpg(server.process.pid, signal.SIGHUP)
@@ -60,6 +65,14 @@ def test_sigterm_lets_running_requests_finish(models_dir: Path, tmp_path: Path) 
     with serve(models_dir, "mixed", tmp_path / "log", **SLOW) as server:
         answers = stop_while_busy(server, callers=6)
     assert {answer.status_code for answer in answers} == {200}
+
+
+def test_no_worker_is_replaced_while_all_stop(models_dir: Path, tmp_path: Path) -> None:
+    with serve(models_dir, "mixed", tmp_path / "log", workers=2) as server:
+        terminate_all(server)
+        assert server.process.wait(60) == 0
+        until(lambda: server.processes() == [], "a process is left")
+    assert "replaced" not in server.log.read_text()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
