@@ -47,6 +47,7 @@ class HeadProtocol(HttpToolsProtocol):
         # Whether nothing more is read here.
         self._is_over = False
 
+    # uvicorn's own type of a transport is a narrower one than asyncio's.
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
         super().connection_made(transport)

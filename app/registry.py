@@ -17,8 +17,8 @@ from app.agreement import Agreement, Served
 from app.board import Place
 from app.codec.model import Codec
 from app.codec.sequences import Limits
-from app.engine.cost import Cost
 from app.engine.engine import Engine
+from app.engine.lanes import lane_threads
 from app.engine.runner import ModelRunner, RunnerLoader, on_accelerator
 from app.engine.scheduler import Sizes
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel, quoted
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 # Characters of a reason as callers see it; the log has all of it.
 MAX_REASON = 300
-# The event loop may be away for so many seconds.
-MAX_HOLD_S = 0.05
 # Seconds between two attempts to load: first, and at most, since each costs what loading costs.
 RETRY_S, MAX_RETRY_S = 1.0, 60.0
 
@@ -310,17 +308,3 @@ def warn_of_idle_cores(settings: Settings, runner: ModelRunner) -> None:
             runner.kernel,
             available_cores(),
         )
-
-
-def lane_threads(runner: ModelRunner, cost: Cost) -> int:
-    """How many threads compute chunks; 0 where the event loop can do that by itself.
-
-    Layers on several devices are the stages of a pipeline: a chunk in flight for each keeps all of
-    them busy. A single accelerator has one chunk while the next is packed. On the processor a
-    worker has a core, and a thread gains nothing unless chunks are so long that the event loop
-    would seem to hang.
-    """
-    stages = len(set(runner.devices))
-    if stages > 1 or on_accelerator(runner.devices):
-        return max(2, stages)
-    return int(cost.shortest_s() > MAX_HOLD_S)

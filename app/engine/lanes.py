@@ -14,13 +14,31 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from app.engine.batch import Batch, Results, compute
-from app.engine.runner import ModelRunner
+from app.engine.cost import Cost
+from app.engine.runner import ModelRunner, on_accelerator
 from app.engine.scheduler import Chunk
 
 logger = logging.getLogger(__name__)
 
+# The event loop may be away for so many seconds.
+MAX_HOLD_S = 0.05
+
 # Is called on the event loop with a chunk and its results, or what failed outside of the kernel.
 Computed = Callable[[Chunk, Results | Exception], None]
+
+
+def lane_threads(runner: ModelRunner, cost: Cost) -> int:
+    """How many threads compute chunks; 0 where the event loop can do that by itself.
+
+    Layers on several devices are the stages of a pipeline: a chunk in flight for each keeps all of
+    them busy. A single accelerator has one chunk while the next is packed. On the processor a
+    worker has a core, and a thread gains nothing unless chunks are so long that the event loop
+    would seem to hang.
+    """
+    stages = len(set(runner.devices))
+    if stages > 1 or on_accelerator(runner.devices):
+        return max(2, stages)
+    return int(cost.shortest_s() > MAX_HOLD_S)
 
 
 class Lanes(Protocol):

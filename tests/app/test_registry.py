@@ -12,11 +12,12 @@ import pytest
 from app import settings as settings_module
 from app.board import Board
 from app.engine.cost import Cost
+from app.engine.lanes import lane_threads
 from app.engine.runner import ModelRunner, RunnerLoader
 from app.engine.sequence import Sequence
 from app.errors import ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest
-from app.registry import Registry, lane_threads
+from app.registry import Registry
 from app.settings import Settings
 from app.versions import find_models
 from tests.app.fakes import FakeRunner, load_fake, write_version

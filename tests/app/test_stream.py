@@ -54,6 +54,15 @@ def talk(live: Live, body: Callable[[ClientConnection], Awaitable[None]], **opti
     live.run(run())
 
 
+async def slow_reader(live: Live) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+    """A stream that reads only when it is told to, and a large message as its frame."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port_of(live), limit=1 << 10)
+    writer.write(head_of("/stream", *UPGRADE, method="GET"))
+    await reader.readuntil(b"\r\n\r\n")
+    payload = json.dumps({"sequence": rows(*[1] * 900)}).encode()
+    return reader, writer, bytes([0x81, 0xFE]) + len(payload).to_bytes(2) + bytes(4) + payload
+
+
 async def ask(stream: ClientConnection, **message: Any) -> dict[str, Any]:
     await stream.send(json.dumps(message))
     return dict(json.loads(await stream.recv()))
@@ -325,11 +334,7 @@ def test_a_caller_who_does_not_read_is_waited_for(tiny_dir: Path) -> None:
 
     async def work(live: Live) -> None:
         await live.ready()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(live), limit=1 << 10)
-        writer.write(head_of("/stream", *UPGRADE, method="GET"))
-        await reader.readuntil(b"\r\n\r\n")
-        payload = json.dumps({"sequence": rows(*[1] * 900)}).encode()
-        frame = bytes([0x81, 0xFE]) + len(payload).to_bytes(2) + bytes(4) + payload
+        reader, writer, frame = await slow_reader(live)
         counted = live.app.state.registry.engine.counters
 
         async def flood() -> None:

@@ -11,7 +11,7 @@ from app.settings import Settings
 from tests.app.engine.running import until
 from tests.app.live import LIMIT_S, Live, head_of
 from tests.app.service import Loader
-from tests.app.test_stream import UPGRADE, port_of, rows
+from tests.app.test_stream import UPGRADE, port_of, rows, slow_reader
 
 
 def pinging(models_dir: Path, interval_s: float) -> Live:
@@ -58,11 +58,7 @@ def test_a_caller_who_reads_nothing_is_given_up(tiny_dir: Path) -> None:
 
     async def work(live: Live) -> None:
         await live.ready()
-        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(live), limit=1 << 10)
-        writer.write(head_of("/stream", *UPGRADE, method="GET"))
-        await reader.readuntil(b"\r\n\r\n")
-        payload = json.dumps({"sequence": rows(*[1] * 900)}).encode()
-        frame = bytes([0x81, 0xFE]) + len(payload).to_bytes(2) + bytes(4) + payload
+        _, writer, frame = await slow_reader(live)
         for _ in range(2000):
             writer.write(frame)
         before = live.app.state.place.board.living()[0].closed
