@@ -137,8 +137,9 @@ def _open(found: list[Results], results: Results, folder: Path) -> str:
         """## Open loop
 
 `mixed` requests at random moments (Poisson), at half of the most that the strongest peer answers,
-then at half of that of the strongest peer with one process. Latency counts from the moment a
-request was due. A server that cannot keep up has latencies as long as the measurement."""
+then at half of that of the strongest peer with one process. Each server is started anew for each
+round and is alone on the machine. Latency counts from the moment a request was due. A server that
+cannot keep up has latencies as long as the measurement."""
     ]
     for each in found:
         parts.append(

@@ -1,6 +1,5 @@
 """The sections of a run: each measures one thing and gives what goes into `results.json`."""
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from operator import itemgetter
@@ -12,7 +11,7 @@ from benchmarks.arrays import ROWS
 from benchmarks.plan import PROCESSES, Plan
 from benchmarks.prepare import ensure_model
 from benchmarks.rounds import Cell, awake, measure, running, say
-from benchmarks.servers import KINDS, Server
+from benchmarks.servers import KINDS, ServerKind
 from benchmarks.workloads import make
 
 OPEN_WARM_UP_S = 1.0
@@ -93,13 +92,11 @@ def open_loop(plan: Plan, results: Results) -> list[dict[str, Any]]:
     one process as most of them do."""
     peaks = dict(peak_of_peers(results["closed"], "mixed", but) for but in ((), (PROCESSES,)))
     loads: dict[tuple[str, str], list[openloop.OpenLoad]] = {}
-    kinds = [KINDS[name] for name in plan.servers]
-    with running(kinds, ensure_model(plan.units), [make("mixed")]) as servers:
-        for number in range(plan.rounds):
-            for strongest, server in itertools.product(peaks, servers):
-                name = server.kind.name
-                if number < plan.rounds_of(name):
-                    load = _open_round(server, peaks[strongest] / 2, plan.open_seconds)
+    for number in range(plan.rounds):
+        for name in plan.servers:
+            if number < plan.rounds_of(name):
+                found = _open_rounds(plan, KINDS[name], [peak / 2 for peak in peaks.values()])
+                for strongest, load in zip(peaks, found, strict=True):
                     loads.setdefault((strongest, name), []).append(load)
     return [
         {
@@ -119,11 +116,19 @@ def _open_row(name: str, loads: Sequence[openloop.OpenLoad]) -> dict[str, Any]:
     return row
 
 
-def _open_round(server: Server, rate: float, seconds: float) -> openloop.OpenLoad:
-    with awake(server):
-        return openloop.drive_elsewhere(
-            server.port, "mixed", rate, seconds, OPEN_WARM_UP_S, server.kind.wrap
-        )
+def _open_rounds(plan: Plan, kind: ServerKind, rates: Sequence[float]) -> list[openloop.OpenLoad]:
+    """One round at each rate, of a server that has the machine to itself.
+
+    Others that are stopped keep thousands of connections of those they could not answer, which
+    lengthens everybody's tail.
+    """
+    with running([kind], ensure_model(plan.units), [make("mixed")]) as (server,), awake(server):
+        return [
+            openloop.drive_elsewhere(
+                server.port, "mixed", rate, plan.open_seconds, OPEN_WARM_UP_S, kind.wrap
+            )
+            for rate in rates
+        ]
 
 
 def find_bound(plan: Plan, results: Results) -> dict[str, Any]:

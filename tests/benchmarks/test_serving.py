@@ -1,14 +1,15 @@
 """One small round of everything, with real servers: does the benchmark itself work?"""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import places, rounds, servers, wrk
+from benchmarks import openloop, places, rounds, sections, servers, wrk
 from benchmarks.bound import find_bound
 from benchmarks.places import BenchModel
-from benchmarks.plan import FULL, QUICK, Plan
+from benchmarks.plan import FULL, PROCESSES, QUICK, Plan
 from benchmarks.serving import parse_arguments, plan_of
 from benchmarks.workloads import WORKLOADS, make
 from tests.benchmarks.results import kernel
@@ -46,6 +47,33 @@ def test_a_round_against_unroll(model: BenchModel, monkeypatch: pytest.MonkeyPat
             assert 0 < cell.p50_ms <= cell.p99_ms
             assert cell.core_s > 0
     assert server.process.pids() == []
+
+
+def test_the_open_loop_starts_a_server_for_each_round(
+    model: BenchModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "expected", lambda model: answers(model))
+    monkeypatch.setattr(sections, "ensure_model", lambda units: model)
+    ports: list[int] = []
+    drive = openloop.drive_elsewhere
+    monkeypatch.setattr(
+        openloop, "drive_elsewhere", lambda port, *rest: (ports.append(port), drive(port, *rest))[1]
+    )
+    plan = replace(QUICK, servers=("unroll",), rounds=2, open_seconds=0.5)
+    closed = [
+        {"workload": "mixed", "server": "unroll", "per_second": 900.0},
+        {"workload": "mixed", "server": PROCESSES, "per_second": 400.0},
+        {"workload": "mixed", "server": "fastapi_onnxruntime", "per_second": 200.0},
+    ]
+    strongest, other = sections.open_loop(plan, {"closed": closed})
+    assert (strongest["strongest"], strongest["rate"]) == (PROCESSES, 200.0)
+    assert (other["strongest"], other["rate"]) == ("fastapi_onnxruntime", 100.0)
+    for each in (strongest, other):
+        (row,) = each["rows"]
+        assert row["server"] == "unroll"
+        assert row["errors"] == 0
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+    assert ports[0] == ports[1] != ports[2] == ports[3], "both rates, then a new server"
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
