@@ -22,7 +22,7 @@ test: $(VENV)/.installed-dev $(VENV)/clients/.installed  ## run every test
 bench: $(VENV)/.installed-dev  ## measure serving beside its peers (wrk needed; 40 minutes; --quick: 3)
 	$(BIN)/python -m benchmarks.serving $(BENCH)
 
-bench-training: $(VENV)/.installed-dev  ## measure training beside Keras, and layers on two devices (8 minutes)
+bench-training: $(VENV)/.installed-dev  ## measure training beside Keras, and layers on two devices (5 minutes)
 	$(BIN)/python -m benchmarks.training
 
 lint: $(VENV)/.installed-dev  ## check style, types and the import rules

@@ -1,6 +1,6 @@
 """`python -m benchmarks.training`: measures training, and layers on several devices.
 
-Writes docs/benchmarks-training.md and the timeline beside it; takes about 6 minutes. Sides take
+Writes docs/benchmarks-training.md and the timeline beside it; takes about 5 minutes. Sides take
 turns: a burst of batches each, so that a slow phase of the machine meets all of them.
 """
 
@@ -139,20 +139,21 @@ def page(
     infer: Seconds,
     serving: list[dict[str, Any]],
     about: dict[str, Any],
+    measured: str,
 ) -> str:
-    """The Markdown."""
+    """The Markdown; `measured` is the commit."""
     return f"""# Benchmarks of training
 
-Written by `python -m benchmarks.training` from commit `{commit()}`, on {about["cores"]} cores of
-{about["cpu"]}. Medians of {ROUNDS} rounds in which the sides take turns; ratios are medians of the
-rounds' own.
+Written by `python -m benchmarks.training` from commit `{measured}`, on
+{about["cores"]} cores of {about["cpu"]}. Medians of {ROUNDS} rounds in which the sides
+take turns; ratios are medians of the rounds' own.
 
 ## The default task
 
 Batches of the default training (`python -m model.train`: 3 x LSTM 100, 128 windows of 72 hours).
 Keras is `keras.layers.LSTM` x 3 and `fit` on the same windows, without dropout; Unroll has its
 dropout and noise, a running average of weights and reproducible operations. Unroll switches
-oneDNN on, which TensorFlow leaves off on processors such as this one; so the last row does too.
+oneDNN on, which TensorFlow does by itself on some processors only; so the last row does too.
 
 {table(default, "training")}
 
@@ -181,13 +182,14 @@ from {CLIENTS} clients.
 
 def main() -> int:
     """The command; returns the exit status."""
+    measured = commit()  # before what this writes
     with tempfile.TemporaryDirectory() as name:
         train = measure_stages("stages_train", Path(name))
         draw(Path(name), ("pipelined", "layer after layer"), PAGE.parent / PICTURE)
     infer = measure_stages("stages_infer")
     default = measure_default()
     serving = measure_serving(CLIENTS, ROUNDS, SERVING_S)
-    PAGE.write_text(page(default, train, infer, serving, machine()))
+    PAGE.write_text(page(default, train, infer, serving, machine(), measured))
     print(f"written: {PAGE.relative_to(ROOT)}")
     return 0
 

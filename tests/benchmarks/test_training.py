@@ -29,8 +29,8 @@ def test_the_page_has_every_figure() -> None:
     three = {way: [1.0] for way in training.WAYS}
     cell = {"server": "s", "rounds": [7.0], "per_second": 7.0, "p50_ms": 1.0, "p99_ms": 2.0}
     about = {"cores": 3, "cpu": "a processor"}
-    text = training.page({"Unroll": [1.0], "Keras": [2.0]}, three, three, [cell], about)
-    assert "on 3 cores of\na processor" in text
+    text = training.page({"Unroll": [1.0], "Keras": [2.0]}, three, three, [cell], about, "abcdef")
+    assert "from commit `abcdef`, on\n3 cores of a processor" in text
     assert "| Keras | 2000 | 2.00 |" in text
     assert text.count("| layer after layer | 1000 | 1.00 |") == 2
     assert f"]({training.PICTURE})" in text
