@@ -16,6 +16,7 @@ from benchmarks.peers.common import (
     answer,
     make_kernel,
     parse_document,
+    run_requests,
     served_model,
     to_lists,
 )
@@ -39,8 +40,8 @@ class Lstm:
     def predict(self, requests: list[Any]) -> list[Any]:
         """One answer a request; a batch holds all sequences of its requests."""
         parsed = [parse_document(request, self.served.units) for request in requests]
-        flat = iter(self.kernel.run([item for items in parsed for item in items]))
-        return [to_lists(answer([next(flat) for _ in items], self.served)) for items in parsed]
+        found = run_requests(self.kernel, parsed)
+        return [to_lists(answer(results, self.served)) for results in found]
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """FastAPI + Keras SavedModel without batching: what a tutorial gives.
 
-A plain `def` route, which FastAPI runs in its pool of threads, with pydantic models both ways.
+A plain `def` route, which FastAPI runs in its pool of threads, with pydantic models both ways. One
+process, or as many of uvicorn's workers as `BENCH_PROCESSES` says.
 """
 
 import os
@@ -10,6 +11,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 
 from benchmarks.peers.common import (
+    HEALTH_S,
     BadRequest,
     answer,
     make_kernel,
@@ -68,7 +70,13 @@ def create_app() -> FastAPI:
 def main() -> None:
     """Serves on `BENCH_PORT`."""
     uvicorn.run(
-        create_app(), port=int(os.environ["BENCH_PORT"]), access_log=False, log_level="warning"
+        "benchmarks.peers.fastapi_keras:create_app",
+        factory=True,
+        workers=int(os.environ.get("BENCH_PROCESSES", "1")),
+        timeout_worker_healthcheck=HEALTH_S,
+        port=int(os.environ["BENCH_PORT"]),
+        access_log=False,
+        log_level="warning",
     )
 
 

@@ -14,9 +14,14 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from benchmarks.peers.batcher import Batcher, BatchSettings
-from benchmarks.peers.common import BadRequest, make_kernel, parse, print_answer, served_model
-
-HEALTH_S = 600
+from benchmarks.peers.common import (
+    HEALTH_S,
+    BadRequest,
+    make_kernel,
+    parse,
+    print_answer,
+    served_model,
+)
 
 
 def from_environment() -> BatchSettings:
@@ -66,7 +71,6 @@ def main() -> None:
         "benchmarks.peers.fastapi_onnxruntime:create_app",
         factory=True,
         workers=int(os.environ.get("BENCH_PROCESSES", "1")),
-        # The benchmark stops processes that it does not measure: they are not dead.
         timeout_worker_healthcheck=HEALTH_S,
         port=int(os.environ["BENCH_PORT"]),
         loop="uvloop",

@@ -17,6 +17,7 @@ from benchmarks.peers.common import (
     make_kernel,
     parse_document,
     print_answer,
+    run_requests,
     served_model,
 )
 
@@ -42,8 +43,7 @@ class LstmAPI(litserve.LitAPI):
 
     def predict(self, requests: list[list[Item]]) -> list[list[Result]]:
         """Computes all sequences of the batch together."""
-        flat = iter(self.kernel.run([item for items in requests for item in items]))
-        return [[next(flat) for _ in items] for items in requests]
+        return run_requests(self.kernel, requests)
 
     def unbatch(self, output: list[list[Result]]) -> list[list[Result]]:
         """One answer a request."""
@@ -64,7 +64,7 @@ def main() -> None:
         api,
         accelerator="cpu",
         workers_per_device=int(os.environ.get("BENCH_WORKERS", "1")),
-        fast_queue=os.environ.get("BENCH_FAST_QUEUE", "1") == "1",
+        fast_queue=True,
     )
     server.run(
         host="127.0.0.1",

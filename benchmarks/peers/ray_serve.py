@@ -1,7 +1,7 @@
-"""Ray Serve: `@serve.batch` in one replica, with its documented throughput options.
+"""Ray Serve: `@serve.batch`, with its documented throughput options.
 
-Uvicorn's proxy is replaced by HAProxy and the replica runs user code on its own loop
-(`RAY_SERVE_THROUGHPUT_OPTIMIZED`); batches are computed in a thread.
+Uvicorn's proxy is replaced by HAProxy and a replica runs user code on its own loop
+(`RAY_SERVE_THROUGHPUT_OPTIMIZED`); batches are computed in a thread. There is no access log.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from benchmarks.peers.common import (
     make_kernel,
     parse,
     print_answer,
+    run_requests,
     served_model,
 )
 from benchmarks.processes import free_port
@@ -28,9 +29,17 @@ from benchmarks.processes import free_port
 MAX_BATCH = int(os.environ.get("BENCH_MAX_BATCH", "64"))
 WAIT_S = float(os.environ.get("BENCH_WAIT_S", "0.001"))
 WORKERS = int(os.environ.get("BENCH_WORKERS", "1"))
+REPLICAS = int(os.environ.get("BENCH_REPLICAS", "1"))
 
 
-@serve.deployment(max_ongoing_requests=512, num_replicas=1, ray_actor_options={"num_cpus": 1})
+def count_sequences(requests: list[list[Item]]) -> int:
+    """How large a batch is."""
+    return sum(map(len, requests))
+
+
+@serve.deployment(
+    max_ongoing_requests=512, num_replicas=REPLICAS, ray_actor_options={"num_cpus": 1}
+)
 class Lstm:
     """The only deployment."""
 
@@ -39,13 +48,14 @@ class Lstm:
         self.kernel = make_kernel(self.served)
 
     @serve.batch(
-        max_batch_size=MAX_BATCH, batch_wait_timeout_s=WAIT_S, max_concurrent_batches=WORKERS
+        max_batch_size=MAX_BATCH,
+        batch_wait_timeout_s=WAIT_S,
+        max_concurrent_batches=WORKERS,
+        batch_size_fn=count_sequences,
     )
     async def compute(self, requests: list[list[Item]]) -> list[list[Result]]:
         """Computes all sequences of the batched requests together."""
-        items = [item for request in requests for item in request]
-        flat = iter(await asyncio.to_thread(self.kernel.run, items))
-        return [[next(flat) for _ in request] for request in requests]
+        return await asyncio.to_thread(run_requests, self.kernel, requests)
 
     async def __call__(self, request: Request) -> Response:
         """Takes the native JSON."""
@@ -66,7 +76,10 @@ def main() -> None:
     os.environ.setdefault("RAY_SERVE_HAPROXY_METRICS_PORT", str(free_port()))
     os.environ.setdefault("RAY_SERVE_HAPROXY_STATS_PORT", str(free_port()))
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
-    serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["BENCH_PORT"])})
+    serve.start(
+        http_options={"host": "127.0.0.1", "port": int(os.environ["BENCH_PORT"])},
+        logging_config={"enable_access_log": False},
+    )
     deployment: Any = Lstm
     serve.run(deployment.bind(), route_prefix="/predict")
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
