@@ -2,6 +2,8 @@
 -- headers as `Name: value`. The file has for each body a line of its headers' values and length:
 --   <bytes> [Name: value]
 -- and then its bytes.
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "done.lua")
+
 local requests, at = {}, 0
 
 function init(args)
@@ -28,14 +30,4 @@ end
 function request()
    at = at % #requests + 1
    return requests[at]
-end
-
-function done(summary, latency, requests)
-   local errors = summary.errors
-   io.write(string.format(
-      '{"requests":%d,"duration_us":%d,"status_errors":%d,"socket_errors":%d,' ..
-      '"p50_us":%d,"p90_us":%d,"p99_us":%d,"max_us":%d}\n',
-      summary.requests, summary.duration, errors.status,
-      errors.connect + errors.read + errors.write + errors.timeout,
-      latency:percentile(50), latency:percentile(90), latency:percentile(99), latency.max))
 end

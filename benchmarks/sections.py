@@ -88,15 +88,15 @@ def peak_of_peers(
 
 
 def open_loop(plan: Plan, results: Results) -> list[dict[str, Any]]:
-    """Every server at half of the peak rate of the strongest peer, and of the strongest that has
-    one process as most of them do."""
+    """Every server at half of the peak rate of the strongest peer, and of the strongest that is
+    not that peer with a process a core."""
     peaks = dict(peak_of_peers(results["closed"], "mixed", but) for but in ((), (PROCESSES,)))
     loads: dict[tuple[str, str], list[openloop.OpenLoad]] = {}
     for number in range(plan.rounds):
         for name in plan.servers:
             if number < plan.rounds_of(name):
-                found = _open_rounds(plan, KINDS[name], [peak / 2 for peak in peaks.values()])
-                for strongest, load in zip(peaks, found, strict=True):
+                for strongest, peak in peaks.items():
+                    load = _open_round(plan, KINDS[name], peak / 2)
                     loads.setdefault((strongest, name), []).append(load)
     return [
         {
@@ -109,26 +109,25 @@ def open_loop(plan: Plan, results: Results) -> list[dict[str, Any]]:
 
 
 def _open_row(name: str, loads: Sequence[openloop.OpenLoad]) -> dict[str, Any]:
-    row: dict[str, Any] = {"server": name, "errors": sum(load.errors for load in loads)}
+    row: dict[str, Any] = {"server": name}
+    row["requests"] = sum(load.requests for load in loads)
+    row["errors"] = sum(load.errors for load in loads)
     for part in ("achieved", "p50_ms", "p99_ms", "max_ms"):
         row[part] = median(getattr(load, part) for load in loads)
     say(f"open loop {row}")
     return row
 
 
-def _open_rounds(plan: Plan, kind: ServerKind, rates: Sequence[float]) -> list[openloop.OpenLoad]:
-    """One round at each rate, of a server that has the machine to itself.
+def _open_round(plan: Plan, kind: ServerKind, rate: float) -> openloop.OpenLoad:
+    """One round of a server that has the machine to itself.
 
     Others that are stopped keep thousands of connections of those they could not answer, which
-    lengthens everybody's tail.
+    lengthens everybody's tail; and what they left undone would go on at the next rate.
     """
     with running([kind], ensure_model(plan.units), [make("mixed")]) as (server,), awake(server):
-        return [
-            openloop.drive_elsewhere(
-                server.port, "mixed", rate, plan.open_seconds, OPEN_WARM_UP_S, kind.wrap
-            )
-            for rate in rates
-        ]
+        return openloop.drive_elsewhere(
+            server.port, "mixed", rate, plan.open_seconds, OPEN_WARM_UP_S, kind.wrap
+        )
 
 
 def find_bound(plan: Plan, results: Results) -> dict[str, Any]:

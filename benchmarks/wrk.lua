@@ -1,12 +1,7 @@
 -- Rotates over the bodies of a file, one a line. With `stream`, sends the states of an answer back
 -- with the next request; each `pieces`-th request starts a new sequence instead.
 -- Arguments after `--`: file, `stream` or `plain`, pieces, what goes before and after each body.
-local threads = 0
-
-function setup(thread)
-   thread:set("number", threads)
-   threads = threads + 1
-end
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "done.lua")
 
 local requests, bodies, states = {}, {}, {}
 local count, at, sent, oldest, newest, streaming, pieces = 0, 0, 0, 1, 0, false, 1
@@ -21,8 +16,6 @@ function init(args)
       bodies[count] = line
       requests[count] = wrk.format(nil, nil, nil, before .. line .. after)
    end
-   -- Threads begin at different places.
-   at = number * 37 % count
    if streaming then
       response = take_states
    end
@@ -54,14 +47,4 @@ function take_states(status, headers, body)
       newest = newest + 1
       states[newest] = body:match("%b[]", place + 1)
    end
-end
-
-function done(summary, latency, requests)
-   local errors = summary.errors
-   io.write(string.format(
-      '{"requests":%d,"duration_us":%d,"status_errors":%d,"socket_errors":%d,' ..
-      '"p50_us":%d,"p90_us":%d,"p99_us":%d,"max_us":%d}\n',
-      summary.requests, summary.duration, errors.status,
-      errors.connect + errors.read + errors.write + errors.timeout,
-      latency:percentile(50), latency:percentile(90), latency:percentile(99), latency.max))
 end

@@ -1,8 +1,15 @@
-"""Drives a server with `wrk`: a closed loop of so many clients, each with one request at a time."""
+"""Drives a server with `wrk`: a closed loop of so many clients, each with one request at a time.
+
+`wrk` adds latencies that nobody had: for each above twice the mean it records those that requests
+sent meanwhile would have had, if clients did not wait for their answers. In a closed loop they do,
+so what was added is taken away again.
+"""
 
 import json
+import math
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +32,14 @@ class Load:
         requests: answered.
         duration_s: of the run.
         errors: answers that are not 2xx or 3xx, and failures of sockets.
-        p50_ms, p90_ms, p99_ms, max_ms: latency.
+        p50_ms, p99_ms: latency of a request.
     """
 
     requests: int
     duration_s: float
     errors: int
     p50_ms: float
-    p90_ms: float
     p99_ms: float
-    max_ms: float
 
     @property
     def per_second(self) -> float:
@@ -42,8 +47,34 @@ class Load:
         return max(0, self.requests - self.errors) / self.duration_s
 
 
-def parse(output: str) -> Load:
-    """Reads what `wrk.lua` printed.
+def as_recorded(corrected: Mapping[int, int], interval: int) -> dict[int, int]:
+    """What `wrk` recorded before it added to it (`stats_correct` in its stats.c).
+
+    A latency n of at least twice the interval was counted again at n - interval, n - 2 * interval
+    and so on, while that is above the interval.
+
+    Args:
+        corrected: how often each latency stands, as `wrk` gives it.
+        interval: that it took as the time between two requests of a client; above 0.
+    """
+    return {
+        value: count - (corrected.get(value + interval, 0) if value > interval else 0)
+        for value, count in corrected.items()
+    }
+
+
+def percentile(counts: Mapping[int, int], percent: float) -> int:
+    """The smallest latency that so many percent do not exceed; 0 without any."""
+    rank = math.ceil(percent / 100 * sum(counts.values()))
+    for value in sorted(counts):
+        rank -= counts[value]
+        if rank <= 0:
+            return value
+    return 0
+
+
+def parse(output: str, clients: int) -> Load:
+    """Reads what `done.lua` printed.
 
     Raises:
         WrkFailed: it is not there.
@@ -52,11 +83,16 @@ def parse(output: str) -> Load:
     if len(lines) != 1:
         raise WrkFailed(f"wrk printed no result: {output.strip()[-500:]}")
     found = json.loads(lines[0])
+    latencies: dict[int, int] = dict(found["latencies_us"])
+    of_a_client = found["requests"] // clients
+    if of_a_client:
+        latencies = as_recorded(latencies, found["duration_us"] // of_a_client)
     return Load(
         requests=found["requests"],
         duration_s=found["duration_us"] / 1e6,
         errors=found["status_errors"] + found["socket_errors"],
-        **{f"{name}_ms": found[f"{name}_us"] / 1e3 for name in ("p50", "p90", "p99", "max")},
+        p50_ms=percentile(latencies, 50) / 1e3,
+        p99_ms=percentile(latencies, 99) / 1e3,
     )
 
 
@@ -88,7 +124,7 @@ def drive(url: str, workload: Workload, clients: int, seconds: float, wrap: Wrap
 
 
 def run(url: str, script: Path, arguments: list[str], clients: int, seconds: float) -> Load:
-    """Runs `wrk` with a script that prints as `wrk.lua` does; raises as `drive`."""
+    """Runs `wrk` with a script that includes `done.lua`; raises as `drive`."""
     if shutil.which("wrk") is None:
         raise WrkFailed("wrk is not installed: apt-get install wrk")
     done = subprocess.run(
@@ -100,4 +136,4 @@ def run(url: str, script: Path, arguments: list[str], clients: int, seconds: flo
     )
     if done.returncode != 0:
         raise WrkFailed(f"wrk failed: {(done.stderr or done.stdout).strip()[-500:]}")
-    return parse(done.stdout)
+    return parse(done.stdout, clients)

@@ -12,10 +12,11 @@ class EchoServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, status: int, delay_s: float) -> None:
+    def __init__(self, status: int, delay_s: float, slow: tuple[int, float]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = status
         self.delay_s = delay_s
+        self.slow = slow
         self.bodies: list[bytes] = []
         self.states: set[bytes] = set()
         self.lock = threading.Lock()
@@ -35,7 +36,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.bodies.append(body)
             state = b'[[{"h":[0.%d,1],"c":[2]}]]' % number
             self.server.states.add(state)
-            time.sleep(self.server.delay_s)
+            every, slow_s = self.server.slow
+            time.sleep(slow_s if every and number % every == every - 1 else self.server.delay_s)
         answer = b'{"outputs":[[[1.0]]],"states":' + state + b"}"
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(answer)))
@@ -47,9 +49,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def echo_server(status: int = 200, delay_s: float = 0.0) -> Iterator[EchoServer]:
-    """Runs it in a thread. It answers one request at a time, each after `delay_s`."""
-    server = EchoServer(status, delay_s)
+def echo_server(
+    status: int = 200, delay_s: float = 0.0, slow: tuple[int, float] = (0, 0.0)
+) -> Iterator[EchoServer]:
+    """Runs it in a thread. It answers one request at a time, each after `delay_s`; one of so many
+    after as many seconds as `slow` says."""
+    server = EchoServer(status, delay_s, slow)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

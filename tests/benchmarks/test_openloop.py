@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.openloop import (
+    GRACE_S,
     drive,
     drive_elsewhere,
     http_requests,
@@ -37,19 +38,34 @@ def test_arrivals_follow_their_seed() -> None:
     assert not np.array_equal(poisson_arrivals(50, 2, seed=3), poisson_arrivals(50, 2, seed=4))
 
 
-def test_summary_leaves_the_warm_up_out_and_counts_what_never_came() -> None:
+def test_summary_leaves_the_warm_up_out() -> None:
     arrivals = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
-    latencies = np.array([9.0, 9.0, 0.001, 0.003, np.nan, 0.002])
+    latencies = np.array([9.0, np.nan, 0.001, 0.003, 0.004, 0.002])
     load = summarize(7.0, 1.0, arrivals, latencies)
-    assert (load.rate, load.requests, load.errors) == (7.0, 4, 1)
+    assert (load.rate, load.requests, load.errors) == (7.0, 4, 0)
+    # The last answer came after the last arrival.
     assert load.achieved == pytest.approx(3 / 2)
-    assert (load.p50_ms, load.max_ms) == (pytest.approx(2), pytest.approx(3))
+    assert (load.p50_ms, load.max_ms) == (pytest.approx(2.5), pytest.approx(4))
+
+
+def test_who_got_no_answer_has_waited_to_the_end() -> None:
+    arrivals = np.array([0.0, 1.0, 2.0, 4.0])
+    load = summarize(1.0, 0.0, arrivals, np.array([0.001, np.nan, 0.001, np.nan]))
+    assert (load.achieved, load.errors) == (2 / 4, 2)
+    assert load.max_ms == pytest.approx(1e3 * (3 + GRACE_S))
+    assert load.p50_ms > 1e3, "the quick ones are half, not all"
+
+
+def test_an_answer_in_the_time_of_grace_is_not_in_time() -> None:
+    load = summarize(1.0, 0.0, np.array([0.0, 1.0, 2.0]), np.array([5.0, 0.5, 0.0]))
+    assert (load.achieved, load.errors) == (2 / 2, 0)
+    assert load.max_ms == pytest.approx(5e3)
 
 
 def test_summary_without_any_answer() -> None:
     load = summarize(1.0, 0.0, np.array([0.5, 1.0]), np.full(2, np.nan))
     assert (load.achieved, load.errors) == (0, 2)
-    assert math.isnan(load.p50_ms)
+    assert load.p50_ms > 1e3 * GRACE_S
 
 
 def test_requests_are_http_with_the_body_wrapped() -> None:

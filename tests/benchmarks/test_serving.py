@@ -73,7 +73,7 @@ def test_the_open_loop_starts_a_server_for_each_round(
         assert row["server"] == "unroll"
         assert row["errors"] == 0
         assert 0 < row["p50_ms"] <= row["p99_ms"]
-    assert ports[0] == ports[1] != ports[2] == ports[3], "both rates, then a new server"
+    assert len(set(ports)) == 4, "each rate and round has its server"
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")

@@ -1,7 +1,10 @@
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from benchmarks import wrk
 from benchmarks.rounds import Round, median_cell
@@ -10,7 +13,7 @@ from tests.benchmarks.echo import echo_server
 
 PRINTED = """Running 1s test @ http://127.0.0.1:1/predict
 {"requests":3000,"duration_us":1500000,"status_errors":20,"socket_errors":10,\
-"p50_us":1250,"p90_us":2000,"p99_us":9001,"max_us":12000}
+"latencies_us":[[1250,60],[2000,38],[9001,2]]}
 """
 
 needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
@@ -22,19 +25,63 @@ def _bodies_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_reads_what_the_script_prints() -> None:
-    load = wrk.parse(PRINTED)
+    load = wrk.parse(PRINTED, clients=8)
     assert (load.requests, load.duration_s, load.errors) == (3000, 1.5, 30)
-    assert (load.p50_ms, load.p90_ms, load.p99_ms, load.max_ms) == (1.25, 2.0, 9.001, 12.0)
+    assert (load.p50_ms, load.p99_ms) == (1.25, 9.001)
 
 
 def test_errors_are_not_answers() -> None:
-    assert wrk.parse(PRINTED).per_second == pytest.approx((3000 - 30) / 1.5)
+    assert wrk.parse(PRINTED, clients=8).per_second == pytest.approx((3000 - 30) / 1.5)
 
 
 @pytest.mark.parametrize("output", ["", "unable to connect", PRINTED + PRINTED])
 def test_says_when_there_is_no_result(output: str) -> None:
     with pytest.raises(wrk.WrkFailed, match="no result"):
-        wrk.parse(output)
+        wrk.parse(output, clients=1)
+
+
+def corrected_by_wrk(recorded: dict[int, int], interval: int) -> dict[int, int]:
+    """`stats_correct` of wrk's stats.c, line by line."""
+    data = Counter(recorded)
+    for n in range(2 * interval, max(recorded, default=0) + 1):
+        count = data[n]
+        m = n - interval
+        while count and m > interval:
+            data[m] += count
+            m -= interval
+    return {value: count for value, count in data.items() if count}
+
+
+@given(st.lists(st.integers(1, 400), max_size=60), st.integers(1, 100))
+@example([5, 5, 300], 7)
+def test_what_wrk_adds_is_taken_away_again(latencies: list[int], interval: int) -> None:
+    recorded = Counter(latencies)
+    found = wrk.as_recorded(corrected_by_wrk(recorded, interval), interval)
+    assert {value: count for value, count in found.items() if count} == recorded
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.sampled_from([1, 50, 99, 100]))
+def test_a_percentile_is_a_latency_that_so_many_do_not_exceed(
+    latencies: list[int], percent: int
+) -> None:
+    found = wrk.percentile(Counter(latencies), percent)
+    assert sum(latency <= found for latency in latencies) >= percent / 100 * len(latencies)
+    assert sum(latency < found for latency in latencies) < percent / 100 * len(latencies)
+
+
+def test_without_an_answer_there_is_no_latency() -> None:
+    printed = '{"requests":0,"duration_us":9,"status_errors":0,"socket_errors":3,"latencies_us":[]}'
+    load = wrk.parse(printed, clients=4)
+    assert (load.per_second, load.errors, load.p99_ms) == (0, 3, 0)
+
+
+@needs_wrk
+def test_a_rare_slow_answer_is_counted_once() -> None:
+    """One of 100 answers takes long: as many of the latencies, not as many as would fit into it."""
+    with echo_server(slow=(100, 0.1)) as server:
+        found = wrk.drive(server.url, make("fixed"), clients=1, seconds=2)
+    assert found.requests > 200
+    assert found.p99_ms < 50
 
 
 def test_says_when_wrk_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +91,7 @@ def test_says_when_wrk_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(per_second: float, p50_ms: float, errors: int = 0) -> wrk.Load:
-    return wrk.Load(int(per_second * 2) + errors, 2.0, errors, p50_ms, 5.0, 10 * p50_ms, 50.0)
+    return wrk.Load(int(per_second * 2) + errors, 2.0, errors, p50_ms, 10 * p50_ms)
 
 
 def test_cells_are_medians_of_rounds() -> None:
