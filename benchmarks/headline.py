@@ -74,7 +74,7 @@ def _about_rounds(rounds: Mapping[str, int]) -> str:
         return "one round"
     text = f"medians of {most} interleaved rounds"
     if min(rounds.values()) < most:
-        text += f", or of as few as a row says, as long as all {most} together"
+        text += ", or as few as a row says, as long as those of another together"
     return text
 
 

@@ -203,8 +203,8 @@ def _bound(found: Results, results: Results, folder: Path) -> str:
     lines = f"""## The bound
 
 How many `fixed` requests these cores could answer if they did nothing but Unroll's own HTTP, JSON
-and kernel. It is no law of nature: these are added up as they are, and others may need less. HTTP
-and JSON alone take {1e6 * found["http_core_s"]:.1f} us of a core per request (Unroll's app with an
+and kernel. It is no law of nature: these are added up as they are, and another server may need
+less. HTTP and JSON alone take {1e6 * found["http_core_s"]:.1f} us of a core per request (Unroll's app with an
 engine that answers at once), the kernel {1e6 * found["kernel_core_s"]:.1f} us per sequence at its
 best batch ({found["kernel"]}, {found["rows"]} rows, one thread).
 
@@ -229,8 +229,7 @@ The load generator's share of the cores is not taken off."""
 def _kernels(cells: Sequence[tables.Row], results: Results, folder: Path) -> str:
     return f"""## The frameworks with ONNX Runtime as their kernel
 
-The frameworks of the closed loop, each with the settings that suit this kernel (see below); 64
-clients.
+The frameworks of the closed loop, configured as told below; 64 clients.
 
 {tables.by_workload(cells)}"""
 

@@ -50,7 +50,7 @@ def test_rows_with_fewer_rounds_say_so() -> None:
             each["rounds"] = each["rounds"][:1]
     text = headline(found)
     assert (
-        "medians of 3 interleaved rounds, or of as few as a row says, as long as all 3 together:"
+        "3 interleaved rounds, or as few as a row says, as long as those of another together:"
     ) in text
     assert text.count("1 round") == 1
     assert "| BentoML (Keras SavedModel), 2 workers, 1 round | 250/s" in text
