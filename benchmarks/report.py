@@ -204,9 +204,9 @@ def _bound(found: Results, results: Results, folder: Path) -> str:
 
 How many `fixed` requests these cores could answer if they did nothing but Unroll's own HTTP, JSON
 and kernel. It is no law of nature: these are added up as they are, and another server may need
-less. HTTP and JSON alone take {1e6 * found["http_core_s"]:.1f} us of a core per request (Unroll's app with an
-engine that answers at once), the kernel {1e6 * found["kernel_core_s"]:.1f} us per sequence at its
-best batch ({found["kernel"]}, {found["rows"]} rows, one thread).
+less. HTTP and JSON alone take {1e6 * found["http_core_s"]:.1f} us of a core per request (Unroll's
+app with an engine that answers at once), the kernel {1e6 * found["kernel_core_s"]:.1f} us per
+sequence at its best batch ({found["kernel"]}, {found["rows"]} rows, one thread).
 
     bound = {found["cores"]} cores / {total_us:.1f} us = {found["per_second"]:,.0f} requests/s
 
