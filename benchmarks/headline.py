@@ -1,26 +1,31 @@
 """README's table, from the results of a full run: it stands between two comments there."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.plan import BUCKETS, PROCESSES
 from benchmarks.servers import STRONGEST, UNROLL
+from benchmarks.tables import ERROR_SAMPLE, rounded_up
 
 Row = dict[str, Any]
 
 BEGIN, END = "<!-- headline -->", "<!-- /headline -->"
 CLIENTS = 64
 WORKLOADS = ("fixed", "mixed")
+# Of the results, that it is made of.
+SECTIONS = {"closed", "large", "kernel"}
 SIDES = {
-    UNROLL: "**Unroll**",
+    UNROLL: "**Unroll**, a process per core",
+    "unroll_tensorflow": "Unroll with TensorFlow's kernel, a process per core",
     STRONGEST: "FastAPI + ONNX Runtime, padded dynamic batching, one process",
     BUCKETS: "the same, batches cut by length",
     PROCESSES: "the same, cut by length, with a process per core",
-    "ray_serve": "Ray Serve (Keras SavedModel)",
-    "litserve": "LitServe (Keras SavedModel)",
-    "bentoml": "BentoML (Keras SavedModel)",
-    "fastapi_keras": "FastAPI + Keras SavedModel, no batching",
+    "ray_serve": "Ray Serve (Keras SavedModel), one replica of 2 threads",
+    "litserve": "LitServe (Keras SavedModel), 2 workers",
+    "bentoml": "BentoML (Keras SavedModel), 2 workers",
+    "fastapi_keras": "FastAPI + Keras SavedModel, no batching, one process",
+    "fastapi_keras_processes": "the same with a process per core",
 }
 
 
@@ -39,19 +44,42 @@ def place(page: str, results: Row) -> str:
 
 def headline(results: Row) -> str:
     """Requests/s, p99 and ratios at 64 clients, and the large model's."""
-    machine = results["machine"]
+    machine = results["measured"]["closed"]["machine"]
+    rounds = _rounds(results["closed"])
     lines = [
         f"Requests/s and 99th percentile of latency at {CLIENTS} clients, 3 x LSTM 100, "
-        f"{machine['cores']} cores ({machine['cpu']}),\nwhich wrk shares; medians of "
-        f"{results['rounds']} interleaved rounds:",
+        f"{machine['cores']} cores ({machine['cpu']}),\nwhich wrk shares; "
+        f"{_about_rounds(rounds)}:",
         "",
         "| | 50 time steps | mixed lengths (1 to 330, median 22) |",
         "|---|---|---|",
     ]
-    for server, name in SIDES.items():
+    for server, count in rounds.items():
         cells = [_text(results["closed"], server, workload) for workload in WORKLOADS]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        few = f", {_counted(count)}" if count < max(rounds.values()) else ""
+        lines.append(f"| {SIDES[server]}{few} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", _large(results), ""])
+
+
+def _rounds(cells: Sequence[Row]) -> dict[str, int]:
+    """How many rounds each row's server had, in the order of the rows, without those not there."""
+    counts = {cell["server"]: len(cell["rounds"]) for cell in cells}
+    return {server: counts[server] for server in SIDES if server in counts}
+
+
+def _about_rounds(rounds: Mapping[str, int]) -> str:
+    """What the numbers are of; the rows of slow servers say how few rounds they had."""
+    most = max(rounds.values())
+    if most == 1:
+        return "one round"
+    text = f"medians of {most} interleaved rounds"
+    if min(rounds.values()) < most:
+        text += ", or as few as a row says, as long as those of another together"
+    return text
+
+
+def _counted(rounds: int) -> str:
+    return f"{rounds} round{'s' * (rounds > 1)}"
 
 
 def _text(cells: Sequence[Row], server: str, workload: str) -> str:
@@ -77,8 +105,9 @@ def _large(results: Row) -> str:
     error = next(each["bfloat16_error"] for each in results["kernel"] if each["units"] == 512)
     return (
         f"3 x LSTM 512, mixed lengths, {CLIENTS} clients: {many}, {times} the best of the FastAPI "
-        f"+ ONNX Runtime rows; with\n`UNROLL_RUNNER=bfloat16`, whose outputs are off by up to "
-        f"{error:.2f} of their standard deviation, {rounded}, {more}. A\nlone client gets "
+        f"+ ONNX Runtime rows. With\n`UNROLL_RUNNER=bfloat16`, {rounded}, {more}: its outputs are "
+        f"off by up to {rounded_up(error, 2)} of their standard deviation in a\nsample "
+        f"({ERROR_SAMPLE}), while peers compute in float32. Without it a lone client gets\n"
         f"{text(UNROLL, 1)[1]} as many answers as from the best of them."
     )
 

@@ -47,7 +47,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, Any]:
-    """Of the code, of Python, of libraries on both sides, and of the load generator."""
+    """Of Python, of libraries on both sides, and of the load generator."""
     peers = subprocess.run(
         [str(peers_python()), "-c", VERSIONS_OF_PEERS, *PEERS],
         capture_output=True,
@@ -57,7 +57,6 @@ def versions() -> dict[str, Any]:
     # It has no option for it and fails after it has said so.
     wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
     return {
-        "commit": commit(),
         "python": platform.python_version(),
         "unroll": {name: importlib.metadata.version(name) for name in OURS},
         "peers": json.loads(peers.stdout),
@@ -78,6 +77,21 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return told.stdout.strip()
+
+
+def origin(rounds: int) -> dict[str, Any]:
+    """Where the results of a section are from: what the page has to say of them.
+
+    Args:
+        rounds: of the run.
+    """
+    return {
+        "command": command(),
+        "commit": commit(),
+        "rounds": rounds,
+        "machine": machine(),
+        "versions": versions(),
+    }
 
 
 def command() -> str:

@@ -13,6 +13,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.tables import overloaded
+
 Row = dict[str, Any]
 
 # Of the Okabe-Ito palette, which colour-blind people can tell apart.
@@ -83,7 +85,7 @@ def latency(cells: Sequence[Row], folder: Path) -> str:
 
 
 def open_loop(results: Sequence[Row], folder: Path) -> str:
-    """p50 and p99 of each server, as bars, a panel a rate."""
+    """p50 and p99 of each server, as bars, a panel a rate; a word for who was overloaded."""
     most = max(len(found["rows"]) for found in results)
     figure, grid = plt.subplots(
         1,
@@ -95,17 +97,20 @@ def open_loop(results: Sequence[Row], folder: Path) -> str:
     )
     for axes, found in zip(grid.flat, results, strict=True):
         rows = found["rows"]
-        places = range(len(rows))
+        places = [place for place, row in enumerate(rows) if not overloaded(row)]
         for offset, part, colour in ((-0.2, "p50_ms", COLOURS[3]), (0.2, "p99_ms", COLOURS[2])):
             axes.barh(
                 [place + offset for place in places],
-                [row[part] for row in rows],
+                [rows[place][part] for place in places],
                 height=0.38,
                 color=colour,
                 label=part.removesuffix("_ms"),
             )
-        axes.set_yticks(list(places), [row["server"] for row in rows])
-        axes.invert_yaxis()
+        for place in set(range(len(rows))) - set(places):
+            # From the left edge, wherever the numbers begin.
+            axes.text(0.02, place, "overloaded", va="center", transform=axes.get_yaxis_transform())
+        axes.set_yticks(range(len(rows)), [row["server"] for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set(
             xscale="log",
             xlabel="latency from the intended start, ms",

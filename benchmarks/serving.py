@@ -10,13 +10,14 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import headline, report, tables
 from benchmarks.environment import EnvironmentFailed
-from benchmarks.machine import command, machine, versions
+from benchmarks.machine import origin
 from benchmarks.places import BUILD, ROOT
 from benchmarks.plan import FULL, QUICK, SECTIONS, Plan
 from benchmarks.processes import ServerFailed
@@ -99,17 +100,45 @@ def plan_of(options: argparse.Namespace) -> tuple[Plan, Path, Path]:
     return plan, folder, BUILD / f"{file}.json"
 
 
-def run(plan: Plan, results: Results, file: Path) -> None:
-    """Measures each section; what is measured is on disk even if a later section fails."""
+def kept(file: Path, sections: Sequence[str], measured: Results) -> Results:
+    """An earlier run's results of other sections, to stand beside those of this one.
+
+    Args:
+        file: of the earlier run.
+        sections: that are measured anew.
+        measured: the `origin` of this run.
+
+    Raises:
+        ValueError: they cannot stand on one page: it shows one machine and one set of versions.
+    """
+    results: Results = json.loads(file.read_text())
+    if "measured" not in results:
+        raise ValueError(f"{file} does not say where each section is from: run without --only")
+    for name, earlier in results["measured"].items():
+        if name in sections:
+            continue
+        for part, how in (("machine", "on another machine"), ("versions", "with other versions")):
+            if earlier[part] != measured[part]:
+                raise ValueError(f"{name!r} was measured {how}: run without --only")
+    return results
+
+
+def run(plan: Plan, results: Results, file: Path, measured: Results) -> None:
+    """Measures each section; what is measured is on disk even if a later section fails.
+
+    Args:
+        plan: what to measure.
+        results: of earlier sections; gets those of this run.
+        file: to write to.
+        measured: the `origin` of this run.
+    """
     for name in plan.sections:
         say(f"== {name}")
         started = time.monotonic()
         results[name] = RUN[name](plan, results)
-        # Sections can be measured apart: each says from which code.
-        results.setdefault("commits", {})[name] = results["versions"]["commit"]
-        took = results.setdefault("took_minutes", {})
-        took[name] = (time.monotonic() - started) / 60
-        results["minutes"] = sum(took.values())
+        minutes = (time.monotonic() - started) / 60
+        # Sections can be measured apart: each says where it is from.
+        results.setdefault("measured", {})[name] = {**measured, "minutes": minutes}
         file.write_text(json.dumps(results, indent=1) + "\n")
 
 
@@ -119,12 +148,10 @@ def main() -> int:
     plan, folder, file = plan_of(options)
     BUILD.mkdir(parents=True, exist_ok=True)
     try:
-        results: Results = {"command": command(), "rounds": plan.rounds}
-        if options.only and file.is_file():
-            kept = json.loads(file.read_text())
-            results = {**kept, "rounds": plan.rounds}
-        results |= {"machine": machine(), "versions": versions()}
-        run(plan, results, file)
+        measured = origin(plan.rounds)
+        again = options.only and file.is_file()
+        results = kept(file, plan.sections, measured) if again else {}
+        run(plan, results, file, measured)
     except FAILURES as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -134,7 +161,7 @@ def main() -> int:
         page = folder / "benchmarks.md"
         page.write_text(report.render(results, folder))
         print(f"written: {page.relative_to(ROOT)}")
-    if file.stem == "results":
+    if file.stem == "results" and results.keys() >= headline.SECTIONS:
         readme = ROOT / "README.md"
         readme.write_text(headline.place(readme.read_text(), results))
     return 0

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import tables
+from benchmarks import plots, tables
+from benchmarks.places import ROOT
 from benchmarks.report import NOT_COVERED, render
-from tests.benchmarks.results import cell, cells, results
+from benchmarks.servers import KINDS
+from tests.benchmarks.results import cell, cells, origin, results
 
 
 def rows_of(table: str) -> dict[str, list[str]]:
@@ -104,7 +106,7 @@ def test_the_page_says_what_was_measured_on_what(tmp_path: Path) -> None:
         "| has | avx2 |",
         "| lacks | amx_bf16 |",
         "ray 2.60",
-        "from commit\n`abcdef`, `fedcba`;",
+        "--quick` from commit `abcdef`, in 3 rounds (about 6 minutes in all);",
         "bound = 2 cores / 500.0 us = 4,000 requests/s",
         "2,954 requests/s (unroll, 64 clients): 74% of it",
         "changes by\n+2.0%",
@@ -120,17 +122,99 @@ def test_the_page_says_who_has_fewer_rounds(tmp_path: Path) -> None:
     for each in found["closed"]:
         if each["server"] == "bentoml":
             each["rounds"] = each["rounds"][:1]
-    text = "Rounds of the slow ones (bentoml): 1, as long as all of another together."
+    assert "Rounds of the slow ones (bentoml): 1, in the closed loop" in render(found, tmp_path)
+
+
+def test_a_section_from_another_run_says_so(tmp_path: Path) -> None:
+    found = results()
+    assert "Measured apart" not in render(found, tmp_path)
+    other = {"command": "python -m benchmarks.serving --only closed", "commit": "fedcba"}
+    found["measured"]["closed"] = origin() | other | {"rounds": 1}
+    page = render(found, tmp_path)
+    assert page.count("Measured apart") == 1
+    assert (
+        "## Closed loop\n\nMeasured apart: by `python -m benchmarks.serving --only closed` "
+        "from commit `fedcba`, in 1 round.\n\nSo many clients" in page
+    )
+    assert "Written by `python -m benchmarks.serving --quick` from commit `abcdef`" in page
+
+
+def overloaded_row() -> dict[str, float | str]:
+    latencies = {"p50_ms": 9.0e3, "p99_ms": 2.0e4, "max_ms": 2.5e4}
+    return {"server": "bentoml", "requests": 4000, "errors": 41, "achieved": 700.0} | latencies
+
+
+def test_an_overloaded_server_has_no_percentiles() -> None:
+    row = overloaded_row()
+    rows = rows_of(tables.open_loop([row, row | {"server": "litserve", "errors": 40}]))
+    assert rows["bentoml"] == ["700", "overloaded", "", "", "41 of 4,000"]
+    assert rows["litserve"] == ["700", "9,000", "20,000", "25,000", "40 of 4,000"]
+
+
+def test_an_overloaded_server_has_a_word_for_its_bars(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, *_: drawn.append(figure))
+    (found, _) = results()["open"]
+    plots.open_loop([found | {"rows": [*found["rows"], overloaded_row()]}], tmp_path)
+    (axes,) = drawn[0].axes
+    assert len(axes.patches) == 2 * len(found["rows"])
+    (word,) = axes.texts
+    assert (word.get_text(), word.get_position()[1]) == ("overloaded", 2)
+    assert [label.get_text() for label in axes.get_yticklabels()][2] == "bentoml"
+    plots.plt.close(drawn[0])
+
+
+def test_a_maximum_is_never_rounded_down(tmp_path: Path) -> None:
+    assert tables.rounded_up(0.024, 2) == "0.03"
+    assert tables.rounded_up(0.07, 2) == "0.07"
+    found = results()
+    found["kernel"][0]["bfloat16_error"] = 0.0231
+    page = render(found, tmp_path)
+    assert "off by up to 0.024 (100 units)" in page
+    assert "in a sample (32 sequences of 50 time steps); all others compute in float32" in page
+
+
+def test_the_sample_of_the_error_is_the_kernels() -> None:
+    rows = re.search(r"^ERROR_ROWS = (\d+)$", (ROOT / "benchmarks/kernel.py").read_text(), re.M)
+    assert rows
+    assert tables.ERROR_SAMPLE.startswith(f"{rows[1]} sequences")
+
+
+def test_every_server_of_a_table_is_described(tmp_path: Path) -> None:
+    found = results()
+    found["large"].append(cell("unroll_bfloat16", "mixed", 64, 60.0))
+    found["fairness"].append(found["fairness"][0] | {"server": "ray_serve"})
+    page = render(found, tmp_path)
+    for name in ("unroll_bfloat16", "ray_serve"):
+        assert f"| {name} | {KINDS[name].about} |" in page
+    assert "All compute in float32 but `unroll_bfloat16`." in page
+    assert "All compute in float32 but" not in render(results(), tmp_path)
+
+
+def test_the_page_says_who_waits_to_fill_a_batch(tmp_path: Path) -> None:
+    found = results()
+    text = "Some wait for more requests to fill a batch: litserve (10 ms). With one client"
+    assert "fill a batch" not in render(found, tmp_path)
+    found["closed"].append(cell("litserve", "fixed", 1, 70.0))
     assert text in render(found, tmp_path)
 
 
+def test_the_bound_is_told_for_what_it_is(tmp_path: Path) -> None:
+    page = " ".join(render(results(), tmp_path).split())
+    assert "nothing but Unroll's own HTTP, JSON and kernel. It is no law of nature" in page
+
+
+def test_sections_with_rounds_of_their_own_say_how_many(tmp_path: Path) -> None:
+    page = " ".join(render(results(), tmp_path).split())
+    assert "Medians of 15 requests each." in page
+    assert "One run of 10 s after a warm-up for each number of streams" in page
+    assert "`python -m benchmarks.sweep`: 3 rounds;" in page
+
+
 def test_a_page_of_some_sections(tmp_path: Path) -> None:
-    found = {
-        name: results()[name] for name in ("command", "minutes", "rounds", "machine", "commits")
-    }
-    page = render(
-        {**found, "versions": results()["versions"], "bound": results()["bound"]}, tmp_path
-    )
+    page = render({"measured": {"bound": origin()}, "bound": results()["bound"]}, tmp_path)
     assert "## The bound" in page
     assert "## Closed loop" not in page
     assert not list(tmp_path.iterdir())

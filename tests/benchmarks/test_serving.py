@@ -1,18 +1,19 @@
 """One small round of everything, with real servers: does the benchmark itself work?"""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import openloop, places, rounds, sections, servers, wrk
+from benchmarks import openloop, places, rounds, sections, servers, serving, wrk
 from benchmarks.bound import find_bound
 from benchmarks.places import BenchModel
 from benchmarks.plan import FULL, PROCESSES, QUICK, Plan
-from benchmarks.serving import parse_arguments, plan_of
+from benchmarks.serving import kept, parse_arguments, plan_of, run
 from benchmarks.workloads import WORKLOADS, make
-from tests.benchmarks.results import kernel
+from tests.benchmarks.results import Results, kernel, origin
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,44 @@ def test_options_choose_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan("--clients", "64")[0] == ("closed",)
     assert plan("--clients", "64")[2] == "part.json"
     assert plan("--only", "open,bound") == (("open", "bound"), "docs", "results.json")
+
+
+def test_each_section_keeps_where_it_is_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "RUN", {name: lambda *_: [] for name in ("closed", "open")})
+    file = tmp_path / "results.json"
+    run(replace(QUICK, sections=("closed", "open")), {}, file, origin())
+    later = origin() | {"command": "later", "commit": "fedcba", "rounds": 1}
+    run(replace(QUICK, sections=("open",)), kept(file, ("open",), later), file, later)
+    measured = json.loads(file.read_text())["measured"]
+    assert [measured[name]["commit"] for name in ("closed", "open")] == ["abcdef", "fedcba"]
+    assert [measured[name]["rounds"] for name in ("closed", "open")] == [3, 1]
+    assert measured["closed"]["command"] == origin()["command"]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"machine": {"cpu": "Another"}}, "'closed' was measured on another machine"),
+        ({"versions": {"python": "3.12"}}, "'closed' was measured with other versions"),
+    ],
+)
+def test_a_page_does_not_mix_machines_or_versions(
+    tmp_path: Path, other: Results, message: str
+) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"closed": [], "measured": {"closed": origin()}}))
+    with pytest.raises(ValueError, match=message):
+        kept(file, ("open",), origin() | other)
+    assert kept(file, ("closed",), origin() | other)["closed"] == []
+
+
+def test_results_that_do_not_say_where_they_are_from_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"closed": [], "commits": {"closed": "abcdef"}}))
+    with pytest.raises(ValueError, match=r"does not say .*: run without --only"):
+        kept(file, ("open",), origin())
 
 
 def test_slow_servers_get_fewer_rounds_and_others_a_part() -> None:
