@@ -9,6 +9,9 @@ from benchmarks.sweep import SETTINGS
 
 BUCKETS = f"{STRONGEST}_buckets"
 PROCESSES = f"{STRONGEST}_processes"
+KERAS_PROCESSES = "fastapi_keras_processes"
+# A large request takes so many times as long as a usual one, at least where many send them.
+LARGE = 3
 SECTIONS = (
     "closed",
     "kernels",
@@ -33,7 +36,7 @@ class Plan:
         sections: of `SECTIONS`.
         servers: of the closed and the open loop.
         clients: for each workload of the closed loop.
-        rounds, seconds: of each cell.
+        rounds, seconds: of each cell; `seconds_of` knows better.
         parts: workloads of the servers that do not get all of them.
         slow: servers that are several times slower, where little depends on a round.
         slow_rounds: of their cells, at most.
@@ -57,6 +60,7 @@ class Plan:
         BUCKETS,
         PROCESSES,
         "fastapi_keras",
+        KERAS_PROCESSES,
         "bentoml",
         "litserve",
         "ray_serve",
@@ -70,9 +74,15 @@ class Plan:
         }
     )
     parts: Mapping[str, tuple[str, ...]] = field(
-        default_factory=lambda: {PROCESSES: ("fixed", "mixed")}
+        default_factory=lambda: dict.fromkeys((PROCESSES, KERAS_PROCESSES), ("fixed", "mixed"))
     )
-    slow: tuple[str, ...] = ("fastapi_keras", "bentoml", "litserve", "ray_serve")
+    slow: tuple[str, ...] = (
+        "fastapi_keras",
+        KERAS_PROCESSES,
+        "bentoml",
+        "litserve",
+        "ray_serve",
+    )
     slow_rounds: int = 1
     rounds: int = 3
     seconds: float = 2.0
@@ -102,6 +112,10 @@ class Plan:
     def rounds_of(self, server: str) -> int:
         """Rounds of a server's cells."""
         return min(self.rounds, self.slow_rounds) if server in self.slow else self.rounds
+
+    def seconds_of(self, workload: str, clients: int) -> float:
+        """Seconds of a round: enough that the slowest server answers each client several times."""
+        return self.seconds * (LARGE if workload == "many" and clients > 1 else 1)
 
     def has(self, server: str, workload: str) -> bool:
         """Whether a server is measured with a workload."""

@@ -24,7 +24,7 @@ def closed_loop(
     servers: Sequence[str],
     clients: Mapping[str, Sequence[int]],
     units: int,
-    seconds: float,
+    seconds: Callable[[str, int], float],
 ) -> list[dict[str, Any]]:
     """Cells of every server, workload and number of clients.
 
@@ -40,25 +40,27 @@ def closed_loop(
             key=itemgetter(0),
         ):
             some = [server for server in started if plan.has(server.kind.name, name)]
-            cells += measure(some, workloads[name], number, plan.rounds_of, seconds)
+            long = seconds(name, number)
+            cells += measure(some, workloads[name], number, plan.rounds_of, long)
     return [cell.document() for cell in cells]
 
 
 def closed(plan: Plan, _: Results) -> list[dict[str, Any]]:
     """The closed loop."""
-    return closed_loop(plan, plan.servers, plan.clients, plan.units, plan.seconds)
+    return closed_loop(plan, plan.servers, plan.clients, plan.units, plan.seconds_of)
 
 
 def kernels(plan: Plan, _: Results) -> list[dict[str, Any]]:
     """The frameworks with ONNX Runtime as their kernel."""
     clients = {"fixed": (64,), "mixed": (64,)}
-    return closed_loop(plan, plan.other_kernels, clients, plan.units, plan.seconds)
+    return closed_loop(plan, plan.other_kernels, clients, plan.units, plan.seconds_of)
 
 
 def large(plan: Plan, _: Results) -> list[dict[str, Any]]:
     """The model of 512 units."""
     clients = {"mixed": plan.large_clients}
-    return closed_loop(plan, plan.large_servers, clients, 512, plan.large_seconds)
+    seconds = plan.large_seconds
+    return closed_loop(plan, plan.large_servers, clients, 512, lambda *_: seconds)
 
 
 def peak_of_peers(

@@ -149,6 +149,12 @@ KINDS = {
             ONE_THREAD,
         ),
         _peer(
+            "fastapi_keras_processes",
+            "fastapi_keras",
+            f"the same with {available_cores()} processes (uvicorn's workers, one per core)",
+            {**ONE_THREAD, "BENCH_PROCESSES": str(available_cores())},
+        ),
+        _peer(
             "bentoml",
             "bentoml_server",
             "adaptive batching (batchable API, 64 at most) in 2 workers; no access log or metrics; "
@@ -241,6 +247,7 @@ class Server:
                 raise ServerFailed(f"{self.kind.name} ended at once: see {self.process.log}")
             try:
                 self._probe()
+                self.rest()
                 return
             except OSError:
                 time.sleep(0.2)
@@ -250,16 +257,15 @@ class Server:
         """Succeeds once every process answers.
 
         Unroll says so itself. A peer's processes start together: once one answers and none
-        computes any more, all do.
+        computes any more (`rest`), all do.
         """
         if self.kind.peer:
             self.answer(PROBE, timeout_s=10.0)
-            self._rest()
         else:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=10.0):
                 self.answer(PROBE, timeout_s=10.0)
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
         """Waits until the processes do next to nothing; some never rest, so not for long."""
         for _ in range(REST_TRIES):
             before = self.process.cpu_seconds()
