@@ -245,8 +245,8 @@ def _streams(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
     return f"""## Open streams
 
 WebSockets to `/stream`, each sending one time step every 100 ms at a moment of its own. Latency
-counts from the moment a message was due. The cores are those of the service, and those of the load
-generator, which is on the same machine.
+counts from the moment a message was due. The cores are those that the service takes while the
+messages that count are sent, and those of the load generator, which is on the same machine.
 
 {tables.streams(rows)}"""
 

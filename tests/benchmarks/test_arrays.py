@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from benchmarks import arrays
@@ -12,5 +14,5 @@ def test_the_first_call_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
         nonlocal now
         now += next(durations)
 
-    monkeypatch.setattr(arrays.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     assert arrays.median_seconds(call) == 2.0

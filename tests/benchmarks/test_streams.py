@@ -2,19 +2,23 @@
 
 import asyncio
 import http.client
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 import orjson
 import pytest
+import uvloop
 
 from app.stream_protocol import find_frame, text_frame
 from benchmarks.formats import formats
 from benchmarks.lines import LINES, ask
-from benchmarks.streams import _Generator, frame
+from benchmarks.streams import CoreClock, _Generator, drive_elsewhere, frame
 from benchmarks.workloads import make
 from tests.app.fakes import write_version
 from tests.app.live import Live
@@ -50,17 +54,60 @@ def test_frames_are_read_as_they_are_made(size: int) -> None:
 
 
 def test_every_message_of_the_generator_is_answered_and_timed(live: Live) -> None:
-    generator = _Generator(port_of(live), streams=7, interval_s=0.02, seconds=0.2)
+    generator = _Generator(port_of(live), streams=7, interval_s=0.02, seconds=0.12, warm_up_s=0.08)
+    sent_at_window = []
 
     async def run() -> None:
         async with asyncio.timeout(30):
-            await generator.run()
+            await generator.run(lambda: sent_at_window.append(generator._next))
 
     live.run(run())
     assert len(generator.latencies) == 70
     assert np.isfinite(generator.latencies).all()
     assert (generator.latencies >= 0).all()
     assert live.app.state.registry.engine.counters.completed == 70
+    # Four rounds are the warm-up.
+    assert sent_at_window == [28, 70]
+
+
+class AnsweringAtOnce(_Generator):
+    """Notes how late each message is sent, in seconds; there is no server."""
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> Any:
+        return SimpleNamespace(transport=SimpleNamespace(abort=lambda: None))
+
+    def _send(self, number: int) -> None:
+        self.answered(number, good=True)
+
+
+def test_messages_are_not_late() -> None:
+    generator = AnsweringAtOnce(0, streams=5, interval_s=0.05, seconds=1.0, warm_up_s=0.0)
+    uvloop.run(generator.run(lambda: None))
+    # An event loop's own timers are late by more than 0.5 ms half of the time.
+    assert 0 <= np.median(generator.latencies) < 4e-4
+
+
+def test_cores_are_those_between_the_marks_of_the_generator() -> None:
+    """What comes before and after would count 1000 s each."""
+    script = """
+import time
+time.sleep(0.3)
+print("window", flush=True)
+time.sleep(0.5)
+print("window", flush=True)
+time.sleep(0.3)
+print('{"streams": 7}')
+"""
+    taken = iter([1000.0, 1001.0, 2000.0])
+    clock = CoreClock(lambda: next(taken))
+    assert drive_elsewhere([sys.executable, "-c", script], clock) == {"streams": 7}
+    # 1 s of a core in 0.5 s; less if this process was late.
+    assert clock.cores == pytest.approx(2.0, rel=0.4)
+
+
+def test_a_generator_that_fails_is_told() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        drive_elsewhere([sys.executable, "-c", "exit(3)"], CoreClock(lambda: 0.0))
 
 
 def test_all_formats_bring_the_same_numbers(live: Live) -> None:
