@@ -217,7 +217,8 @@ def _fairness(rows: Sequence[tables.Row], results: Results, folder: Path) -> str
     return f"""## A long sequence among short ones
 
 63 clients send sequences of 10 time steps, alone and beside one client that sends 500 time steps
-all the time. Latency of the short ones in ms.
+all the time. Latency of the short ones in ms, then what the long one gets meanwhile: good answers a
+second and its latency. Latencies are of rounds without errors.
 
 {tables.fairness(rows)}"""
 
