@@ -1,9 +1,13 @@
-"""`python -m benchmarks.fairness`: what a client with long sequences does to 63 with short ones."""
+"""`python -m benchmarks.fairness`: what a client with long sequences does to 63 with short ones.
+
+And what they do to it: a server that starves or refuses the long one would look best else.
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -14,7 +18,7 @@ from benchmarks import wrk
 from benchmarks.prepare import ensure_model
 from benchmarks.rounds import WARM_UP_S, awake, running, say
 from benchmarks.servers import KINDS, STRONGEST, UNROLL, Server
-from benchmarks.workloads import SEED, Workload, sensor_rows
+from benchmarks.workloads import SEED, Workload, make, sensor_rows
 
 SHORT_CLIENTS = 63
 SHORT_STEPS, LONG_STEPS = 10, 500
@@ -34,41 +38,95 @@ def workload(name: str, steps: int) -> Workload:
     )
 
 
-def short_load(server: Server, with_long: bool, seconds: float) -> wrk.Load:
-    """What the short ones see, alone or beside one client that sends long ones all the time."""
+@dataclass(frozen=True)
+class Round:
+    """What the clients saw.
+
+    Attributes:
+        alone: the short ones, with nobody beside them.
+        beside: the short ones, beside the long one.
+        long: the long one.
+    """
+
+    alone: wrk.Load
+    beside: wrk.Load
+    long: wrk.Load
+
+
+def drive(server: Server, seconds: float) -> Round:
+    """The short ones alone, then beside one client that sends long ones all the time.
+
+    Each begins with a warm-up, not counted.
+    """
+    short = workload("short", SHORT_STEPS)
+    server.load(short, SHORT_CLIENTS, WARM_UP_S)
+    alone = server.load(short, SHORT_CLIENTS, seconds)
+    _both(server, WARM_UP_S)
+    beside, long = _both(server, seconds)
+    return Round(alone, beside, long)
+
+
+def _both(server: Server, seconds: float) -> tuple[wrk.Load, wrk.Load]:
+    """The short ones and the long one, for as long: alone, one would look better than beside."""
     short, long = workload("short", SHORT_STEPS), workload("long", LONG_STEPS)
-    if not with_long:
-        return server.load(short, SHORT_CLIENTS, seconds)
     with ThreadPoolExecutor(1) as other:
-        # A second longer, so that the short ones are never alone.
-        beside = other.submit(server.load, long, 1, seconds + 1)
-        load = server.load(short, SHORT_CLIENTS, seconds)
-        beside.result()
-    return load
+        sending = other.submit(server.load, long, 1, seconds)
+        return server.load(short, SHORT_CLIENTS, seconds), sending.result()
+
+
+def latency_ms(loads: Sequence[wrk.Load], field: str) -> float | None:
+    """The median of rounds, of good answers only: `wrk` tells no latency without those of errors.
+
+    Args:
+        loads: of the rounds.
+        field: `p50_ms` or `p99_ms`.
+
+    Returns:
+        None if no round is free of errors, or without an answer.
+    """
+    good = [getattr(load, field) for load in loads if load.requests and not load.errors]
+    return median(good) if good else None
+
+
+def row_of(name: str, rounds: Sequence[Round]) -> dict[str, Any]:
+    """A server's row.
+
+    Returns:
+        `p50_ms` and `p99_ms` of the short ones alone, `..._beside` the long one, `..._ratio` of
+        both, None where there is none; `long_per_second`, good answers to the long one, and its
+        `long_p50_ms`; `errors` and `long_errors` of all rounds.
+    """
+    row: dict[str, Any] = {"server": name}
+    for field in ("p50_ms", "p99_ms"):
+        alone = latency_ms([each.alone for each in rounds], field)
+        beside = latency_ms([each.beside for each in rounds], field)
+        ratio = beside / alone if alone and beside else None
+        row |= {field: alone, f"{field}_beside": beside, f"{field}_ratio": ratio}
+    long = [each.long for each in rounds]
+    row["long_per_second"] = median(load.per_second for load in long)
+    row["long_p50_ms"] = latency_ms(long, "p50_ms")
+    row["errors"] = sum(each.alone.errors + each.beside.errors for each in rounds)
+    row["long_errors"] = sum(load.errors for load in long)
+    return row
 
 
 def measure(names: Sequence[str], units: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """A row a server: p50 and p99 of the short ones in ms, both ways, and their ratios."""
-    rows = []
-    with running([KINDS[name] for name in names], ensure_model(units), []) as servers:
-        loads: dict[tuple[str, bool], list[wrk.Load]] = {}
+    """A row a server, see `row_of`; from rounds in turn.
+
+    Raises:
+        ServerFailed: one does not start, or answers wrong.
+    """
+    found: dict[str, list[Round]] = {name: [] for name in names}
+    # Its lengths are as different as those of the clients here.
+    checked = [make("mixed")]
+    with running([KINDS[name] for name in names], ensure_model(units), checked) as servers:
         for _ in range(rounds):
             for server in servers:
-                for with_long in (False, True):
-                    with awake(server):
-                        short_load(server, with_long, WARM_UP_S)
-                        load = short_load(server, with_long, seconds)
-                    loads.setdefault((server.kind.name, with_long), []).append(load)
-        for name in names:
-            row: dict[str, Any] = {"server": name}
-            for field in ("p50_ms", "p99_ms"):
-                alone, beside = (
-                    median(getattr(load, field) for load in loads[name, with_long])
-                    for with_long in (False, True)
-                )
-                row |= {field: alone, f"{field}_beside": beside, f"{field}_ratio": beside / alone}
-            rows.append(row)
-            say(f"fairness {row}")
+                with awake(server):
+                    found[server.kind.name].append(drive(server, seconds))
+    rows = [row_of(name, each) for name, each in found.items()]
+    for row in rows:
+        say(f"fairness {row}")
     return rows
 
 

@@ -17,12 +17,12 @@ from benchmarks.tables import overloaded
 
 Row = dict[str, Any]
 
-# Of the Okabe-Ito palette, which colour-blind people can tell apart.
+# Of the Okabe-Ito palette, which colour-blind people can tell apart, and two of grey.
 COLOURS = (
     *("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000", "#999999"),
-    "#F0E442",
+    *("#F0E442", "#555555"),
 )
-MARKERS = "oosDv^<>P"
+MARKERS = "oosDv^<>PX"
 
 
 def _save(figure: Figure, folder: Path, name: str, about: str) -> str:

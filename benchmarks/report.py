@@ -115,7 +115,7 @@ Written {_from(usual)} (about {minutes:.0f} minutes in all);
 the raw results stay in `build/bench/` of the machine. Where a section does not say otherwise: three
 LSTM layers of 100, 8 features, 1 output, the same weights in every server, the same JSON both ways;
 servers are measured in turn, A B C A B C, each time after a warm-up, and numbers are medians of the
-rounds. Before that a sample of each server's answers is checked against the model's own to 1e-4,
+rounds. Before that a sample of each server's answers, to one caller and to many at once, is checked against the model's own to 1e-4,
 those of bfloat16 to 0.1.{others}
 
 | | |
@@ -276,7 +276,8 @@ def _fairness(rows: Sequence[tables.Row], results: Results, folder: Path) -> str
     return f"""## A long sequence among short ones
 
 63 clients send sequences of 10 time steps, alone and beside one client that sends 500 time steps
-all the time. Latency of the short ones in ms.
+all the time. Latency of the short ones in ms, then what the long one gets meanwhile: good answers a
+second and its latency. Latencies are of rounds without errors.
 
 {tables.fairness(rows)}"""
 
@@ -306,9 +307,9 @@ def _streams(rows: Sequence[tables.Row], results: Results, folder: Path) -> str:
 
 WebSockets to `/stream`, each sending one time step every 100 ms at a moment of its own. Latency
 counts from the moment a message was due. One run of {STREAM_SECONDS:.0f} s after a warm-up for each
-number of streams, of one Unroll. The cores are those of the service, a mean from the start of the
-load generator to its end, and those of the generator, which is on the same machine; core-us are
-the service's, by that mean, for a message.
+number of streams, of one Unroll. The cores are those that the service takes while the messages that
+count are sent, and those of the load generator, which is on the same machine; core-us are the
+service's for a message.
 
 {tables.streams(rows)}"""
 

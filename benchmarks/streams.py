@@ -15,7 +15,10 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -27,6 +30,7 @@ from benchmarks.places import ROOT
 from benchmarks.prepare import ensure_model
 from benchmarks.rounds import awake, running, say
 from benchmarks.servers import KINDS, UNROLL, available_cores
+from benchmarks.timer import Timer
 from benchmarks.workloads import SEED, sensor_rows
 
 STREAMS = 1000
@@ -35,6 +39,8 @@ WARM_UP_S, SECONDS = 3.0, 10.0
 MESSAGES = 256
 OPEN_TOGETHER = 50
 GRACE_S = 10.0
+# The line that the generator prints when what counts begins, and when it ends.
+WINDOW = "window"
 TEXT, FINAL, MASKED = 0x1, 0x80, 0x80
 
 
@@ -48,7 +54,7 @@ class StreamLoad:
         achieved: answers/s.
         errors: answers that are errors, and those that did not come.
         p50_ms, p99_ms, max_ms: latency from the intended start.
-        generator_cores: cores that the generator itself took.
+        generator_cores: cores that the generator itself took, while messages that count were sent.
     """
 
     streams: int
@@ -117,10 +123,17 @@ class _Generator:
         port: of 127.0.0.1.
         streams: to open.
         interval_s: between two messages of a stream.
-        seconds: of sending.
+        seconds: of sending, after the warm-up.
+        warm_up_s: of sending that does not count.
+
+    Attributes:
+        moments: when each message is due, in seconds from the start of sending, ascending.
+        latencies: of each, in seconds; NaN while there is no good answer.
     """
 
-    def __init__(self, port: int, streams: int, interval_s: float, seconds: float) -> None:
+    def __init__(
+        self, port: int, streams: int, interval_s: float, seconds: float, warm_up_s: float
+    ) -> None:
         self._port = port
         self._streams = streams
         random = np.random.default_rng(SEED)
@@ -129,37 +142,56 @@ class _Generator:
             frame(orjson.dumps({"sequence": rows[i : i + 1]}, option=orjson.OPT_SERIALIZE_NUMPY))
             for i in range(MESSAGES)
         ]
-        rounds = int(seconds / interval_s)
+        rounds = round((warm_up_s + seconds) / interval_s)
         # Each stream has its own moment within the interval.
         within = np.sort(random.uniform(0, interval_s, streams))
         self.moments = (np.arange(rounds)[:, None] * interval_s + within).ravel()
         self.latencies = np.full(len(self.moments), np.nan)
+        self._first_counted = int(np.searchsorted(self.moments, warm_up_s))
         self._connections: list[_Connection] = []
         self._start = 0.0
+        self._next = 0
         self._answered = 0
+        self._done = asyncio.Event()
 
-    async def run(self) -> None:
-        """Opens, sends, waits for the last answers."""
+    async def run(self, at_window: Callable[[], None]) -> None:
+        """Opens, sends, waits for the last answers.
+
+        Args:
+            at_window: called before the first message that counts is sent, and after the last.
+        """
         loop = asyncio.get_running_loop()
         for first in range(0, self._streams, OPEN_TOGETHER):
             count = min(OPEN_TOGETHER, self._streams - first)
             made = await asyncio.gather(*(self._open(loop) for _ in range(count)))
             self._connections += made
+        timer, moments = Timer(), self.moments.tolist()
         self._start = time.monotonic() + 0.1
-        moments, number = self.moments.tolist(), 0
-        while number < len(moments):
-            passed = time.monotonic() - self._start
-            while number < len(moments) and moments[number] <= passed:
-                self._send(number)
-                number += 1
-            await asyncio.sleep(0.001)
-        until = time.monotonic() + GRACE_S
-        while self._answered < len(moments) and time.monotonic() < until:
-            await asyncio.sleep(0.01)
+        loop.add_reader(timer.descriptor, self._on_time, timer, moments, at_window)
+        timer.set(self._start + moments[0])
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._done.wait(), 0.1 + moments[-1] + GRACE_S)
+        loop.remove_reader(timer.descriptor)
         for connection in self._connections:
             assert connection.transport is not None
             connection.transport.abort()
+        # The loop lets go of what was closed, before the file is gone.
         await asyncio.sleep(0.05)
+        os.close(timer.descriptor)
+
+    def _on_time(self, timer: Timer, moments: list[float], at_window: Callable[[], None]) -> None:
+        """Sends what is due."""
+        timer.clear()
+        passed = time.monotonic() - self._start
+        while self._next < len(moments) and moments[self._next] <= passed:
+            if self._next == self._first_counted:
+                at_window()
+            self._send(self._next)
+            self._next += 1
+        if self._next < len(moments):
+            timer.set(self._start + moments[self._next])
+        else:
+            at_window()
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> _Connection:
         _, made = await loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._port)
@@ -177,18 +209,77 @@ class _Generator:
         self._answered += 1
         if good:
             self.latencies[number] = time.monotonic() - self._start - self.moments[number]
+        if self._answered == len(self.moments):
+            self._done.set()
 
 
-def drive(port: int, streams: int, interval_s: float, seconds: float) -> StreamLoad:
-    """Runs the generator in this process; see the module."""
-    generator = _Generator(port, streams, interval_s, WARM_UP_S + seconds)
-    uvloop.run(generator.run())
+def drive(
+    port: int, streams: int, interval_s: float, seconds: float, at_window: Callable[[], None]
+) -> StreamLoad:
+    """Runs the generator in this process; see the module and `_Generator.run`."""
+    generator = _Generator(port, streams, interval_s, seconds, WARM_UP_S)
+    own = CoreClock(time.process_time)
+
+    def both() -> None:
+        own.read()
+        at_window()
+
+    uvloop.run(generator.run(both))
     rate = streams / interval_s
     seen = summarize(rate, WARM_UP_S, generator.moments, generator.latencies)
-    cores = time.process_time() / (WARM_UP_S + seconds)
     return StreamLoad(
-        streams, rate, seen.achieved, seen.errors, seen.p50_ms, seen.p99_ms, seen.max_ms, cores
+        streams, rate, seen.achieved, seen.errors, seen.p50_ms, seen.p99_ms, seen.max_ms, own.cores
     )
+
+
+class CoreClock:
+    """How many cores something takes between two moments.
+
+    Args:
+        cpu_seconds: that it has taken so far.
+    """
+
+    def __init__(self, cpu_seconds: Callable[[], float]) -> None:
+        self._cpu_seconds = cpu_seconds
+        self._readings: list[tuple[float, float]] = []
+
+    def read(self) -> None:
+        """To be called at both moments."""
+        self._readings.append((self._cpu_seconds(), time.monotonic()))
+
+    @property
+    def cores(self) -> float:
+        """Raises ValueError if it was not read twice."""
+        (before, since), (after, until) = self._readings
+        return (after - before) / (until - since)
+
+
+def drive_elsewhere(command: Sequence[str], clock: CoreClock) -> dict[str, Any]:
+    """Runs the generator as a process of its own, and reads a clock when it says so.
+
+    Python's start and the opening of sockets are no part of what is measured.
+
+    Args:
+        command: prints `WINDOW` twice, then a document.
+        clock: of the service.
+
+    Returns:
+        The document.
+
+    Raises:
+        subprocess.CalledProcessError: the generator failed.
+    """
+    last = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as generator:
+        assert generator.stdout is not None
+        for line in generator.stdout:
+            last = line.strip()
+            if last == WINDOW:
+                clock.read()
+    if generator.returncode:
+        raise subprocess.CalledProcessError(generator.returncode, command)
+    document: dict[str, Any] = json.loads(last)
+    return document
 
 
 def measure(
@@ -198,13 +289,11 @@ def measure(
     rows = []
     with running([KINDS[UNROLL]], ensure_model(units), []) as (server,), awake(server):
         for streams in numbers:
-            before, since = server.process.cpu_seconds(), time.monotonic()
             command = [sys.executable, "-m", "benchmarks.streams", "--port", str(server.port)]
             command += ["--streams", str(streams), "--seconds", str(seconds)]
             command += ["--interval", str(interval_s)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT)
-            taken = server.process.cpu_seconds() - before
-            row = json.loads(done.stdout) | {"cores": taken / (time.monotonic() - since)}
+            clock = CoreClock(server.process.cpu_seconds)
+            row = drive_elsewhere(command, clock) | {"cores": clock.cores}
             rows.append(row | {"of_cores": available_cores()})
             say(f"streams {row}")
     return rows
@@ -220,7 +309,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, help="of a server that runs: the generator alone")
     given = parser.parse_args()
     if given.port is not None:
-        load = drive(given.port, given.streams[0], given.interval, given.seconds)
+        told = partial(print, WINDOW, flush=True)
+        load = drive(given.port, given.streams[0], given.interval, given.seconds, told)
         print(json.dumps(asdict(load)))
         return 0
     for row in measure(given.model, tuple(given.streams), given.interval, given.seconds):

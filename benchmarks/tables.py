@@ -138,23 +138,23 @@ def kernel(results: Row) -> str:
 
 
 def fairness(rows: Sequence[Row]) -> str:
-    """Latency of the short ones, without and with the long one."""
-    return _table(
-        ["server", "p50 alone", "p50 beside", "ratio", "p99 alone", "p99 beside", "ratio"],
-        [
-            [row["server"]]
-            + [
-                text
-                for part in ("p50_ms", "p99_ms")
-                for text in (
-                    _number(row[part]),
-                    _number(row[f"{part}_beside"]),
-                    f"{row[f'{part}_ratio']:.2f}",
-                )
-            ]
-            for row in rows
-        ],
-    )
+    """Latency of the short ones, without and with the long one; what the long one got."""
+
+    def text(value: float | None) -> str:
+        return "-" if value is None else _number(value)
+
+    head = ["server", "p50 alone", "p50 beside", "ratio", "p99 alone", "p99 beside", "ratio"]
+    head += ["errors", "long: answered/s", "p50 ms", "errors"]
+    cells = []
+    for row in rows:
+        cell = [row["server"]]
+        for part in ("p50_ms", "p99_ms"):
+            ratio = row[f"{part}_ratio"]
+            cell += [text(row[part]), text(row[f"{part}_beside"])]
+            cell.append("-" if ratio is None else f"{ratio:.2f}")
+        cell += [str(row["errors"]), text(row["long_per_second"]), text(row["long_p50_ms"])]
+        cells.append([*cell, str(row["long_errors"])])
+    return _table(head, cells)
 
 
 def formats(rows: Sequence[Row]) -> str:
@@ -167,7 +167,7 @@ def formats(rows: Sequence[Row]) -> str:
         [
             [
                 row["format"],
-                _number(row["per_second"]),
+                f"{_number(row['per_second'])}{_errors(row)}",
                 f"{row['per_second'] / rows[0]['per_second']:.2f}x",
                 _number(row["p50_ms"]),
                 _number(row["p99_ms"]),

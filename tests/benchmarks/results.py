@@ -115,7 +115,14 @@ def sections_of_results() -> Results:
                 "server": "unroll",
                 **{"p50_ms": 10.0, "p50_ms_beside": 12.0, "p50_ms_ratio": 1.2},
                 **{"p99_ms": 20.0, "p99_ms_beside": 30.0, "p99_ms_ratio": 1.5},
-            }
+                **{"long_per_second": 12.0, "long_p50_ms": 80.0, "errors": 0, "long_errors": 0},
+            },
+            {
+                "server": "bentoml",
+                **{"p50_ms": 10.0, "p50_ms_beside": None, "p50_ms_ratio": None},
+                **{"p99_ms": 20.0, "p99_ms_beside": None, "p99_ms_ratio": None},
+                **{"long_per_second": 0.0, "long_p50_ms": None, "errors": 3, "long_errors": 7},
+            },
         ],
         "formats": [
             {

@@ -9,9 +9,11 @@ from benchmarks.arrays import operations
 from benchmarks.bound import best_kernel, bound_of
 from benchmarks.check import check, compare
 from benchmarks.processes import ServerFailed
+from benchmarks.reference import Answers, sample
 from benchmarks.sections import peak_of_peers
 from benchmarks.servers import KINDS, TOLERANCE
-from benchmarks.workloads import make
+from benchmarks.workloads import WORKLOADS, Workload, make
+from tests.benchmarks.mixing import added_up, adding_server
 from tests.benchmarks.results import cell, kernel
 
 KEY = "mixed/3"
@@ -69,6 +71,35 @@ def test_a_server_that_answers_wrong_is_named(answer: bytes) -> None:
     }
     with pytest.raises(ServerFailed, match="bentoml answers fixed wrong"):
         check(FakeServer(answer), make("fixed"), expected)  # type: ignore[arg-type]
+
+
+def sums_of(workload: Workload) -> Answers:
+    expected = {}
+    for i, request in enumerate(sample(workload)):
+        for j, rows in enumerate(request):
+            key = f"{workload.name}/{i}/{j}"
+            expected[f"{key}/outputs"], expected[f"{key}/states"] = added_up(rows)
+    return expected
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_server_that_mixes_up_callers_is_told(name: str) -> None:
+    workload = make(name)
+    with (
+        adding_server(mixes=True) as server,
+        pytest.raises(ServerFailed, match=f"litserve answers {name} to many callers at once wrong"),
+    ):
+        check(server, workload, sums_of(workload))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_many_callers_are_answered_right_and_do_not_take_long(name: str) -> None:
+    workload = make(name)
+    with adding_server(mixes=False) as server:
+        check(server, workload, sums_of(workload))  # type: ignore[arg-type]
+    assert server.largest > 1
+    # Those of a server that answers 60 sequences a second take 3 s.
+    assert server.requests * len(workload.requests[0]) <= 3 * 60
 
 
 def test_the_bound_is_cores_over_the_work_of_a_request() -> None:

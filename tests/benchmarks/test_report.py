@@ -55,6 +55,20 @@ def test_formats_are_compared_with_json() -> None:
     assert rows["Arrow IPC"][-2:] == ["1,000", "1.25x"]
 
 
+def test_errors_of_formats_are_told() -> None:
+    found = results()["formats"]
+    found[1]["errors"] = 17
+    rows = rows_of(tables.formats(found))
+    assert (rows["JSON"][0], rows["Arrow IPC"][0]) == ("200", "250 **17 errors**")
+
+
+def test_what_the_long_one_gets_stands_beside_the_short_ones() -> None:
+    rows = rows_of(tables.fairness(results()["fairness"]))
+    short = ["10", "12", "1.20", "20", "30", "1.50", "0"]
+    assert rows["unroll"] == [*short, "12", "80", "0"]
+    assert rows["bentoml"] == ["10", "-", "-", "20", "-", "-", "3", "0", "-", "7"]
+
+
 def test_the_first_line_is_told_beside_the_last() -> None:
     rows = rows_of(tables.lines(results()["lines"]))
     assert rows["5,000"] == ["20", "400", "5%", "380"]

@@ -2,19 +2,25 @@
 
 import asyncio
 import http.client
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 import orjson
 import pytest
+import uvloop
 
 from app.stream_protocol import find_frame, text_frame
+from benchmarks import streams
 from benchmarks.formats import formats
 from benchmarks.lines import LINES, ask
-from benchmarks.streams import _Generator, frame
+from benchmarks.streams import CoreClock, _Generator, drive_elsewhere, frame
+from benchmarks.timer import Timer
 from benchmarks.workloads import make
 from tests.app.fakes import write_version
 from tests.app.live import Live
@@ -50,17 +56,71 @@ def test_frames_are_read_as_they_are_made(size: int) -> None:
 
 
 def test_every_message_of_the_generator_is_answered_and_timed(live: Live) -> None:
-    generator = _Generator(port_of(live), streams=7, interval_s=0.02, seconds=0.2)
+    generator = _Generator(port_of(live), streams=7, interval_s=0.02, seconds=0.12, warm_up_s=0.08)
+    sent_at_window = []
 
     async def run() -> None:
         async with asyncio.timeout(30):
-            await generator.run()
+            await generator.run(lambda: sent_at_window.append(generator._next))
 
     live.run(run())
     assert len(generator.latencies) == 70
     assert np.isfinite(generator.latencies).all()
     assert (generator.latencies >= 0).all()
     assert live.app.state.registry.engine.counters.completed == 70
+    # Four rounds are the warm-up.
+    assert sent_at_window == [28, 70]
+
+
+class AnsweringAtOnce(_Generator):
+    """Takes each message for answered when it is sent; there is no server."""
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> Any:
+        return SimpleNamespace(transport=SimpleNamespace(abort=lambda: None))
+
+    def _send(self, number: int) -> None:
+        self.answered(number, good=True)
+
+
+def test_the_alarm_rings_when_a_message_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not every millisecond, which would make messages late. Never before."""
+    rings: list[float] = []
+
+    class NotedTimer(Timer):
+        def set(self, moment: float) -> None:
+            rings.append(moment)
+            super().set(moment)
+
+    monkeypatch.setattr(streams, "Timer", NotedTimer)
+    generator = AnsweringAtOnce(0, streams=5, interval_s=0.05, seconds=0.5, warm_up_s=0.0)
+    uvloop.run(generator.run(lambda: None))
+    assert rings
+    since_start = np.array(rings) - generator._start
+    assert np.abs(since_start[:, None] - generator.moments).min(axis=1).max() < 1e-6
+    assert (generator.latencies >= 0).all()
+
+
+def test_cores_are_those_between_the_marks_of_the_generator() -> None:
+    """What comes before and after would count 1000 s each."""
+    script = """
+import time
+time.sleep(0.3)
+print("window", flush=True)
+time.sleep(0.5)
+print("window", flush=True)
+time.sleep(0.3)
+print('{"streams": 7}')
+"""
+    taken = iter([1000.0, 1001.0, 2000.0])
+    clock = CoreClock(lambda: next(taken))
+    assert drive_elsewhere([sys.executable, "-c", script], clock) == {"streams": 7}
+    # 1 s of a core in 0.5 s; more or less if this process was late.
+    assert 0 < clock.cores < 100
+
+
+def test_a_generator_that_fails_is_told() -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        drive_elsewhere([sys.executable, "-c", "exit(3)"], CoreClock(lambda: 0.0))
 
 
 def test_all_formats_bring_the_same_numbers(live: Live) -> None:
