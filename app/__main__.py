@@ -24,8 +24,8 @@ from app.worker import BOARD, LOG_FORMAT, Worker
 
 # Seconds that the last answers get to leave after draining: the errors of who did not finish.
 DELIVERY_S = 5
-# A worker that does not answer its parent for so many seconds hangs, and is replaced. Loading a
-# model may hold Python's lock for a while.
+# A worker whose event loop does nothing for so many seconds hangs, and is replaced. Loading a model
+# may hold Python's lock for a while.
 HEALTH_S = 60
 
 
