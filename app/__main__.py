@@ -1,11 +1,14 @@
 """`python -m app`: serves with uvicorn, in as many processes as there are cores."""
 
 import argparse
+import fcntl
 import logging
 import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -21,8 +24,8 @@ from app.worker import BOARD, LOG_FORMAT, Worker
 
 # Seconds that the last answers get to leave after draining: the errors of who did not finish.
 DELIVERY_S = 5
-# A worker that does not answer its parent for so many seconds hangs, and is replaced. Loading a
-# model may hold Python's lock for a while.
+# A worker whose event loop does nothing for so many seconds hangs, and is replaced. Loading a model
+# may hold Python's lock for a while.
 HEALTH_S = 60
 
 
@@ -91,6 +94,22 @@ def serve(config: WorkerConfig) -> bool:
     return server.started
 
 
+@contextmanager
+def shared_folder() -> Iterator[Path]:
+    """A temporary folder for what all workers share.
+
+    It is locked: systemd-tmpfiles deletes what has been in such places for days and is not. Without
+    its files a worker could not be replaced, or would serve another version.
+    """
+    with tempfile.TemporaryDirectory(prefix="unroll-") as name:
+        folder = os.open(name, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_SH)
+            yield Path(name)
+        finally:
+            os.close(folder)
+
+
 def main() -> int:
     """The command; returns the exit status."""
     parse_arguments()
@@ -107,8 +126,8 @@ def main() -> int:
         return 2
     for name in unknown_settings():
         logging.warning("%s is no setting of this service: see python -m app --help", name)
-    with tempfile.TemporaryDirectory(prefix="unroll-") as home:
-        if settings.num_workers > 1 and (excess := bytes_too_long(Path(home))):
+    with shared_folder() as home:
+        if settings.num_workers > 1 and (excess := bytes_too_long(home)):
             folder = tempfile.gettempdir()
             most = len(os.fsencode(folder)) - excess
             print(
@@ -117,8 +136,8 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 2
-        Path(home, BOARD).touch()
-        served = serve(configure(settings, Worker(settings, Path(home), os.getpid())))
+        (home / BOARD).touch()
+        served = serve(configure(settings, Worker(settings, home, os.getpid())))
     logging.shutdown()
     # A model may still be loading, deep in a library that cannot be interrupted, nor left while it
     # runs.

@@ -31,7 +31,7 @@ RETRY_S = 0.02
 # busy worker sees late that some of its own have been closed.
 BURST_S = 0.2
 # The kernel keeps few datagrams in line. A worker that computes takes them after so many seconds at
-# most; one that does not hangs, and the next gets the connection.
+# most; one that does not hangs, and the next gets the connection. It is not waited for again.
 PATIENCE_S = 0.1
 # Seconds that who came last, when the service stops, has to send its request.
 LAST_S = 0.5
@@ -58,10 +58,10 @@ class Dealer(threading.Thread):
         self._home = home
         self._board = board
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._sender.settimeout(PATIENCE_S)
         self._dealt: Counter[int] = Counter()  # connections of each process
         self._burst: Counter[int] = Counter()  # those of this burst
         self._ready: set[int] = set()  # who shared it
+        self._silent: set[int] = set()  # who did not take one, and has taken none since
         self._since = 0.0
         self._stopping = False
 
@@ -91,6 +91,7 @@ class Dealer(threading.Thread):
         """Hands a connection over; whether a worker took it."""
         living = self._board.living()
         self._dealt = Counter({worker.pid: self._dealt[worker.pid] for worker in living})
+        self._silent &= self._dealt.keys()
         self._begin_burst({worker.pid for worker in living if worker.ready})
 
         def load(worker: Living) -> tuple[bool, int, int]:
@@ -114,11 +115,20 @@ class Dealer(threading.Thread):
     def _hand_over(self, connection: socket.socket, pid: int) -> bool:
         rights = array.array("i", [connection.fileno()])
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+        # Others' connections would wait each time.
+        self._sender.settimeout(0.0 if pid in self._silent else PATIENCE_S)
         try:
-            self._sender.sendmsg([b"c"], ancillary, 0, str(_path(self._home, pid)))
-        except OSError:
-            # It has not begun, has ended, or hangs.
+            # Connected: else the kernel says at once that there is room, and the wait is a loop.
+            self._sender.connect(str(_path(self._home, pid)))
+            self._sender.sendmsg([b"c"], ancillary)
+        except (TimeoutError, BlockingIOError):
+            # It hangs.
+            self._silent.add(pid)
             return False
+        except OSError:
+            # It has not begun, or has ended.
+            return False
+        self._silent.discard(pid)
         self._dealt[pid] += 1
         self._burst[pid] += 1
         return True

@@ -18,8 +18,8 @@ from app import answers
 from app.answers import Answers
 from app.engine.counters import COUNTERS, GAUGES, Counters
 
-COLUMNS = ("pid", "ready", "closed", *COUNTERS, *GAUGES)
-PID, READY, CLOSED, FIRST = 0, 1, 2, 3
+COLUMNS = ("pid", "ready", "closed", "beats", *COUNTERS, *GAUGES)
+PID, READY, CLOSED, BEATS, FIRST = range(5)
 # The answers stand behind them.
 ANSWERS = len(COLUMNS)
 WORD = 8
@@ -81,6 +81,10 @@ class Board:
             if _lives(row[PID])
         ]
 
+    def beats(self, pid: int) -> int:
+        """A number that changes for as long as the event loop of a worker goes on."""
+        return sum(row[BEATS] for row in self._rows if row[PID] == pid)
+
     @property
     def ready(self) -> bool:
         """Whether as many workers answer as the service has."""
@@ -116,6 +120,10 @@ class Place:
     def set_ready(self, ready: bool) -> None:
         """Says whether this worker answers."""
         self._row[READY] = ready
+
+    def beat(self) -> None:
+        """The event loop of this worker goes on."""
+        self._row[BEATS] += 1
 
     def count_closed(self) -> None:
         """A connection is closed."""

@@ -1,5 +1,6 @@
 """`create_app`: wires settings, registry and routes together."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ from app.routes import (
 from app.sessions.open import open_store
 from app.sessions.sessions import Sessions
 from app.settings import Settings
+
+# Seconds between two signs of life for the parent.
+BEAT_S = 1.0
 
 DESCRIPTION = """Send sequences of any lengths; get the outputs of every time step and the final
 state of every layer. Send those states back to continue where a sequence ended."""
@@ -71,12 +75,21 @@ def _lifespan(intake: Intake) -> Lifespan[FastAPI]:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        beating = asyncio.create_task(_beat(intake.registry.place))
         intake.registry.start_loading()
         yield
         await intake.registry.drain()
         await intake.sessions.close()
+        beating.cancel()
 
     return lifespan
+
+
+async def _beat(place: Place) -> None:
+    """Tells for ever that the event loop goes on."""
+    while True:
+        place.beat()
+        await asyncio.sleep(BEAT_S)
 
 
 def _install_routes(app: FastAPI, intake: Intake) -> None:

@@ -1,12 +1,11 @@
 """`Workers`: starts the workers of a service, replaces those that die or hang, and stops them."""
 
 import logging
-import pickle
 import signal
 import socket
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from functools import partial
 
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -17,40 +16,43 @@ from app.board import Board
 
 logger = logging.getLogger(__name__)
 
+# Seconds from one look at the workers to the next count as no more than so many; there are two a
+# second.
+MAX_LOOK_S = 1.0
 # Seconds beyond those that uvicorn has for its end until a worker counts as one that hangs.
 LAST_JOIN_S = 2.0
 
 
 class Pulse:
-    """Whether a worker answers its parent. Never waits for it: a signal would have to, too.
+    """Whether the event loop of a worker goes on, by what it counts on the board.
+
+    uvicorn's own answers come from another thread: they would come while the loop hangs.
 
     Args:
-        pipe: to the worker.
-        limit_s: seconds that it has for an answer.
+        count: of the worker's beats.
+        limit_s: seconds that it has for the next one.
         clock: seconds.
     """
 
     def __init__(
-        self, pipe: Connection, limit_s: float, clock: Callable[[], float] = time.monotonic
+        self, count: Callable[[], int], limit_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._pipe = pipe
+        self._count = count
         self._limit_s = limit_s
         self._clock = clock
-        self._asked: float | None = None  # since when an answer is due
+        self._seen = count()
+        self._looked = clock()
+        self._silent_s = 0.0
 
     def beats(self) -> bool:
-        """Asks if nothing is asked; whether there is time left for the answer."""
+        """Looks; whether there is time left for the next beat."""
         now = self._clock()
-        try:
-            if self._asked is not None and self._pipe.poll():
-                self._pipe.recv()
-                self._asked = None
-            if self._asked is None:
-                self._pipe.send(b"ping")
-                self._asked = now
-        except (OSError, EOFError, pickle.UnpicklingError):
-            return False
-        return now - self._asked < self._limit_s
+        # While this process was stopped all may have been, so that counts for little.
+        self._silent_s += min(now - self._looked, MAX_LOOK_S)
+        self._looked = now
+        if (count := self._count()) != self._seen:
+            self._seen, self._silent_s = count, 0.0
+        return self._silent_s < self._limit_s
 
 
 class Workers(Multiprocess):
@@ -72,6 +74,7 @@ class Workers(Multiprocess):
         if ignored:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self.failed = False
+        self._board = board
         self._dealer = Dealer(listener, config.backlog, config.home, board)
         self._pulses: dict[Process, Pulse] = {}
 
@@ -104,8 +107,11 @@ class Workers(Multiprocess):
             self.processes[index].start()
 
     def _pulse(self, process: Process) -> Pulse:
-        pulse = Pulse(process.parent_conn, self.config.timeout_worker_healthcheck)
-        return self._pulses.setdefault(process, pulse)
+        if process not in self._pulses:
+            assert process.pid is not None, "it has been started"
+            count = partial(self._board.beats, process.pid)
+            self._pulses[process] = Pulse(count, self.config.timeout_worker_healthcheck)
+        return self._pulses[process]
 
     def handle_hup(self) -> None:
         """Called when the terminal is closed."""

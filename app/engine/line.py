@@ -8,28 +8,30 @@ from operator import attrgetter
 
 from app.engine.sequence import Sequence
 
-# A request is large if it has more sequences than one of so many slots.
+# A request has many sequences if they are more than one of so many slots.
 LARGE = 4
 NUMBER = attrgetter("number")
 
 
 class Line:
-    """Sequences that wait, oldest first, but for those of large requests.
+    """Sequences that wait, oldest first, but for large ones: those that are long or of many.
 
-    A large request may have all slots while nobody else wants one. Else a part of the slots is not
-    for such requests, however many there are, so that others do not wait through all their turns.
+    Large ones may have all slots while nobody else wants one. Else a part of the slots is not for
+    them, however many there are, so that others do not wait through all their turns.
 
     Args:
         slots: of all.
+        long: a sequence of more time steps is large.
 
     Attributes:
-        large_running: slots that sequences of large requests have.
+        large_running: slots that large ones have.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, long: int) -> None:
+        self._long = long
         self._largest = max(1, slots // LARGE)
-        # Slots that those of large requests may have while others wait.
-        self._share = max(1, slots - self._largest)
+        # Slots that large ones may keep while others wait; of a single slot none.
+        self._share = slots - self._largest
         self.large_running = 0
         self._small: deque[Sequence] = deque()
         self._large: deque[Sequence] = deque()
@@ -44,10 +46,11 @@ class Line:
 
     def add(self, sequences: list[Sequence]) -> None:
         """Puts a request behind all others."""
-        large = len(sequences) > self._largest
+        many = len(sequences) > self._largest
         for sequence in sequences:
-            sequence.place, sequence.large = "waiting", large
-        self._queue_of(sequences[0]).extend(sequences)
+            sequence.place = "waiting"
+            sequence.large = many or len(sequence.inputs) > self._long
+            self._queue_of(sequence).append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
         """Takes out one that waits."""
@@ -63,19 +66,25 @@ class Line:
     def _small_first(self) -> bool:
         if not self._small:
             return False
-        return self.large_running >= self._share or self._small[0].number < self._large[0].number
+        # A single slot goes to whoever is older: large ones shall have their turns too.
+        share_is_used = self.large_running >= max(1, self._share)
+        return share_is_used or self._small[0].number < self._large[0].number
 
     @property
     def is_crowded_out(self) -> bool:
-        """Whether somebody waits while large requests have more than their share."""
+        """Whether somebody waits while large ones have more than their share."""
         return bool(self._small) and self.large_running > self._share
 
-    def put_back(self, sequence: Sequence) -> None:
-        """Puts one of a large request, which has run already, where it was."""
+    def lend(self, sequence: Sequence) -> Sequence:
+        """Puts a large one, which has run already, where it was; returns who gets its slot.
+
+        Somebody must be crowded out.
+        """
         sequence.place = "waiting"
         older = (at for at, other in enumerate(self._large) if other.number > sequence.number)
         self._large.insert(next(older, len(self._large)), sequence)
         self.large_running -= 1
+        return self._small.popleft()
 
     def has_left(self, sequence: Sequence) -> None:
         """Counts one that has run, and does so no more."""

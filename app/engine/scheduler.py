@@ -1,8 +1,8 @@
 """`Scheduler`: which sequences run in the next chunk. No TensorFlow, no asyncio, no threads.
 
 A sequence's way: waiting -> running (ready, in flight, ready, ...) -> ended. Whoever runs holds a
-slot; a request that has many of them lends some to others. A chunk is led by the
-ready sequence that has waited longest since its last chunk, so that nobody starves. Some of its
+slot; sequences that are long or of large requests lend some of theirs to others. A chunk is led by
+the ready sequence that has waited longest since its last chunk, so that nobody starves. Some of its
 rows are for those who came first, so that long sequences do not wait through all of their turns;
 the rest are those whose lengths waste least beside the leader. The engine collects the ended with
 `take_ended`.
@@ -24,6 +24,9 @@ PATIENCE = 10
 TURNS = 3
 # One row of so many is for who came first: those are the long ones, whose callers wait longest.
 SENIORS = 4
+# Who has more time steps than so many of the longest chunks, or than so many in all, is long: it
+# would keep its slot from others for longer than they should wait.
+LONG_CHUNKS, LONG_STEPS = 2, 512
 # Who listens hears of a sequence after each of its chunks, so those are no longer than that.
 LISTENED_STEPS = 64
 
@@ -74,7 +77,7 @@ class Scheduler:
     """
 
     def __init__(self, sizes: Sizes, cost: Cost, clock: Callable[[], float]) -> None:
-        self.waiting = Line(sizes.slots)
+        self.waiting = Line(sizes.slots, min(LONG_CHUNKS * sizes.chunk_steps, LONG_STEPS))
         # Running and not in flight, in the order of their last chunks.
         self.ready: deque[Sequence] = deque()
         self.in_flight: set[Chunk] = set()
@@ -230,19 +233,17 @@ class Scheduler:
         self.cancel(late, Expired("its time ran out before its last time step"))
 
     def _fill(self) -> None:
-        """Gives free slots to those who wait, and some of the slots of large requests."""
+        """Gives free slots to those who wait, and some of the slots of large sequences."""
+        # Who gets its slot only now has a chunk first, else it would never go on. The youngest of
+        # the others lend first, and go on later, where they were.
+        givers = sorted((sequence for sequence in self.ready if sequence.large), key=NUMBER)
         while self.waiting and self.running < self._sizes.slots:
             self._admit(self.waiting.take())
-        while self.waiting.is_crowded_out:
-            # The youngest goes on later, where it was.
-            large = (sequence for sequence in self.ready if sequence.large)
-            giver = max(large, key=NUMBER, default=None)
-            if giver is None:
-                return
+        while givers and self.waiting.is_crowded_out:
+            giver = givers.pop()
             self.ready.remove(giver)
             self.running -= 1
-            self.waiting.put_back(giver)
-            self._admit(self.waiting.take())
+            self._admit(self.waiting.lend(giver))
 
     def _admit(self, sequence: Sequence) -> None:
         sequence.place = "ready"

@@ -33,7 +33,7 @@ class Sequence:
         deadline: on the engine's clock in seconds; after it the sequence is dropped.
         cursor: time steps computed so far.
         number: of its arrival, given by the scheduler.
-        large: whether its request has many sequences; given by the scheduler.
+        large: whether it is long or its request has many sequences; given by the line.
         place: where the scheduler has it; `ready` and `in flight` hold a slot.
         outputs: float32 `[T, O]`, filled up to the cursor.
         error: why it ended before T.

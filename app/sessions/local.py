@@ -20,6 +20,10 @@ BUSY_S = 0.1
 # Before there is an event loop to hold up.
 OPENING_S = 10.0
 
+# Sessions that have expired go when others come, each time no more than so many: they may be all
+# there are.
+EXPIRED_AT_ONCE = 100
+
 FAILURES = (sqlite3.DatabaseError, NoRecord)
 
 # SQLite would walk through all sessions to count them.
@@ -90,7 +94,7 @@ class LocalStore(SessionStore):
                 return self._database.execute(change, values).rowcount == 1
             with self._database:
                 self._database.execute("BEGIN IMMEDIATE")
-                self._database.execute("DELETE FROM sessions WHERE expires <= ?", (now,))
+                self._delete_expired(name, now)
                 (count,) = self._database.execute("SELECT count FROM total").fetchone()
                 if count >= self._limit and not self._has(name):
                     raise TooManySessions.at(self._limit)
@@ -114,6 +118,16 @@ class LocalStore(SessionStore):
     async def close(self) -> None:
         """As `SessionStore`."""
         self._database.close()
+
+    def _delete_expired(self, name: str, now: float) -> None:
+        """Deletes some that have expired, and the one of this name if it has."""
+        some = (
+            "DELETE FROM sessions WHERE name IN "
+            "(SELECT name FROM sessions WHERE expires <= ? ORDER BY expires LIMIT ?)"
+        )
+        self._database.execute(some, (now, EXPIRED_AT_ONCE))
+        own = "DELETE FROM sessions WHERE name = ? AND expires <= ?"
+        self._database.execute(own, (name, now))
 
     def _has(self, name: str) -> bool:
         query = "SELECT 1 FROM sessions WHERE name = ?"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.balance import BURST_S, Dealer, WorkerLoop, _path
+from app.balance import BURST_S, PATIENCE_S, Dealer, WorkerLoop, _path
 from app.board import Living
 from tests.app.engine.running import until
 
@@ -192,6 +192,33 @@ def test_a_worker_that_is_dead_is_passed_over(table: Table) -> None:
     table.call(4)
     table.wait_for(4)
     assert alive.count() == 4
+
+
+def test_one_that_hangs_holds_up_one_connection_and_gets_some_again_when_it_goes_on(
+    table: Table,
+) -> None:
+    hanging, other = table.add(1), table.add(2)
+    held = 1 + int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())
+    began = time.monotonic()
+    for dealt in range(1, 3 * held + 1):
+        table.call()
+        table.wait_for(dealt)
+        other.count()
+    assert hanging.count() == held
+    assert time.monotonic() < began + PATIENCE_S * held / 2
+    table.call(held)
+    table.wait_for(4 * held)
+    assert hanging.count() > 0
+
+
+def test_waiting_for_one_that_hangs_takes_no_processor(table: Table) -> None:
+    hanging = table.add(1)
+    table.call(2 + int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()))
+    began = time.process_time()
+    time.sleep(5 * PATIENCE_S)
+    assert time.process_time() < began + 2 * PATIENCE_S
+    hanging.take().close()
+    table.wait_for(len(table.callers))
 
 
 def test_callers_wait_until_somebody_is_there(table: Table) -> None:

@@ -27,6 +27,8 @@ def _work(path: Path, workers: int, orders: Connection) -> None:
             place.set_ready(value)
         elif name == "closed":
             place.count_closed()
+        elif name == "beat":
+            place.beat()
         elif name == "answer":
             place.answers.count(PREDICT, value)
         else:
@@ -158,6 +160,18 @@ def test_workers_that_die_again_and_again_need_no_more_room(path: Path) -> None:
         worker.do("completed")
         worker.kill()
         assert board.total("completed") == number
+
+
+def test_a_beat_is_that_of_its_worker(path: Path) -> None:
+    board, workers = Board(2, path), [Worker(path), Worker(path)]
+    first, second = (worker.pid for worker in workers)
+    before = board.beats(first)
+    for _ in range(2):
+        workers[1].do("beat")
+    assert board.beats(second) == 2
+    assert board.beats(first) == before
+    for worker in workers:
+        worker.kill()
 
 
 def test_a_board_alone_needs_no_file() -> None:

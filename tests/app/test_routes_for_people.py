@@ -1,6 +1,7 @@
 """What probes, dashboards and people read: health, models, metrics, the API's description."""
 
 import asyncio
+import os
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -19,6 +20,18 @@ from tests.exports import FEATURES, OUTPUTS
 def service(tiny_dir: Path) -> Iterator[Service]:
     with make_service(tiny_dir) as service:
         yield service.wait_until_ready()
+
+
+def test_its_event_loop_tells_the_parent_that_it_goes_on(
+    tiny_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.main.BEAT_S", 0.01)
+    with make_service(tiny_dir) as service:
+        board = service.app.state.place.board
+        for _ in range(3):
+            before = board.beats(os.getpid())
+            service.run(asyncio.sleep(0.1))
+            assert board.beats(os.getpid()) > before
 
 
 def test_until_a_model_is_loaded_it_lives_but_is_not_ready(tiny_dir: Path) -> None:

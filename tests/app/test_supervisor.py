@@ -1,10 +1,10 @@
-"""Whether a worker answers, asked without waiting for it; where its socket has room."""
+"""Whether a worker's event loop goes on; where its socket has room."""
 
-import multiprocessing
 import os
 import socket
-from collections.abc import Iterator
-from multiprocessing.connection import Connection
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,67 +16,92 @@ LIMIT_S = 60.0
 
 
 class Patient:
-    """A worker's end of the pipe, and a clock that is set by hand."""
+    """A worker's count, and a clock, both set by hand."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
-        ours, self.pipe = multiprocessing.Pipe()
-        self.ours: Connection = ours
-        self.pulse = Pulse(ours, LIMIT_S, lambda: self.now)
-
-    def answer(self) -> None:
-        assert self.pipe.recv() == b"ping"
-        self.pipe.send(True)
+        self.now, self.count = 1000.0, 0
+        self.pulse = Pulse(lambda: self.count, LIMIT_S, lambda: self.now)
 
     def beats_after(self, seconds: float) -> bool:
-        self.now += seconds
-        return self.pulse.beats()
+        """Looks twice a second, as the parent does."""
+        for _ in range(round(2 * seconds)):
+            self.now += 0.5
+            found = self.pulse.beats()
+        return found
 
 
 @pytest.fixture
-def patient() -> Iterator[Patient]:
-    patient = Patient()
-    yield patient
-    patient.ours.close()
-    patient.pipe.close()
+def patient() -> Patient:
+    return Patient()
 
 
-def test_one_that_answers_lives_for_ever(patient: Patient) -> None:
-    assert patient.pulse.beats()
+def test_one_that_counts_on_lives_for_ever(patient: Patient) -> None:
     for _ in range(100):
-        patient.answer()
+        patient.count += 1
         assert patient.beats_after(LIMIT_S / 2)
 
 
-def test_one_that_does_not_answer_is_not_waited_for_and_hangs_in_the_end(patient: Patient) -> None:
-    """It has not read its ping; nobody sends more of them."""
-    assert patient.pulse.beats()
+def test_one_that_never_counts_hangs_in_the_end(patient: Patient) -> None:
     assert patient.beats_after(LIMIT_S - 1)
     assert not patient.beats_after(1)
-    patient.pipe.recv()
-    assert not patient.pipe.poll()
 
 
-def test_a_late_answer_is_one(patient: Patient) -> None:
-    assert patient.pulse.beats()
+def test_a_late_beat_is_one(patient: Patient) -> None:
+    patient.count += 1
     assert patient.beats_after(LIMIT_S - 1)
-    patient.answer()
-    assert patient.beats_after(2)
-    assert patient.beats_after(LIMIT_S - 1)
-    assert not patient.beats_after(2)
+    patient.count += 1
+    assert patient.beats_after(LIMIT_S)
+    assert not patient.beats_after(1)
 
 
 def test_a_stop_of_all_processes_for_a_while_is_no_hanging(patient: Patient) -> None:
-    """The answer was there before, or there was no question."""
-    assert patient.pulse.beats()
-    patient.answer()
-    assert patient.beats_after(100 * LIMIT_S)
+    """The parent looks before the worker has had time to count on."""
+    assert patient.beats_after(LIMIT_S / 2)
+    patient.now += 100 * LIMIT_S
+    assert patient.beats_after(LIMIT_S / 4)
+    assert not patient.beats_after(LIMIT_S / 2)
 
 
-def test_one_that_has_closed_its_end_does_not_live(patient: Patient) -> None:
-    assert patient.pulse.beats()
-    patient.pipe.close()
-    assert not patient.beats_after(1)
+HANGING = """
+import pathlib, time
+from app.__main__ import serve
+from app.balance import WorkerConfig
+
+async def app(scope, receive, send):
+    time.sleep(1000)
+
+def make():
+    return app
+
+if __name__ == "__main__":
+    home = pathlib.Path({home!r})
+    (home / "board").touch()
+    serve(WorkerConfig("hanging:make", factory=True, home=home, port=0, workers=2,
+                       timeout_worker_healthcheck=4))
+"""
+
+
+def test_a_worker_whose_event_loop_hangs_without_pythons_lock_is_replaced(tmp_path: Path) -> None:
+    """Its other threads go on all the while."""
+    (tmp_path / "hanging.py").write_text(HANGING.format(home=str(tmp_path)))
+    path = os.pathsep.join([str(tmp_path), os.getcwd()])
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "hanging.py"],
+        env={**os.environ, "PYTHONPATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stderr is not None
+        try:
+            found = (line for line in parent.stderr if "is replaced: it hangs" in line)
+            # Ends the parent, and with it the lines, if nothing is said.
+            timer = threading.Timer(30, parent.terminate)
+            timer.start()
+            assert next(found, None) is not None
+        finally:
+            timer.cancel()
+            parent.terminate()
+            parent.stderr.read()
 
 
 @pytest.mark.parametrize("excess", [-1, 0, 1, 5])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from app.engine.cost import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
 from app.engine.line import Line
-from app.engine.scheduler import LISTENED_STEPS, TURNS
+from app.engine.scheduler import LISTENED_STEPS, LONG_CHUNKS, LONG_STEPS, TURNS
 from app.errors import Overloaded
 from tests.app.engine.scheduling import FREE_CALLS, Clock, make, sequences, take
 
@@ -242,7 +242,7 @@ def test_a_large_request_lends_slots_to_others() -> None:
     scheduler.advance(take(scheduler))
     assert scheduler.running == 8
     assert {s.place for s in many[:8]} == {"ready"}
-    others = [sequences(80) for _ in range(3)]
+    others = [sequences(16) for _ in range(3)]
     for other in others:
         scheduler.add(other)
     scheduler.advance(take(scheduler))
@@ -260,6 +260,66 @@ def test_however_many_large_requests_leave_slots_for_others() -> None:
     scheduler.add([late])
     scheduler.advance(take(scheduler))
     assert late.place in ("ready", "ended")
+
+
+def test_long_sequences_lend_slots_to_short_ones_however_few_a_request_has() -> None:
+    """Who is long would hold its slot for all of its turns, alone in its request or not."""
+    scheduler = make(rows=4, slots=8, steps=8, waiting=1000)
+    for count in (1, 1, 1, 1, 2, 2, 2, 2):
+        scheduler.add(sequences(*[80] * count))
+    scheduler.advance(take(scheduler))
+    assert scheduler.running == 8
+    late = [sequences(LONG_CHUNKS * 8)[0] for _ in range(3)]
+    for sequence in late:
+        scheduler.add([sequence])
+    scheduler.advance(take(scheduler))
+    assert [sequence.place for sequence in late] == ["ready", "ready", "waiting"]
+
+
+def test_in_a_request_of_few_only_the_long_ones_lend() -> None:
+    scheduler = make(rows=8, slots=8, steps=8)
+    line = sequences(80, 10)
+    scheduler.add(line)
+    assert [sequence.large for sequence in line] == [True, False]
+
+
+@pytest.mark.parametrize("chunk_steps", [256, 4096])
+def test_usual_lengths_are_not_long_and_long_ones_are_whatever_a_chunk_has(
+    chunk_steps: int,
+) -> None:
+    scheduler = make(slots=64, steps=chunk_steps)
+    usual, long = sequences(*[330] * 16), sequences(LONG_STEPS + 1)
+    scheduler.add(usual)
+    scheduler.add(long)
+    assert not any(sequence.large for sequence in usual)
+    assert long[0].large
+
+
+def test_a_single_slot_goes_from_long_to_short_and_back_in_turns() -> None:
+    """Nobody starves, neither by one that goes on for long nor by many that come."""
+    scheduler = make(rows=1, slots=1, steps=8)
+    (long,) = sequences(10 * 8)
+    scheduler.add([long])
+    turns = []
+    while not long.ended:
+        scheduler.add(sequences(3))
+        (row,) = (chunk := take(scheduler)).sequences
+        turns.append(row is long)
+        scheduler.advance(chunk)
+    assert turns[:3] == [True, False, True] or turns[:3] == [False, True, False]
+    assert turns.count(True) == 10
+    assert len(turns) <= 20
+
+
+def test_short_ones_that_never_end_leave_long_ones_their_share() -> None:
+    scheduler = make(rows=4, slots=4, steps=8, waiting=1000)
+    long = sequences(200)
+    scheduler.add(long)
+    for _ in range(2 * 200 // 8):
+        for _ in range(6):
+            scheduler.add(sequences(16))
+        scheduler.advance(take(scheduler))
+    assert long[0].ended
 
 
 def test_who_has_lent_its_slot_goes_on_where_it_was() -> None:
@@ -280,16 +340,19 @@ def test_who_has_lent_its_slot_goes_on_where_it_was() -> None:
 
 def test_those_that_lend_their_slots_wait_in_their_order() -> None:
     """With several lanes a younger one may be put back after an older one."""
-    line = Line(8)
+    line = Line(8, 100)
     large = sequences(*[80] * 20)
     for number, sequence in enumerate(large):
         sequence.number = number
     line.add(large)
     assert [line.take() for _ in range(8)] == large[:8]
-    for at in (5, 3, 7):
-        line.put_back(large[at])
-    assert list(line) == [large[3], large[5], large[7], *large[8:]]
-    assert line.large_running == 5
+    others = [sequences(3) for _ in range(2)]
+    for number, other in enumerate(others, start=len(large)):
+        other[0].number = number
+        line.add(other)
+    assert [line.lend(large[at]) for at in (5, 3)] == [other[0] for other in others]
+    assert list(line) == [large[3], large[5], *large[8:]]
+    assert line.large_running == 6
 
 
 def test_requests_that_fit_keep_their_slots() -> None:

@@ -101,7 +101,7 @@ class Calls(RuleBasedStateMachine):
             kept = [s for s in were_ready if s in part]
             assert part[: len(kept)] == kept, "who was ready has lost its place"
         self.check_alike(rows, left)
-        self.check_slots([*rows, *left], given)
+        self.check_slots(were_ready, given)
         for sequence in given:
             self.passed.pop(sequence, None)
         for sequence in left:
@@ -128,12 +128,15 @@ class Calls(RuleBasedStateMachine):
             assert full, "somebody waits beside a free slot"
             assert next(iter(self.scheduler.waiting)).deadline > self.now
 
-    def check_slots(self, ready: list[Sequence], given: list[Sequence]) -> None:
-        """Large requests have not all slots while others wait; they give none up for less."""
+    def check_slots(self, had: list[Sequence], given: list[Sequence]) -> None:
+        """Large ones have not all slots while others wait; they give none up for less.
+
+        Who has its slot only now may have a chunk first: else it would not go on with a single one.
+        """
         large = [s for s in self.added if s.large and s.place in ("ready", "in flight")]
-        share = max(1, self.sizes.slots - max(1, self.sizes.slots // LARGE))
+        share = self.sizes.slots - max(1, self.sizes.slots // LARGE)
         others_wait = any(not s.large for s in self.scheduler.waiting)
-        if others_wait and any(sequence.large for sequence in ready):
+        if others_wait and any(sequence.large for sequence in had):
             assert len(large) <= share, "others have no slot at all"
         if given:
             assert all(sequence.large for sequence in given)
@@ -234,7 +237,7 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def nobody_overtakes_in_the_line(self) -> None:
-        """Of large requests, and of the others: these may overtake large ones."""
+        """Of large ones, and of the others: these may overtake large ones."""
         self.admitted |= {s for s in self.added if s.place in ("ready", "in flight")}
         for large in (False, True):
             line = [s for s in self.added if s.large == large]

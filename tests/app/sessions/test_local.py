@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import SessionsUnavailable, TooManySessions
-from app.sessions.local import LocalStore
+from app.sessions.local import EXPIRED_AT_ONCE, LocalStore
 from tests.app.sessions.storing import record, run
 
 WORKERS = 8
@@ -69,6 +69,33 @@ def test_the_limit_counts_what_is_there_whatever_came_and_went() -> None:
             assert await store.write(name, record(), None)
         with pytest.raises(TooManySessions):
             await store.write("h", record(), None)
+
+    run(work, store)
+
+
+def test_many_that_expired_together_go_a_few_at_a_time() -> None:
+    """Else the first who comes after them holds up the event loop, and the other workers."""
+    now, limit = 0.0, 5 * EXPIRED_AT_ONCE
+    store = LocalStore(None, limit, 10.0, lambda: now)
+
+    def total() -> int:
+        return int(store._database.execute("SELECT count FROM total").fetchone()[0])
+
+    async def work(store: LocalStore) -> None:
+        nonlocal now
+        names = [f"{number:06}" for number in range(limit)]
+        for name in names:
+            assert await store.write(name, record(), None)
+        now = 11.0
+        # The one that would go last is not there for whoever begins it anew.
+        assert await store.write(names[-1], record(), None)
+        assert await store.read(names[-1]) is not None
+        assert limit - EXPIRED_AT_ONCE <= total() < limit
+        for number in range(limit - 1):
+            assert await store.write(f"new {number}", record(), None)
+        assert total() == limit
+        with pytest.raises(TooManySessions):
+            await store.write("one more", record(), None)
 
     run(work, store)
 
