@@ -21,7 +21,7 @@ SIDES = {
     STRONGEST: "FastAPI + ONNX Runtime, padded dynamic batching, one process",
     BUCKETS: "the same, batches cut by length",
     PROCESSES: "the same, cut by length, with a process per core",
-    "ray_serve": "Ray Serve (Keras SavedModel), one replica of 2 threads",
+    "ray_serve": "Ray Serve (Keras SavedModel), a replica per core",
     "litserve": "LitServe (Keras SavedModel), 2 workers",
     "bentoml": "BentoML (Keras SavedModel), 2 workers",
     "fastapi_keras": "FastAPI + Keras SavedModel, no batching, one process",

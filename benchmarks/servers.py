@@ -81,8 +81,9 @@ ONE_THREAD = {"BENCH_THREADS": "1"}
 LITSERVE = {**ONE_THREAD, "BENCH_WORKERS": "2", "BENCH_WAIT_S": "0.01"}
 RAY = {
     **ONE_THREAD,
-    "BENCH_WORKERS": "2",
-    "BENCH_WAIT_S": "0.01",
+    "BENCH_REPLICAS": str(available_cores()),
+    "BENCH_MAX_BATCH": "32",
+    "BENCH_WAIT_S": "0.002",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
 }
@@ -172,8 +173,9 @@ KINDS = {
         _peer(
             "ray_serve",
             "ray_serve",
-            "@serve.batch of 64, wait 10 ms, 2 batches at a time in threads of 1 replica, HAProxy "
-            "and RAY_SERVE_THROUGHPUT_OPTIMIZED; Keras SavedModel, one thread a call",
+            f"{available_cores()} replicas, one per core; @serve.batch of 32 sequences, wait 2 ms; "
+            "HAProxy, RAY_SERVE_THROUGHPUT_OPTIMIZED, no access log; Keras SavedModel, one thread "
+            "a call",
             RAY,
         ),
         _peer(
@@ -192,8 +194,8 @@ KINDS = {
         _peer(
             "ray_serve_onnxruntime",
             "ray_serve",
-            "as ray_serve, with ONNX Runtime as the kernel",
-            {**RAY, **ONNXRUNTIME},
+            "as ray_serve, with ONNX Runtime as the kernel and 1 ms",
+            {**RAY, **ONNXRUNTIME, "BENCH_WAIT_S": "0.001"},
         ),
     )
 }
