@@ -38,6 +38,8 @@ class Split:
         targets: float32 `[N, O]`, raw; NaN where the future is not known within the split.
         present: float32 `[N, O]`, what each target's column is now.
         days_before: float32 `[N, O]`, what each target's column was a day before the target.
+        known: bool `[O]`, whether each target's column is a feature, so that who forecasts knows
+            its past.
         run_starts: int64 `[N]`, the row at which each row's run starts.
     """
 
@@ -48,6 +50,7 @@ class Split:
     targets: np.ndarray
     present: np.ndarray
     days_before: np.ndarray
+    known: np.ndarray
     run_starts: np.ndarray
 
     def __len__(self) -> int:
@@ -105,6 +108,7 @@ def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta)
         days_before=np.stack(
             [shifted(o.column, o.horizon - _whole_days(o, task)) for o in task.outputs], axis=1
         ),
+        known=np.isin([o.column for o in task.outputs], [f.name for f in task.features]),
         run_starts=np.maximum.accumulate(np.where(new_run, np.arange(len(table)), 0)),
     )
 
