@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from model.table import DataError, read_table
+from model.table import DataError, because, left_out, read_table
 from model.task import OutputConfig, TaskConfig
 from model.transforms import Change, Cyclic, Feature, Output, Standardize
 
@@ -41,6 +41,7 @@ class Split:
         known: bool `[O]`, whether each target's column is a feature, so that who forecasts knows
             its past.
         run_starts: int64 `[N]`, the row at which each row's run starts.
+        left_out: how many rows of the whole table were left out, and why; empty if none was.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Split:
     days_before: np.ndarray
     known: np.ndarray
     run_starts: np.ndarray
+    left_out: str
 
     def __len__(self) -> int:
         return len(self.times)
@@ -85,7 +87,9 @@ def load(task: TaskConfig) -> dict[str, Split]:
 
 def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta) -> Split:
     if table.empty:
-        raise DataError(f"the {name} split is empty: the table is too short")
+        raise DataError(
+            f"the {name} split is empty: the table is too short{because(left_out(table))}"
+        )
     times = table[task.time].to_numpy()
     series = table[task.series].astype(str).to_numpy() if task.series else np.full(len(table), "")
     new_run = np.ones(len(table), dtype=bool)
@@ -110,6 +114,7 @@ def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta)
         ),
         known=np.isin([o.column for o in task.outputs], [f.name for f in task.features]),
         run_starts=np.maximum.accumulate(np.where(new_run, np.arange(len(table)), 0)),
+        left_out=left_out(table),
     )
 
 

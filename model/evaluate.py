@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from model.data import Split
 from model.network import SequenceModel
+from model.table import because
 from model.transforms import Feature, encode_features, num_inputs
 
 # Ridge penalties to choose from on the validation split, for each row fitted.
@@ -153,6 +154,7 @@ def check_forecastable(splits: dict[str, Split], steps: int, day_steps: int) -> 
             raise ValueError(
                 f"the {name} split has no run of {steps} time steps with known targets"
                 + _what_is_wanting(split, steps, day_steps)
+                + because(split.left_out)
             )
 
 

@@ -354,6 +354,12 @@ def test_what_is_wanting_for_a_forecast_is_named(folder: Path) -> None:
     splits = load(make_task(write_table(gaps, folder / "gaps.csv")))
     with pytest.raises(ValueError, match="train split .* its longest run without a gap has 4 "):
         check_forecastable(splits, 5, DAY_STEPS)
+    holes = make_table({"a": range(101)})
+    holes.loc[holes.index % 5 == 0, "temp"] = np.nan
+    splits = load(make_task(write_table(holes, folder / "numberless.csv")))
+    message = r"has 4 .* \(21 of 101 rows left out: temp has no number in 21\)$"
+    with pytest.raises(ValueError, match=message):
+        check_forecastable(splits, 5, DAY_STEPS)
     short = write_table(make_table({"a": range(101)}), folder / "short.csv")
     splits = load(make_task(short, outputs=OUTPUTS, day_steps=24))
     with pytest.raises(ValueError, match="validation split .* a day is day_steps = 24 time steps"):
