@@ -106,13 +106,13 @@ def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta)
         name=name,
         times=times,
         series=series,
-        features=table[[f.name for f in task.features]].to_numpy(np.float32),
+        features=table[[f.column for f in task.features]].to_numpy(np.float32),
         targets=np.stack([shifted(o.column, o.horizon) for o in task.outputs], axis=1),
         present=table[[o.column for o in task.outputs]].to_numpy(np.float32),
         days_before=np.stack(
             [shifted(o.column, o.horizon - _whole_days(o, task)) for o in task.outputs], axis=1
         ),
-        known=np.isin([o.column for o in task.outputs], [f.name for f in task.features]),
+        known=np.isin([o.column for o in task.outputs], [f.column for f in task.features]),
         run_starts=np.maximum.accumulate(np.where(new_run, np.arange(len(table)), 0)),
         left_out=left_out(table),
     )
@@ -132,7 +132,7 @@ def fit_features(task: TaskConfig, train: Split) -> tuple[Feature, ...]:
         if config.period is not None:
             transform = Cyclic(period=config.period)
         else:
-            transform = _standardize(column, column, f"column {config.name!r}")
+            transform = _standardize(column, column, f"column {config.column!r}")
         features.append(
             Feature(
                 name=config.name,
@@ -154,7 +154,9 @@ def fit_outputs(task: TaskConfig, train: Split) -> tuple[Output, ...]:
         if config.change:
             change = target - train.present[:, index]
             fitted = _standardize(change, target, f"output {config.name!r}")
-            transform = Change(feature=config.column, mean=fitted.mean, std=fitted.std)
+            transform = Change(
+                feature=task.always_known[config.column], mean=fitted.mean, std=fitted.std
+            )
         else:
             transform = _standardize(target, target, f"output {config.name!r}")
         outputs.append(

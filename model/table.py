@@ -90,7 +90,7 @@ def because(left_out: str) -> str:
 
 
 def _numeric_columns(task: TaskConfig) -> list[str]:
-    names = [*(f.name for f in task.features), *(o.column for o in task.outputs)]
+    names = [*(f.column for f in task.features), *(o.column for o in task.outputs)]
     return list(dict.fromkeys(names))
 
 
@@ -144,12 +144,12 @@ def _faults(table: pd.DataFrame, task: TaskConfig) -> dict[str, np.ndarray]:
         nameless = series.isna() | (series.astype(str).str.strip() == "")
         faults[f"{task.series} is missing"] = nameless.to_numpy(bool)
     for feature in task.features:
-        faults |= _faults_of(table[feature.name], feature)
+        faults |= _faults_of(table[feature.column], feature)
     return faults
 
 
 def _faults_of(column: pd.Series, feature: FeatureConfig) -> dict[str, np.ndarray]:
-    name, numbers = feature.name, column.to_numpy(np.float64, na_value=np.nan)
+    name, numbers = feature.column, column.to_numpy(np.float64, na_value=np.nan)
     infinite = np.isinf(numbers)
     faults = {f"{name} is infinite": infinite}
     if not feature.missing:
