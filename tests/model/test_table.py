@@ -97,7 +97,8 @@ def test_what_was_left_out_is_told_by_column_and_reason(
     table.loc[19, "time"] = pd.NaT
     assert left_out(read(table, tmp_path, name)) == (
         "13 of 120 rows left out: time is missing in 1, place is missing in 1, temp has no "
-        "number in 9, temp is above its maximum in 1, wind is infinite in 1, wind is below its minimum in 1"
+        "number in 9, temp is above its maximum in 1, wind is infinite in 1, "
+        "wind is below its minimum in 1"
     )
 
 
