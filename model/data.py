@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from model.table import DataError, read_table
+from model.table import DataError, because, left_out, read_table
 from model.task import OutputConfig, TaskConfig
 from model.transforms import Change, Cyclic, Feature, Output, Standardize
 
@@ -38,7 +38,10 @@ class Split:
         targets: float32 `[N, O]`, raw; NaN where the future is not known within the split.
         present: float32 `[N, O]`, what each target's column is now.
         days_before: float32 `[N, O]`, what each target's column was a day before the target.
+        known: bool `[O]`, whether each target's column is a feature, so that who forecasts knows
+            its past.
         run_starts: int64 `[N]`, the row at which each row's run starts.
+        left_out: how many rows of the whole table were left out, and why; empty if none was.
     """
 
     name: str
@@ -48,7 +51,9 @@ class Split:
     targets: np.ndarray
     present: np.ndarray
     days_before: np.ndarray
+    known: np.ndarray
     run_starts: np.ndarray
+    left_out: str
 
     def __len__(self) -> int:
         return len(self.times)
@@ -82,7 +87,9 @@ def load(task: TaskConfig) -> dict[str, Split]:
 
 def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta) -> Split:
     if table.empty:
-        raise DataError(f"the {name} split is empty: the table is too short")
+        raise DataError(
+            f"the {name} split is empty: the table is too short{because(left_out(table))}"
+        )
     times = table[task.time].to_numpy()
     series = table[task.series].astype(str).to_numpy() if task.series else np.full(len(table), "")
     new_run = np.ones(len(table), dtype=bool)
@@ -99,13 +106,15 @@ def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta)
         name=name,
         times=times,
         series=series,
-        features=table[[f.name for f in task.features]].to_numpy(np.float32),
+        features=table[[f.column for f in task.features]].to_numpy(np.float32),
         targets=np.stack([shifted(o.column, o.horizon) for o in task.outputs], axis=1),
         present=table[[o.column for o in task.outputs]].to_numpy(np.float32),
         days_before=np.stack(
             [shifted(o.column, o.horizon - _whole_days(o, task)) for o in task.outputs], axis=1
         ),
+        known=np.isin([o.column for o in task.outputs], [f.column for f in task.features]),
         run_starts=np.maximum.accumulate(np.where(new_run, np.arange(len(table)), 0)),
+        left_out=left_out(table),
     )
 
 
@@ -123,7 +132,7 @@ def fit_features(task: TaskConfig, train: Split) -> tuple[Feature, ...]:
         if config.period is not None:
             transform = Cyclic(period=config.period)
         else:
-            transform = _standardize(column, column, f"column {config.name!r}")
+            transform = _standardize(column, column, f"column {config.column!r}")
         features.append(
             Feature(
                 name=config.name,
@@ -145,7 +154,9 @@ def fit_outputs(task: TaskConfig, train: Split) -> tuple[Output, ...]:
         if config.change:
             change = target - train.present[:, index]
             fitted = _standardize(change, target, f"output {config.name!r}")
-            transform = Change(feature=config.column, mean=fitted.mean, std=fitted.std)
+            transform = Change(
+                feature=task.always_known[config.column], mean=fitted.mean, std=fitted.std
+            )
         else:
             transform = _standardize(target, target, f"output {config.name!r}")
         outputs.append(

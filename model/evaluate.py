@@ -1,7 +1,8 @@
 """The model's error beside that of simple forecasts, on the same hours of the same split.
 
 Every method forecasts from the same past window: all time steps with `steps - 1` others before them
-in their run. The error is the mean absolute error in the unit of each output.
+in their run. None sees what the model does not: of an output whose column is no feature, the past
+is as unknown as the future. The error is the mean absolute error in the unit of each output.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from model.data import Split
 from model.network import SequenceModel
+from model.table import because
 from model.transforms import Feature, encode_features, num_inputs
 
 # Ridge penalties to choose from on the validation split, for each row fitted.
@@ -28,7 +30,8 @@ class Skill:
     """How well each method forecasts.
 
     Attributes:
-        errors: mean absolute error `[O]` by method, the model first.
+        errors: mean absolute error `[O]` by method, the model first; NaN where a method has no
+            forecast of an output.
         num_forecasts: how many forecasts it is over.
         notes: of the baselines that are less than they should be, and why.
     """
@@ -40,7 +43,12 @@ class Skill:
 
 def forecast_rows(split: Split, steps: int) -> np.ndarray:
     """The rows, int64 `[K]`, with a full past window and all numbers that the methods need."""
-    return _rows(split, steps, split.targets, split.present, split.days_before)
+    return _rows(split, steps, split.targets, *_past_values(split))
+
+
+def _past_values(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """What the columns of those outputs are, and were a day before, whose past is known."""
+    return split.present[:, split.known], split.days_before[:, split.known]
 
 
 def _rows(split: Split, steps: int, *needed: np.ndarray) -> np.ndarray:
@@ -71,6 +79,8 @@ def model_forecasts(
 class LinearAutoregression:
     """Ridge regression of the targets' change on every transformed feature of the past window.
 
+    Of a target whose present value is not known, it is the target itself that is regressed.
+
     Args:
         features: the same transforms that the model has.
         steps: time steps of the past window.
@@ -88,7 +98,7 @@ class LinearAutoregression:
         Best is the smallest mean absolute error on the validation split.
         """
         rows = forecast_rows(train, self.steps)
-        change = (train.targets - train.present).astype(np.float64)
+        change = (train.targets - _base(train)).astype(np.float64)
         columns = self.steps * num_inputs(self.features) + 1
         gram, moment = np.zeros((columns, columns)), np.zeros((columns, change.shape[1]))
         for part in _parts(rows):
@@ -115,12 +125,17 @@ class LinearAutoregression:
 
     def _forecast(self, split: Split, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         made = [self._design(split, part) @ weights for part in _parts(rows)]
-        return np.asarray(np.concatenate(made) + split.present[rows])
+        return np.asarray(np.concatenate(made) + _base(split)[rows])
 
     def _design(self, split: Split, rows: np.ndarray) -> np.ndarray:
         past = split.features[rows[:, None] + np.arange(1 - self.steps, 1)]
         encoded = encode_features(tf.constant(past), self.features).numpy().reshape(len(rows), -1)
         return np.concatenate([encoded, np.ones((len(rows), 1))], axis=1, dtype=np.float64)
+
+
+def _base(split: Split) -> np.ndarray:
+    """What a change is counted from, `[N, O]`: the present value, or zero where it is not known."""
+    return np.where(split.known, split.present, np.float32(0.0))
 
 
 def _parts(rows: np.ndarray) -> list[np.ndarray]:
@@ -139,6 +154,7 @@ def check_forecastable(splits: dict[str, Split], steps: int, day_steps: int) -> 
             raise ValueError(
                 f"the {name} split has no run of {steps} time steps with known targets"
                 + _what_is_wanting(split, steps, day_steps)
+                + because(split.left_out)
             )
 
 
@@ -149,7 +165,8 @@ def _what_is_wanting(split: Split, steps: int, day_steps: int) -> str:
             f": its longest run without a gap has {longest} (time_step_s of the task says what "
             "no gap is, --window-steps how many are needed)"
         )
-    if len(_rows(split, steps, split.targets, split.present)):
+    present, _ = _past_values(split)
+    if len(_rows(split, steps, split.targets, present)):
         return (
             f" and with what was known whole days before them: a day is day_steps = {day_steps} "
             "time steps; give a longer table, or a smaller day_steps in the task"
@@ -209,12 +226,15 @@ def evaluate(
     check_forecastable(splits, steps, day_steps)
     test = splits["test"]
     rows = forecast_rows(test, steps)
-    forecasts = {
-        "model": model_forecasts(model, test, rows, steps, batch_size),
-        "persistence": test.present[rows],
-        "same time yesterday": test.days_before[rows],
-    }
+    forecasts = {"model": model_forecasts(model, test, rows, steps, batch_size)}
+    if test.known.any():
+        for name, values in (
+            ("persistence", test.present),
+            ("same time yesterday", test.days_before),
+        ):
+            forecasts[name] = np.where(test.known, values, np.nan)[rows]
     windows, notes = linear_windows(num_inputs(model.features), steps, day_steps)
+    notes = (*_notes_of_unknown(model, test.known), *notes)
     for name, past in windows.items():
         linear = LinearAutoregression(model.features, past)
         try:
@@ -229,15 +249,33 @@ def evaluate(
     return Skill(errors=errors, num_forecasts=len(rows), notes=notes)
 
 
+def _notes_of_unknown(model: SequenceModel, known: np.ndarray) -> tuple[str, ...]:
+    names = [
+        output.name
+        for output, is_known in zip(model.outputs_spec, known, strict=True)
+        if not is_known
+    ]
+    if not names:
+        return ()
+    return (
+        f"The column of {', '.join(names)} is no feature: no method sees its past, so there is no "
+        "persistence and no same time yesterday",
+    )
+
+
 def readable(error: float, decimals: int = 2) -> str:
     """An error for people: with these decimals, or if it is small with three digits."""
     return f"{error:.{decimals}f}" if error == 0 or error >= 0.1 else f"{error:.3g}"
 
 
 def skill_table(skill: Skill, names: list[str], unit: str) -> str:
-    """The errors as a Markdown table, one row a method."""
+    """The errors as a Markdown table, one row a method; `-` where it has no forecast."""
     head = [f"mean absolute error ({unit})", *names]
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * len(names)}"]
     for method, errors in skill.errors.items():
-        lines.append(f"| {method} | {' | '.join(map(readable, errors))} |")
+        lines.append(f"| {method} | {' | '.join(map(_cell, errors))} |")
     return "\n".join(lines)
+
+
+def _cell(error: float) -> str:
+    return "-" if np.isnan(error) else readable(error)

@@ -129,7 +129,7 @@ def export_model(
     """
     home = models_dir / name
     home.mkdir(parents=True, exist_ok=True)
-    with _exclusively(home):
+    with _errors_that_name(home), _exclusively(home):
         for left in home.glob(f"{HIDDEN}*"):
             shutil.rmtree(left)
         # A file of such a name is no version, but in the way of one.
@@ -137,15 +137,7 @@ def export_model(
         number = max(taken, default=0) + 1
         hidden = home / f"{HIDDEN}{number}"
         hidden.mkdir()
-        exported = ExportedModel(model)
-        tf.saved_model.save(
-            exported,
-            str(hidden),
-            signatures={"serving_default": exported.serving_default, "chunk": exported.chunk},
-            options=tf.saved_model.SaveOptions(
-                experimental_variable_policy="save_variable_devices"
-            ),
-        )
+        _save(ExportedModel(model), hidden)
         manifest = {
             "name": name,
             "version": number,
@@ -161,6 +153,32 @@ def export_model(
         for folder in (home, models_dir):
             _flush_folder(folder)
     return final
+
+
+def _save(exported: ExportedModel, folder: Path) -> None:
+    try:
+        tf.saved_model.save(
+            exported,
+            str(folder),
+            signatures={"serving_default": exported.serving_default, "chunk": exported.chunk},
+            options=tf.saved_model.SaveOptions(
+                experimental_variable_policy="save_variable_devices"
+            ),
+        )
+    except tf.errors.OpError as error:
+        # Of a full disk TensorFlow says what it says of a device without memory.
+        raise OSError(str(error.message).partition("\n")[0]) from error
+
+
+@contextmanager
+def _errors_that_name(folder: Path) -> Iterator[None]:
+    """Names the folder in an error of writing that names no file, as of a disk that is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager

@@ -119,9 +119,10 @@ On the test split, {skill.num_forecasts:,} forecasts, each method from the same
 
 {skill_table(skill, names, units)}
 {"".join(f"{chr(10)}{note}.{chr(10)}" for note in skill.notes)}
-The linear autoregression is a ridge regression, by least squares, on every feature of the past
-window (or of the end of it that its name says); its penalties were chosen on the validation split,
-as was the epoch of the network, which was trained for the absolute error.
+No method sees a column that is no feature. The linear autoregression is a ridge regression, by
+least squares, on every feature of the past window (or of the end of it that its name says); its
+penalties were chosen on the validation split, as was the epoch of the network, which was trained
+for the absolute error.
 
 ![forecasts against what came](forecast.png)
 ![learning curve](learning_curve.png)

@@ -33,6 +33,10 @@ MISSING = [
 ]
 
 
+# Where a table's `attrs` have what was left out of it.
+LEFT_OUT = "left_out"
+
+
 class DataError(ValueError):
     """The table does not fit the task; the message says which column and why."""
 
@@ -42,6 +46,7 @@ def read_table(task: TaskConfig) -> pd.DataFrame:
 
     Rows are left out that have no time or no series, where a feature that is never missing is
     missing, or where a feature is infinite or out of the task's limits; they become gaps.
+    `left_out` of the table tells how many and why.
 
     Raises:
         OSError: the file cannot be opened.
@@ -61,23 +66,31 @@ def read_table(task: TaskConfig) -> pd.DataFrame:
         if not pd.api.types.is_numeric_dtype(table[column]):
             raise DataError(f"{path}: column {column!r} is not numeric")
     table[task.time] = _times(table[task.time], task)
-    keep = table[task.time].notna()
-    for column in key:
-        keep &= table[column].notna() & (table[column].astype(str).str.strip() != "")
-    for feature in task.features:
-        keep &= _usable(table[feature.name], feature)
+    faults = _faults(table, task)
+    keep = ~np.any(list(faults.values()), axis=0)
     for column in columns:
         _check_float32(table[column], keep, f"{path}: column {column!r}")
+    told = _told(faults, keep)
     table = table[keep].sort_values([*key, task.time]).reset_index(drop=True)
     if table.empty:
-        raise DataError(f"{path}: no usable row")
-    if table.duplicated([*key, task.time]).any():
-        raise DataError(f"{path}: a time stands twice in column {task.time!r} of one series")
+        raise DataError(f"{path}: no usable row{because(told)}")
+    _check_times_differ(table, task)
+    table.attrs[LEFT_OUT] = told
     return table
 
 
+def left_out(table: pd.DataFrame) -> str:
+    """How many rows `read_table` left out, and for what; empty if it left out none."""
+    return str(table.attrs[LEFT_OUT])
+
+
+def because(left_out: str) -> str:
+    """What was left out, to end an error with; empty if that was nothing."""
+    return f" ({left_out})" if left_out else ""
+
+
 def _numeric_columns(task: TaskConfig) -> list[str]:
-    names = [*(f.name for f in task.features), *(o.column for o in task.outputs)]
+    names = [*(f.column for f in task.features), *(o.column for o in task.outputs)]
     return list(dict.fromkeys(names))
 
 
@@ -123,20 +136,57 @@ def _times(column: pd.Series, task: TaskConfig) -> pd.Series:
     return times.dt.round("us") if pd.api.types.is_float_dtype(column) else times
 
 
-def _usable(column: pd.Series, feature: FeatureConfig) -> pd.Series:
-    low = -np.inf if feature.minimum is None else feature.minimum
-    high = np.inf if feature.maximum is None else feature.maximum
-    inside = column.between(low, high) & np.isfinite(column)
-    keep = (inside | column.isna()) if feature.missing else inside
-    # Nullable columns of Parquet have NA where others have false.
-    return keep.fillna(False).astype(bool)
+def _faults(table: pd.DataFrame, task: TaskConfig) -> dict[str, np.ndarray]:
+    """The rows, bool `[N]`, that cannot be used, by what is wrong with them."""
+    faults = {f"{task.time} is missing": table[task.time].isna().to_numpy()}
+    if task.series:
+        series = table[task.series]
+        nameless = series.isna() | (series.astype(str).str.strip() == "")
+        faults[f"{task.series} is missing"] = nameless.to_numpy(bool)
+    for feature in task.features:
+        faults |= _faults_of(table[feature.column], feature)
+    return faults
 
 
-def _check_float32(column: pd.Series, keep: pd.Series, where: str) -> None:
+def _faults_of(column: pd.Series, feature: FeatureConfig) -> dict[str, np.ndarray]:
+    name, numbers = feature.column, column.to_numpy(np.float64, na_value=np.nan)
+    infinite = np.isinf(numbers)
+    faults = {f"{name} is infinite": infinite}
+    if not feature.missing:
+        faults[f"{name} has no number"] = np.isnan(numbers)
+    if feature.minimum is not None:
+        faults[f"{name} is below its minimum"] = ~infinite & (numbers < feature.minimum)
+    if feature.maximum is not None:
+        faults[f"{name} is above its maximum"] = ~infinite & (numbers > feature.maximum)
+    return faults
+
+
+def _told(faults: dict[str, np.ndarray], keep: np.ndarray) -> str:
+    """In one line, how many rows are left out and for what."""
+    if keep.all():
+        return ""
+    reasons = [f"{fault} in {rows.sum():,}" for fault, rows in faults.items() if rows.any()]
+    return f"{(~keep).sum():,} of {len(keep):,} rows left out: {', '.join(reasons)}"
+
+
+def _check_times_differ(table: pd.DataFrame, task: TaskConfig) -> None:
+    """Refuses a time that stands twice in one series."""
+    key = [task.series] if task.series else []
+    again = table[table.duplicated([*key, task.time])]
+    if again.empty:
+        return
+    first = again.iloc[0]
+    of_series = f" of the series {str(first[task.series])!r}" if task.series else ""
+    raise DataError(
+        f"{task.data}: {first[task.time]} stands twice in column {task.time!r}{of_series}"
+    )
+
+
+def _check_float32(column: pd.Series, keep: np.ndarray, where: str) -> None:
     """Refuses a number that would be infinite in training: its loss would be too, after hours."""
     numbers = column.to_numpy(np.float64, na_value=np.nan)
     with np.errstate(over="ignore"):
-        wrong = np.isinf(numbers.astype(np.float32)) & keep.to_numpy(bool)
+        wrong = np.isinf(numbers.astype(np.float32)) & keep
     if wrong.any():
         row = int(np.argmax(wrong))
         raise DataError(

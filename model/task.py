@@ -13,15 +13,24 @@ from pydantic import Field, ValidationError, model_validator
 from model.config import Frozen, first_error
 
 DAY_S = 86_400
+# The columns of states in Arrow streams, see `app/codec/arrow.py`; what features and outputs are
+# called is the rest of such a stream's columns.
+STATE_IN_REQUESTS, STATE_IN_ANSWERS = "initial_state", "state"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+def _name(fields: dict[str, Any]) -> str:
+    """The name, if that is valid; `fields` are those validated so far."""
+    return str(fields.get("name", ""))
 
 
 class FeatureConfig(Frozen):
     """One input column.
 
     Attributes:
-        name: column of the table, and name in requests' documentation.
+        name: what callers know it by.
+        column: of the table; by default the one that has its name.
         unit: unit of the raw column, as callers send it.
         kind: `number` is standardised; `cyclic` (an angle, an hour of day) becomes sine and cosine.
         period: of a cyclic column, in its own unit.
@@ -30,6 +39,7 @@ class FeatureConfig(Frozen):
     """
 
     name: Name
+    column: str = Field(default_factory=_name)
     unit: str
     description: str = ""
     kind: Literal["number", "cyclic"] = "number"
@@ -104,14 +114,37 @@ class TaskConfig(Frozen):
                 raise ValueError(f"names must differ: {names}")
         if self.train_fraction + self.validation_fraction >= 1:
             raise ValueError("train_fraction + validation_fraction must leave a test split")
-        never_missing = {f.name for f in self.features if f.kind == "number" and not f.missing}
+        self._check_names()
         for output in self.outputs:
-            if output.change and output.column not in never_missing:
+            if output.change and output.column not in self.always_known:
                 raise ValueError(
                     f"output {output.name!r} is a change of {output.column!r}, "
                     "which is not a number feature that is never missing"
                 )
         return self
+
+    def _check_names(self) -> None:
+        """Raises ValueError for a name or a column that is taken for something else."""
+        for kind, group, reserved in (
+            ("feature", self.features, STATE_IN_REQUESTS),
+            ("output", self.outputs, STATE_IN_ANSWERS),
+        ):
+            for entry in group:
+                if entry.name == reserved:
+                    raise ValueError(
+                        f"no {kind} may be called {reserved!r}: so is the column of states in "
+                        "Arrow streams"
+                    )
+                if entry.column == self.time:
+                    raise ValueError(
+                        f"{kind} {entry.name!r}: column {entry.column!r} has the times: add a "
+                        "column of numbers, such as the hour of day"
+                    )
+
+    @property
+    def always_known(self) -> dict[str, str]:
+        """The columns that a change may be counted from, and the features that they are."""
+        return {f.column: f.name for f in self.features if f.kind == "number" and not f.missing}
 
     @property
     def max_horizon(self) -> int:

@@ -122,6 +122,8 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     tf.config.experimental.enable_op_determinism()
     task = load_task(config.task)
     splits = data.load(task)
+    if told := splits["train"].left_out:
+        print(f"{task.data}: {told}", flush=True)
     model = build_model(task, config, splits["train"])
     # What would fail after training fails now.
     steps, name = config.window_steps, config.name or task.name

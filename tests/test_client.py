@@ -20,13 +20,16 @@ from unroll_client import Client, Conflict, InvalidRequest, NotFound
 
 __all__ = ["caller"]
 
+MAX_BODY = 500_000
 DOCUMENT = Path("docs/client.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with serve(models_dir, "mixed", log, max_chunk_steps=16, workers=1) as running:
+    with serve(
+        models_dir, "mixed", log, max_chunk_steps=16, workers=1, max_body_bytes=MAX_BODY
+    ) as running:
         yield running
 
 
@@ -243,3 +246,12 @@ def test_examples_of_the_documentation_run(server: Server, section: str) -> None
 def test_the_example_of_the_package_runs(server: Server) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", Path("client/README.md").read_text(), re.S)
     exec(compile(code.replace("http://localhost:8000", server.url), "README.md", "exec"), {})
+
+
+def test_a_message_too_large_for_the_service_is_refused_as_such(server: Server) -> None:
+    """It closes the stream for it, without a word but the code."""
+    rows = raw_sequence(np.random.default_rng(7), 20_000)
+    with Client(server.url) as client, client.stream() as stream:
+        stream.send(rows[0], save=True)
+        with pytest.raises(InvalidRequest, match="UNROLL_MAX_BODY_BYTES"):
+            stream.send(rows)

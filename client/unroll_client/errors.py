@@ -19,9 +19,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from websockets.exceptions import InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.frames import CloseCode
 
 MAX_TEXT = 200
+
+# Of a message on a stream.
+TOO_LARGE = "The message is too large"
+CLOSED = (
+    "the service takes UNROLL_MAX_BODY_BYTES at most. It did not count, and the stream is closed: "
+    "open another one from `saved`"
+)
 
 
 class UnrollError(Exception):
@@ -172,4 +180,17 @@ def transport_errors() -> Iterator[None]:
         answer = error.response
         raise problem_of(answer.status_code, bytes(answer.body or b""), answer.headers) from error
     except (httpx.RequestError, WebSocketException, OSError) as error:
+        if _was_too_large(error):
+            raise InvalidRequest(413, TOO_LARGE, CLOSED) from error
         raise error_of(error) from error
+
+
+def _was_too_large(error: Exception) -> bool:
+    """Whether the service closed a stream for the size of a message, which it did not read."""
+    return (
+        isinstance(error, ConnectionClosed)
+        and error.rcvd is not None
+        # Else this side closed it, and the service repeats the code.
+        and error.rcvd_then_sent is not False
+        and error.rcvd.code == CloseCode.MESSAGE_TOO_BIG
+    )

@@ -12,13 +12,14 @@ class Retry:
     again.
 
     Attributes:
-        attempts: times to send, the first one included; 1 for never again.
+        attempts: times to send, the first one included; 1 for never again. By default so many that
+            it is `total_s` that ends it, which outlasts a restart of the service.
         total_s: seconds after which nothing is sent again.
         first_wait_s: longest wait before the second time; it doubles each time.
         max_wait_s: longest wait, unless the service asks for a longer one.
     """
 
-    attempts: int = 5
+    attempts: int = 20
     total_s: float = 30.0
     first_wait_s: float = 0.2
     max_wait_s: float = 5.0

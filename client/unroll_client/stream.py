@@ -15,6 +15,8 @@ from unroll_client.place import Place
 from unroll_client.results import Array, Outputs, State
 
 NOT_OPEN = "a stream is opened by `with` (or `async with`) first"
+# A new connection would begin from zeros without a word.
+ENTERED_BEFORE = "a stream is entered once: open another one from `saved`"
 
 
 class _Memory:
@@ -59,7 +61,8 @@ class Stream(_Memory):
             as `Session.send`.
 
         Raises:
-            Problem: the service refused them; the stream is where it was.
+            Problem: the service refused them; the stream is where it was, but closed if they were
+                too large (413).
             NoAnswer: the connection is lost, or the answer took too long. Whether the time steps
                 counted is not known: open another stream from `saved`.
         """
@@ -70,6 +73,8 @@ class Stream(_Memory):
             return self._messages.take(self._socket.recv(self._place.timeout_s))
 
     def __enter__(self) -> Self:
+        if self._socket is not None:
+            raise InvalidInput(ENTERED_BEFORE)
         with transport_errors():
             # Entered, it is the connection with every version of websockets.
             self._socket = connect(**self._place.of_stream()).__enter__()
@@ -99,6 +104,8 @@ class AsyncStream(_Memory):
                     return self._messages.take(await self._socket.recv())
 
     async def __aenter__(self) -> Self:
+        if self._socket is not None:
+            raise InvalidInput(ENTERED_BEFORE)
         with transport_errors():
             self._socket = await async_connect(**self._place.of_stream())
         return self

@@ -258,10 +258,15 @@ def test_an_error_before_the_first_chunk_is_the_problem_itself(caller: Caller) -
         caller(lambda client: client.predict_in_chunks(ROWS), Script(problem(422)))
 
 
-def waits(retry: Retry, replies: list[httpx.Response | httpx.RequestError], lasts_s: float = 0.0):
+def waits(
+    retry: Retry,
+    replies: list[httpx.Response | httpx.RequestError],
+    lasts_s: float = 0.0,
+    chance: float = 1.0,
+):
     """The pauses that a plan makes, by a clock that only the plan moves."""
     now, replies = 0.0, list(replies)
-    answered = Answered(retry, clock=lambda: now, chance=lambda: 1.0)
+    answered = Answered(retry, clock=lambda: now, chance=lambda: chance)
     plan = answered(Call("GET", "/"), lambda response: response)
     pauses, step = [], next(plan)
     try:
@@ -280,6 +285,12 @@ def waits(retry: Retry, replies: list[httpx.Response | httpx.RequestError], last
 def test_waits_double_up_to_their_limit() -> None:
     retry = Retry(attempts=7, total_s=1e9, first_wait_s=0.5, max_wait_s=5.0)
     assert waits(retry, [LOST] * 7) == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("chance", [0.4, 0.5, 1.0])
+def test_a_service_that_restarts_is_waited_for(chance: float) -> None:
+    """It takes 8 seconds; with waits of any usual length nearly all of the 30 are used."""
+    assert 25.0 < sum(waits(Retry(), [LOST] * 100, chance=chance)) <= 30.0
 
 
 def test_the_service_says_how_long_at_least() -> None:

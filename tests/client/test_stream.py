@@ -13,7 +13,14 @@ import pytest
 from websockets.sync.server import Server, ServerConnection, serve
 
 from tests.client.callers import Caller
-from unroll_client import InvalidInput, InvalidRequest, NoAnswer, NotFound, NotUnderstood
+from unroll_client import (
+    InvalidInput,
+    InvalidRequest,
+    NoAnswer,
+    NotFound,
+    NotUnderstood,
+    Unavailable,
+)
 
 REFUSED = {"title": "The request is invalid", "status": 422, "detail": "/sequence: no"}
 
@@ -239,6 +246,61 @@ def test_an_answer_that_does_not_come_ends_the_stream(caller: Caller) -> None:
     assert "TimeoutError" in str(made[0])
     assert "open another stream" in str(made[1])
     assert done.wait(30)
+
+
+def test_a_message_that_is_too_large_is_the_callers_mistake(caller: Caller) -> None:
+    """It did not count: the service closes before it reads one."""
+    with running(Sums(), max_size=1000) as url:
+        made = converse(caller, url, send([1.0]), send([[0.5]] * 1000), send([1.0]))
+    assert isinstance(made[1], InvalidRequest)
+    assert made[1].status == 413
+    assert "UNROLL_MAX_BODY_BYTES" in str(made[1])
+    assert isinstance(made[2], NoAnswer), "the stream has ended"
+
+
+def test_a_stream_is_entered_once(caller: Caller, url: str) -> None:
+    """Where it went on is not known to a new connection, which would begin from zeros."""
+
+    def sync(client: Any) -> None:
+        stream = client.stream()
+        for _ in range(2):
+            with stream:
+                stream.send([1.0])
+
+    async def asynchronous(client: Any) -> None:
+        stream = client.stream()
+        for _ in range(2):
+            async with stream:
+                await stream.send([1.0])
+
+    with pytest.raises(InvalidInput, match="open another one from `saved`"):
+        caller(sync if caller.sync else asynchronous, url=url)
+
+
+def test_a_stream_that_could_not_be_opened_may_be_entered_again(caller: Caller) -> None:
+    refusals = [503, None]
+
+    def refuse_once(connection: ServerConnection, _: Any) -> Any:
+        status = refusals.pop(0)
+        return connection.respond(status, "later") if status else None
+
+    def sync(client: Any) -> Any:
+        stream = client.stream()
+        with pytest.raises(Unavailable), stream:
+            pass
+        with stream:
+            return stream.send([1.0])
+
+    async def asynchronous(client: Any) -> Any:
+        stream = client.stream()
+        with pytest.raises(Unavailable):
+            await stream.__aenter__()
+        async with stream:
+            return await stream.send([1.0])
+
+    with running(Sums(), process_request=refuse_once) as url:
+        made = caller(sync if caller.sync else asynchronous, url=url)
+    assert made.tolist() == [1.0]
 
 
 def test_path_and_headers_are_those_of_the_client(caller: Caller, url: str, sums: Sums) -> None:

@@ -314,16 +314,19 @@ def test_forecast_rows_are_those_with_a_whole_past_and_a_known_future(
             row
             for row, (place, hour) in enumerate(keys)
             if {(place, hour - back) for back in range(steps)} <= known
-            # temp_1 and rain_5: the target, and whole days of 4 hours before it; rain also now
+            # temp_1: the target, and a day of 4 hours before it; rain_5: the target alone, since
+            # rain is no feature
             and {(place, hour + 1), (place, hour - 3)} <= known
-            and {(place, hour), (place, hour + 5), (place, hour - 3)} <= rain
+            and (place, hour + 5) in rain
         ]
         assert forecast_rows(split, steps).tolist() == expected
 
 
 def test_an_output_of_a_column_missing_at_times_can_be_evaluated(folder: Path) -> None:
     """Where the present value is missing, persistence has no forecast: no method is judged."""
-    task = make_task(write_table(make_table({"a": range(161)}), folder / "missing.csv"))
+    table = write_table(make_table({"a": range(161)}), folder / "missing.csv")
+    outputs = [{"name": "wind_5", "unit": "m/s", "column": "wind", "horizon": 5}]
+    task = make_task(table, outputs=outputs)
     splits = load(task)
     skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
     assert skill.num_forecasts > 10
@@ -351,6 +354,12 @@ def test_what_is_wanting_for_a_forecast_is_named(folder: Path) -> None:
     splits = load(make_task(write_table(gaps, folder / "gaps.csv")))
     with pytest.raises(ValueError, match="train split .* its longest run without a gap has 4 "):
         check_forecastable(splits, 5, DAY_STEPS)
+    holes = make_table({"a": range(101)})
+    holes.loc[holes.index % 5 == 0, "temp"] = np.nan
+    splits = load(make_task(write_table(holes, folder / "numberless.csv")))
+    message = r"has 4 .* \(21 of 101 rows left out: temp has no number in 21\)$"
+    with pytest.raises(ValueError, match=message):
+        check_forecastable(splits, 5, DAY_STEPS)
     short = write_table(make_table({"a": range(101)}), folder / "short.csv")
     splits = load(make_task(short, outputs=OUTPUTS, day_steps=24))
     with pytest.raises(ValueError, match="validation split .* a day is day_steps = 24 time steps"):
@@ -372,6 +381,40 @@ def test_model_forecasts_are_the_last_output_of_each_past_window_alone(folder: P
         outputs, _ = model.predict_sequences(past, tf.constant([4]))
         # float32 sums in another order for another batch size.
         np.testing.assert_allclose(made, outputs[0, -1], rtol=1e-5, atol=1e-5)
+
+
+RAIN = {"name": "rain", "unit": "mm", "column": "rain", "horizon": 0}
+
+
+def rain_splits(folder: Path, *outputs: dict[str, object]) -> tuple[TaskConfig, dict[str, Split]]:
+    """Rain that nothing tells: no feature has to do with it."""
+    table = make_table({"a": range(401)})
+    table["temp"], table["rain"] = np.random.default_rng(0).normal(10.0, 5.0, (2, 401))
+    path = write_table(table, folder / "rain.parquet")
+    task = make_task(path, outputs=list(outputs))
+    return task, load(task)
+
+
+def test_no_baseline_knows_a_column_that_the_model_does_not(folder: Path) -> None:
+    """Of a nowcast, persistence and the linear autoregression had an error of 0.00."""
+    task, splits = rain_splits(folder, RAIN)
+    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
+    assert list(skill.errors) == ["model", LINEAR]
+    # The mean absolute value of a normal distribution is 0.8 of its standard deviation.
+    assert 3.0 < skill.errors[LINEAR][0] < 5.0
+    (note,) = skill.notes
+    assert note.startswith("The column of rain is no feature: ")
+    assert skill.num_forecasts == len(splits["test"]) - 2, "no day before is needed"
+
+
+def test_a_baseline_has_no_error_of_an_output_that_it_cannot_forecast(folder: Path) -> None:
+    task, splits = rain_splits(folder, OUTPUTS[0], RAIN)
+    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
+    assert list(skill.errors) == METHODS
+    for name, errors in skill.errors.items():
+        assert np.isfinite(errors).tolist() == [True, name in ("model", LINEAR)]
+    lines = skill_table(skill, ["temp_1", "rain"], "").splitlines()
+    assert [line.endswith(" | - |") for line in lines[2:]] == [False, True, True, False]
 
 
 def test_skill_table_is_markdown_with_a_row_a_method() -> None:

@@ -1,5 +1,6 @@
 """Exports: which version, what is in the folder, and nothing at all when something fails."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -11,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import tensorflow as tf
 
 from app.manifest import verified_manifest
 from model.export import existing_versions, export_model
@@ -120,6 +122,35 @@ def test_a_card_that_fails_leaves_no_version_and_the_next_export_is_whole(
     folder = export_model(model, tmp_path, "tiny", {}, no_card)
     assert names(home) == {"1"}
     assert verified_manifest(folder).version == 1
+
+
+NO_SPACE = os.strerror(errno.ENOSPC)
+
+
+def test_a_full_disk_is_no_want_of_memory(model: SequenceModel, tmp_path: Path) -> None:
+    """TensorFlow has one error for both; what Python raises in the middle of a file names none."""
+
+    def save(*_: object, **options: object) -> None:
+        tf.io.write_file("/dev/full", tf.constant("a" * 100_000))
+
+    with (
+        mock.patch("tensorflow.saved_model.save", save),
+        mock.patch("model.export.ExportedModel"),
+        pytest.raises(OSError, match=f"{tmp_path / 'tiny'} cannot be written: .*{NO_SPACE}"),
+    ):
+        export_model(model, tmp_path, "tiny", {}, no_card)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_disk_that_is_full_before_the_card_is_written_is_named(
+    model: SequenceModel, tmp_path: Path
+) -> None:
+    def fail(folder: Path, manifest: dict[str, Any]) -> None:
+        with open("/dev/full", "w") as full:
+            full.write("# Card")
+
+    with pytest.raises(OSError, match=f"{tmp_path / 'tiny'} cannot be written: {NO_SPACE}"):
+        export_model(model, tmp_path, "tiny", {}, fail)
 
 
 @pytest.mark.usefixtures("quick")

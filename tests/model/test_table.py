@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import lzma
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.data import load
-from model.table import DataError, read_table
+from model.table import DataError, left_out, read_table
 from model.task import load_task
 from tests.model.tables import hours_of, make_table, make_task, write_table
 
@@ -83,6 +84,36 @@ def test_a_faulty_number_in_a_feature_missing_at_times_leaves_the_row_out_too(
     assert len(read(table, tmp_path)) == 119
 
 
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_what_was_left_out_is_told_by_column_and_reason(
+    table: pd.DataFrame, tmp_path: Path, name: str
+) -> None:
+    """A row may have several reasons, and is one row."""
+    assert left_out(read(table, tmp_path, name)) == ""
+    table.loc[7:16, "temp"] = np.nan
+    table.loc[9, "temp"] = 9001.0
+    table.loc[16:17, "wind"] = [-1.0, np.inf]
+    table.loc[18, "place"] = ""
+    table.loc[19, "time"] = pd.NaT
+    assert left_out(read(table, tmp_path, name)) == (
+        "13 of 120 rows left out: time is missing in 1, place is missing in 1, temp has no "
+        "number in 9, temp is above its maximum in 1, wind is infinite in 1, "
+        "wind is below its minimum in 1"
+    )
+
+
+@pytest.mark.parametrize(("usable", "error"), [(0, "no usable row"), (20, "the table is too sh")])
+def test_too_few_rows_are_explained_by_those_left_out(
+    tmp_path: Path, usable: int, error: str
+) -> None:
+    """Not blamed on a table of 26,115 rows."""
+    table = make_table({"a": range(26_115)})
+    table.loc[usable:, "temp"] = np.nan
+    why = f" ({26_115 - usable:,} of 26,115 rows left out: temp has no number in "
+    with pytest.raises(DataError, match=f"{error}.*{re.escape(why)}"):
+        load(make_task(write_table(table, tmp_path / "empty.csv")))
+
+
 def test_the_limits_themselves_are_within(table: pd.DataFrame, tmp_path: Path) -> None:
     table.loc[7, ["temp", "wind"]] = [9000.0, 0.0]
     assert len(read(table, tmp_path)) == 120
@@ -122,8 +153,14 @@ def test_a_time_that_cannot_be_read_is_named_with_its_column(
 def test_a_time_twice_in_one_series_is_refused(table: pd.DataFrame, tmp_path: Path) -> None:
     read(table, tmp_path)  # the same times in two series are as it should be
     table.loc[7, "time"] = table.loc[8, "time"]
-    with pytest.raises(DataError, match="a time stands twice in column 'time'"):
+    message = "2020-01-01 08:00:00 stands twice in column 'time' of the series 'a'"
+    with pytest.raises(DataError, match=message):
         read(table, tmp_path)
+    one = make_table({"a": range(60)})
+    one.loc[[7, 20], "time"] = one.loc[[8, 21], "time"].to_numpy()
+    path = write_table(one, tmp_path / "one.csv")
+    with pytest.raises(DataError, match="2020-01-01 08:00:00 stands twice in column 'time'$"):
+        read_table(make_task(path, series=None))
 
 
 @pytest.mark.parametrize("place", ["NA", "null", "None", "nan", "007", "1.0", " b "])

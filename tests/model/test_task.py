@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from model.data import load
+from model.data import fit_features, fit_outputs, load
 from model.task import FeatureConfig, OutputConfig, TaskConfig, load_task
-from tests.model.tables import task_fields
+from model.transforms import Change
+from tests.model.tables import make_table, make_task, task_fields, write_table
 
 ROOT = Path(__file__).parents[2]
 WEATHER = ROOT / "model" / "tasks" / "weather.toml"
@@ -57,6 +58,47 @@ def test_two_features_of_one_name_are_refused() -> None:
 def test_two_outputs_of_one_name_are_refused() -> None:
     same = {**RAIN_5, "name": "temp_1"}
     assert "names must differ: ['temp_1', 'temp_1']" in refusal(outputs=[TEMP_1, same])
+
+
+def test_the_times_are_no_numbers() -> None:
+    """A feature of them ended with a stack trace."""
+    why = "column 'time' has the times: "
+    assert f"feature 'time': {why}" in refusal(features=[TEMP, {**WIND, "name": "time"}])
+    assert f"feature 'hour': {why}" in refusal(
+        features=[TEMP, {**WIND, "name": "hour", "column": "time"}]
+    )
+    assert f"output 'rain_5': {why}" in refusal(outputs=[{**RAIN_5, "column": "time"}])
+
+
+def test_names_that_arrow_has_for_states_are_refused() -> None:
+    """An output of such a name would not be in answers, a feature would not be read."""
+    text = refusal(features=[TEMP, {**WIND, "name": "initial_state"}])
+    assert "no feature may be called 'initial_state': so is the column of states" in text
+    text = refusal(outputs=[{**RAIN_5, "name": "state"}])
+    assert "no output may be called 'state': so is the column of states" in text
+    other = {**WIND, "name": "state"}, {**RAIN_5, "name": "initial_state"}
+    fields = task_fields(Path("t.csv"), features=[TEMP, other[0]], outputs=[TEMP_1, other[1]])
+    TaskConfig.model_validate(fields)
+
+
+def test_a_feature_may_have_another_name_than_its_column(tmp_path: Path) -> None:
+    """A column may be called anything; callers send names."""
+    table = make_table({"a": range(60)})
+    expected = load(make_task(write_table(table, tmp_path / "names.csv")))["train"]
+    spaced = table.rename(columns={"temp": "Temp (°C)"})
+    task = make_task(
+        write_table(spaced, tmp_path / "columns.csv"),
+        features=[{**TEMP, "column": "Temp (°C)"}, WIND, HOUR],
+        outputs=[{**TEMP_1, "column": "Temp (°C)"}, RAIN_5],
+    )
+    assert task.features[1].column == "wind"
+    found = load(task)["train"]
+    np.testing.assert_array_equal(found.features, expected.features)
+    assert found.known.tolist() == expected.known.tolist() == [True, False]
+    assert fit_features(task, found)[0].name == "temp"
+    transform = fit_outputs(task, found)[0].transform
+    assert isinstance(transform, Change)
+    assert transform.feature == "temp", "in the graph and in the manifest features have names"
 
 
 def test_a_cyclic_feature_without_a_period_is_refused() -> None:

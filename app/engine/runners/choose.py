@@ -18,6 +18,7 @@ from typing import get_args
 import numpy as np
 
 from app.engine.runner import ModelRunner, on_accelerator
+from app.engine.runners.agreement import agree
 from app.engine.runners.choice import Choice
 from app.engine.runners.measure import median_seconds
 from app.engine.runners.onnx_graph import build_graph, cut_graph
@@ -31,8 +32,6 @@ from app.settings import RunnerChoice
 
 logger = logging.getLogger(__name__)
 
-# Two kernels sum up in other orders: a few 1e-6 is usual, a wrong gate or transform gives 1e-2.
-PROBE_TOLERANCE = 1e-4
 # Of an output in bfloat16, in its standard deviations, and of a state. Rounding gives a few
 # hundredths; more is no rounding.
 MAX_ERROR = 0.25
@@ -126,9 +125,8 @@ class Chooser:
         ours, our_state = candidate.run(*probe)
         theirs, their_state = self._reference.run(*probe)
         valid = np.arange(self._max_steps) < probe[1][:, np.newaxis]
-        for mine, other in ((ours[valid], theirs[valid]), (our_state, their_state)):
-            if not np.allclose(mine, other, PROBE_TOLERANCE, PROBE_TOLERANCE):
-                raise ModelRefused("ONNX Runtime and TensorFlow disagree on probe inputs")
+        if not agree((ours[valid], our_state), (theirs[valid], their_state), self._manifest):
+            raise ModelRefused("ONNX Runtime and TensorFlow disagree on probe inputs")
 
     def _is_faster(self, candidate: ModelRunner) -> bool:
         product = 1.0

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.engine.cost import Cost
+from app.engine.runners.agreement import agree
 from app.engine.runners.measure import measure_cost
 from app.engine.runners.saved_model import ServedModel
 from app.engine.runners.shapes import CallShapes, padded
@@ -21,8 +22,6 @@ from app.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
-# The plain and the compiled form of the same model differ by rounding only.
-PROBE_TOLERANCE = 1e-4
 # Of the longest chunk: the sizes of calls. Compiling one takes half a second, so there are two.
 PARTS = (1, 4)
 
@@ -95,12 +94,14 @@ class TensorFlowRunner:
         return outputs[:rows, :steps], next_state[:rows]
 
     def _probe(self) -> None:
-        """The compiled form must agree with the plain one on the manifest's example."""
+        """The compiled form must agree with the plain one on the manifest's example.
+
+        Of the same model they differ by rounding only.
+        """
         if not self._manifest.example:
             return
         example = np.array(self._manifest.example, np.float32)[np.newaxis, : self._shapes.max_steps]
         lengths = np.full(1, example.shape[1], np.int32)
         compiled = self.run(example, lengths, np.zeros((1, self.state_size), np.float32))
-        for ours, theirs in zip(compiled, self._model.plain(example, lengths), strict=True):
-            if not np.allclose(ours, theirs, PROBE_TOLERANCE, PROBE_TOLERANCE):
-                raise ModelRefused("its two signatures disagree on the manifest's example")
+        if not agree(compiled, self._model.plain(example, lengths), self._manifest):
+            raise ModelRefused("its two signatures disagree on the manifest's example")
