@@ -7,6 +7,7 @@ queue, a task's turn and ASGI's messages, which together cost several times as m
 
 from typing import Any, NamedTuple
 
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import (  # type: ignore[attr-defined]  # apply_mask: in C if it was built
     Opcode,
@@ -141,12 +142,23 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def read_on(self, go_on: bool) -> None:
         """Reads on, or stops for now."""
         self._reads = go_on
+        self._read_or_pause()
+
+    def _read_or_pause(self) -> None:
         if self.transport.is_closing():
             return
-        if go_on:
+        # uvicorn pauses while the application has not fetched what came before the stream was open.
+        if self._reads and not self.read_paused:
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """As ASGI has it."""
+        message = await super().receive()
+        # uvicorn reads on once nothing is left to fetch, though the stream may have had enough.
+        self._read_or_pause()
+        return message
 
     def send_keepalive_ping(self) -> None:
         """Called when it is time to ask whether the caller is there."""
