@@ -72,6 +72,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         # Whether something came since the last ping, and whether it would be read.
         self._heard = False
         self._reads = True
+        # Bytes that were to be sent at the last ping.
+        self._unsent = 0
 
     def handle_connect(self, event: Any) -> None:
         """Called with the opening request; the application runs after this."""
@@ -148,7 +150,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         if self.transport.is_closing():
             return
         # uvicorn pauses while the application has not fetched what came before the stream was open.
-        if self._reads and not self.read_paused:
+        # And who does not read is not heard: the answers to its pings would pile up.
+        if self._reads and self.is_writable and not self.read_paused:
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
@@ -164,14 +167,16 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         """Called when it is time to ask whether the caller is there."""
         self._heard = False
         super().send_keepalive_ping()
+        self._unsent = self.transport.get_write_buffer_size()
 
     def keepalive_timeout(self) -> None:
         """Called when the answer to a ping has not come in its time.
 
         It stands behind all that the caller has sent ahead, which may take longer to compute. But
-        whoever does not read its answers has gone, too.
+        whoever reads none of its answers has gone, too.
         """
-        if (self._reads or not self.is_writable) and not self._heard:
+        reads = self.transport.get_write_buffer_size() < self._unsent
+        if (self._reads or not self.is_writable) and not self._heard and not reads:
             super().keepalive_timeout()
             if not self.is_writable:
                 # It does not read the reason either.
@@ -188,9 +193,15 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.app.state.registry.drain()
         self._stream.finish(super().shutdown)
 
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        super().pause_writing()
+        self._read_or_pause()
+
     def resume_writing(self) -> None:
         """Called by the event loop."""
         super().resume_writing()
+        self._read_or_pause()
         if self._stream is not None:
             self._stream.go_on()
 
