@@ -36,7 +36,8 @@ class HeadProtocol(HttpToolsProtocol):
         self._answers: Answers = state.place.answers
         # The pieces of a head until it is whole.
         self._head = b""
-        # Bytes of one that is not whole, there or in the parser, and how long it may take.
+        # Bytes of one that is not whole, or of what stands behind a body's last chunk, there or in
+        # the parser; and how long a head may take.
         self._head_bytes = 0
         self._head_timer: TimerHandle | None = None
         # What the parser has been given last.
@@ -44,6 +45,8 @@ class HeadProtocol(HttpToolsProtocol):
         self._within_message = False
         # Whether its head has begun in what the parser was given last.
         self._begins = False
+        # And whether a piece of a body was in it.
+        self._has_body = False
         # Whether nothing more is read here.
         self._is_over = False
 
@@ -80,19 +83,22 @@ class HeadProtocol(HttpToolsProtocol):
 
     def _look_at_head(self, size: int) -> None:
         """Sees to it that a timer runs unless a request is computed, or its body arrives."""
-        if self._parses_head:
-            # Of the read that it begins in, much may belong to the request before.
-            self._head_bytes += 0 if self._begins else size
-            self._begins = False
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse_head(self._head_bytes, b"")
-            else:
-                self._await_head()
+        if self._within_message and self._is_too_long(size):
+            self._refuse_head(self._head_bytes, b"")
+        elif self._parses_head:
+            self._await_head()
         elif self._is_answered and self.timeout_keep_alive_task is None:
             # Empty lines, or the rest of a body that was not waited for.
             self._await_head()
         elif self._head_timer is not None:
             self._stop_awaiting()
+
+    def _is_too_long(self, size: int) -> bool:
+        """Whether reads without a piece of a body are too many, the last one included."""
+        # Of the read that a head begins in, much may belong to the request before.
+        self._head_bytes = 0 if self._begins or self._has_body else self._head_bytes + size
+        self._begins = self._has_body = False
+        return self._head_bytes > MAX_HEAD_BYTES
 
     @property
     def _parses_head(self) -> bool:
@@ -111,6 +117,17 @@ class HeadProtocol(HttpToolsProtocol):
         # That of the head before says nothing of this one.
         self._stop_awaiting()
         super().on_message_begin()
+
+    def on_chunk_header(self) -> None:
+        """Called by the parser before each chunk of a body."""
+        if self.headers is self.scope["headers"]:
+            # Those that stand behind the last chunk are none of the request's (RFC 9110, 6.5.1).
+            self.headers = list(self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser with each piece of a body."""
+        self._has_body = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Called by the parser at the end of a body."""
