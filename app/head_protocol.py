@@ -1,7 +1,7 @@
 """`HeadProtocol`: uvicorn's HTTP protocol, which sees to it that heads arrive whole and in time.
 
 uvicorn limits neither. A head that never ends would fill the memory, and a connection that sends
-none would stay for ever.
+none would stay for ever. So would one whose caller does not read its answer.
 """
 
 import re
@@ -25,8 +25,8 @@ UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", 
 
 
 class HeadProtocol(HttpToolsProtocol):
-    """See the module. The application's `state` has `body_timeout_s`, for heads too, and the
-    worker's `place`."""
+    """See the module. The application's `state` has `body_timeout_s`, for heads and
+    answers too, and the worker's `place`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -40,6 +40,9 @@ class HeadProtocol(HttpToolsProtocol):
         # the parser; and how long a head may take.
         self._head_bytes = 0
         self._head_timer: TimerHandle | None = None
+        # Bytes of an answer that the caller has to read on, and how long it may read none.
+        self._unsent = 0
+        self._reader_timer: TimerHandle | None = None
         # What the parser has been given last.
         self._parsed = b""
         self._within_message = False
@@ -144,11 +147,61 @@ class HeadProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         self._is_over = True
         self._stop_awaiting()
+        self._stop_awaiting_reader()
+
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        """Called by the event loop."""
+        super().resume_writing()
+        # What is left must leave before it closes.
+        if not self.transport.is_closing():
+            self._stop_awaiting_reader()
+
+    def on_response_complete(self) -> None:
+        """Called after each answer."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._await_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Called when no other request has come."""
+        super().timeout_keep_alive_handler()
+        self._await_reader()
+
+    def shutdown(self) -> None:
+        """Called when the server is told to stop."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._await_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         super().connection_lost(exc)
         self._stop_awaiting()
+        self._stop_awaiting_reader()
+
+    def _await_reader(self) -> None:
+        if self._reader_timer is None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._reader_timer = self.loop.call_later(self._timeout_s, self._reader_is_late)
+
+    def _stop_awaiting_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _reader_is_late(self) -> None:
+        self._reader_timer = None
+        if self.transport.get_write_buffer_size() < self._unsent:
+            # It reads slowly.
+            self._await_reader()
+        else:
+            # To close it would wait until all is read.
+            self.transport.abort()
 
     def _await_head(self) -> None:
         if self._head_timer is None:

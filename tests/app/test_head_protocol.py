@@ -275,3 +275,37 @@ def test_a_body_that_is_none_ends_the_connection(live: Live) -> None:
         assert (await connection.end())[:12] in (b"", b"HTTP/1.1 400")
 
     live.talk(body)
+
+
+@pytest.mark.parametrize("lines", [(), ("Connection: close",)], ids=["paused", "closing"])
+def test_who_reads_nothing_of_an_answer_is_cut_off(
+    live: Live, routes: Routes, lines: tuple[str, ...]
+) -> None:
+    routes.app.state.max_body_bytes = 32 << 20
+
+    async def body(connection: Connection) -> None:
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await connection.send(whole("/now", b"x" * (16 << 20), *lines))
+        await until(lambda: connection.protocol.flow.write_paused)
+        await until(lambda: routes.closed == 1)
+
+    live.talk(body)
+
+
+def test_who_reads_an_answer_slowly_gets_all_of_it(live: Live, routes: Routes) -> None:
+    routes.app.state.max_body_bytes = 32 << 20
+    size = 16 << 20
+
+    async def body(connection: Connection) -> None:
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await connection.send(whole("/now", b"x" * size, "Connection: close"))
+        await until(lambda: connection.protocol.flow.write_paused)
+        connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await connection.head()
+        read = 0
+        while part := await connection.reader.read(1 << 20):
+            read += len(part)
+            await asyncio.sleep(0.01)
+        assert read >= size
+
+    live.talk(body)
