@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from starlette.types import Receive
 
 from app.codec.numbers import echo
-from app.errors import BodyTooLarge, BodyTooSlow, Cancelled, EncodedBody, Fault
+from app.errors import BodyTooLarge, Cancelled, EncodedBody, Fault
 from app.watch import Watch
 
 # A sender who is cut off in the middle sees a broken connection, not the answer. So what is too
@@ -22,12 +22,14 @@ async def read_body(
     Args:
         headers: of the request, names in lower case.
         receive: gives the messages of the request (ASGI).
-        watch: of the request; interrupts the reader when the body's time is over.
+        watch: of the request; interrupts the reader when the body's time is over, or the service
+            has stopped.
         limit: bytes.
 
     Raises:
         EncodedBody: it is compressed.
         BodyTooLarge, BodyTooSlow: it goes over a limit.
+        ShuttingDown: the service stopped before the body's end.
         Cancelled: the caller went away.
     """
     expected, asks_leave = _announced(headers)
@@ -40,11 +42,10 @@ async def read_body(
         try:
             message = await receive()
         except asyncio.CancelledError:
-            if not watch.interrupted():
+            reason = watch.interruption(size)
+            if reason is None:
                 raise
-            raise BodyTooSlow(
-                Fault("", f"{size} bytes arrived in {watch.body_timeout_s:g} s, then no end")
-            ) from None
+            raise reason from None
         if message["type"] == "http.disconnect":
             raise Cancelled("the caller went away while sending")
         part, more = message.get("body", b""), message.get("more_body", False)

@@ -1,7 +1,7 @@
 """`HeadProtocol`: uvicorn's HTTP protocol, which sees to it that heads arrive whole and in time.
 
 uvicorn limits neither. A head that never ends would fill the memory, and a connection that sends
-none would stay for ever.
+none would stay for ever. So would one whose caller does not read its answer.
 """
 
 import re
@@ -25,8 +25,8 @@ UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", 
 
 
 class HeadProtocol(HttpToolsProtocol):
-    """See the module. The application's `state` has `body_timeout_s`, for heads too, and the
-    worker's `place`."""
+    """See the module. The application's `state` has `body_timeout_s`, for heads and
+    answers too, and the worker's `place`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -36,14 +36,20 @@ class HeadProtocol(HttpToolsProtocol):
         self._answers: Answers = state.place.answers
         # The pieces of a head until it is whole.
         self._head = b""
-        # Bytes of one that is not whole, there or in the parser, and how long it may take.
+        # Bytes of one that is not whole, or of what stands behind a body's last chunk, there or in
+        # the parser; and how long a head may take.
         self._head_bytes = 0
         self._head_timer: TimerHandle | None = None
+        # Bytes of an answer that the caller has to read on, and how long it may read none.
+        self._unsent = 0
+        self._reader_timer: TimerHandle | None = None
         # What the parser has been given last.
         self._parsed = b""
         self._within_message = False
         # Whether its head has begun in what the parser was given last.
         self._begins = False
+        # And whether a piece of a body was in it.
+        self._has_body = False
         # Whether nothing more is read here.
         self._is_over = False
 
@@ -80,19 +86,22 @@ class HeadProtocol(HttpToolsProtocol):
 
     def _look_at_head(self, size: int) -> None:
         """Sees to it that a timer runs unless a request is computed, or its body arrives."""
-        if self._parses_head:
-            # Of the read that it begins in, much may belong to the request before.
-            self._head_bytes += 0 if self._begins else size
-            self._begins = False
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse_head(self._head_bytes, b"")
-            else:
-                self._await_head()
+        if self._within_message and self._is_too_long(size):
+            self._refuse_head(self._head_bytes, b"")
+        elif self._parses_head:
+            self._await_head()
         elif self._is_answered and self.timeout_keep_alive_task is None:
             # Empty lines, or the rest of a body that was not waited for.
             self._await_head()
         elif self._head_timer is not None:
             self._stop_awaiting()
+
+    def _is_too_long(self, size: int) -> bool:
+        """Whether reads without a piece of a body are too many, the last one included."""
+        # Of the read that a head begins in, much may belong to the request before.
+        self._head_bytes = 0 if self._begins or self._has_body else self._head_bytes + size
+        self._begins = self._has_body = False
+        return self._head_bytes > MAX_HEAD_BYTES
 
     @property
     def _parses_head(self) -> bool:
@@ -112,6 +121,17 @@ class HeadProtocol(HttpToolsProtocol):
         self._stop_awaiting()
         super().on_message_begin()
 
+    def on_chunk_header(self) -> None:
+        """Called by the parser before each chunk of a body."""
+        if self.headers is self.scope["headers"]:
+            # Those that stand behind the last chunk are none of the request's (RFC 9110, 6.5.1).
+            self.headers = list(self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser with each piece of a body."""
+        self._has_body = True
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Called by the parser at the end of a body."""
         self._within_message = False
@@ -127,11 +147,61 @@ class HeadProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         self._is_over = True
         self._stop_awaiting()
+        self._stop_awaiting_reader()
+
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        """Called by the event loop."""
+        super().resume_writing()
+        # What is left must leave before it closes.
+        if not self.transport.is_closing():
+            self._stop_awaiting_reader()
+
+    def on_response_complete(self) -> None:
+        """Called after each answer."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._await_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Called when no other request has come."""
+        super().timeout_keep_alive_handler()
+        self._await_reader()
+
+    def shutdown(self) -> None:
+        """Called when the server is told to stop."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._await_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         super().connection_lost(exc)
         self._stop_awaiting()
+        self._stop_awaiting_reader()
+
+    def _await_reader(self) -> None:
+        if self._reader_timer is None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._reader_timer = self.loop.call_later(self._timeout_s, self._reader_is_late)
+
+    def _stop_awaiting_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _reader_is_late(self) -> None:
+        self._reader_timer = None
+        if self.transport.get_write_buffer_size() < self._unsent:
+            # It reads slowly.
+            self._await_reader()
+        else:
+            # To close it would wait until all is read.
+            self.transport.abort()
 
     def _await_head(self) -> None:
         if self._head_timer is None:

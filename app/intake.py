@@ -69,7 +69,9 @@ class Intake:
     def __init__(self, settings: Settings, registry: Registry, sessions: Sessions) -> None:
         self.registry = registry
         self.sessions = sessions
-        self.watcher = Watcher(settings.body_timeout_s, settings.request_timeout_s)
+        self.watcher = Watcher(
+            settings.body_timeout_s, settings.request_timeout_s, lambda: registry.drained
+        )
         self._settings = settings
 
     @property

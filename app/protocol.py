@@ -5,6 +5,7 @@ a task, without ASGI's messages and with one write. All others take uvicorn's wa
 """
 
 import re
+from asyncio import Transport
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from app.answers import route_of
 from app.direct import Direct, Exchange, Headers
+from app.flow import Flow
 from app.head_protocol import END, HeadProtocol
 
 # Headers that ask for more than an answer to a body.
@@ -49,6 +51,14 @@ class DirectProtocol(HeadProtocol):
         # A request whose body has not ended, and the application that would get it.
         self._held: tuple[RequestResponseCycle, Any] | None = None
         self._exchange: Exchange | None = None
+        # The request whose turn it is; others may have been parsed behind it.
+        self._running: RequestResponseCycle | None = None
+
+    # uvicorn's own type of a transport is a narrower one than asyncio's.
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Called by the event loop."""
+        super().connection_made(transport)
+        self.flow = Flow(transport, self.pipeline)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
@@ -74,6 +84,7 @@ class DirectProtocol(HeadProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         # An answer within the same read set it.
         self._unset_keepalive_if_required()
+        self._running = cycle
         if self._reading and (cycle.scope["method"], cycle.scope["path"]) in self._routes:
             self._held = cycle, app
         else:
@@ -148,6 +159,10 @@ class DirectProtocol(HeadProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
+        if self._running is not None and not self._running.response_complete:
+            # uvicorn tells only the last one.
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
         self._count_closed()
         # These refer back to the protocol. Without them it goes now: the garbage collector, which
@@ -155,7 +170,7 @@ class DirectProtocol(HeadProtocol):
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = None
         self.cycle = None  # type: ignore[assignment]  # as uvicorn has it before the first request
-        self._held = None
+        self._held = self._running = None
         self.pipeline.clear()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:

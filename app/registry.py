@@ -150,6 +150,11 @@ class Registry:
             self._drain = asyncio.get_running_loop().create_task(self._drain_engine())
         return self._drain
 
+    @property
+    def drained(self) -> bool:
+        """Whether `drain` has ended: nothing is computed any more."""
+        return self._drain is not None and self._drain.done()
+
     async def _drain_engine(self) -> None:
         if self._current is not None:
             await self._current.engine.drain(self._settings.drain_timeout_s)

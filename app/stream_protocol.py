@@ -7,6 +7,7 @@ queue, a task's turn and ASGI's messages, which together cost several times as m
 
 from typing import Any, NamedTuple
 
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import (  # type: ignore[attr-defined]  # apply_mask: in C if it was built
     Opcode,
@@ -71,6 +72,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         # Whether something came since the last ping, and whether it would be read.
         self._heard = False
         self._reads = True
+        # Bytes that were to be sent at the last ping.
+        self._unsent = 0
 
     def handle_connect(self, event: Any) -> None:
         """Called with the opening request; the application runs after this."""
@@ -141,25 +144,39 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def read_on(self, go_on: bool) -> None:
         """Reads on, or stops for now."""
         self._reads = go_on
+        self._read_or_pause()
+
+    def _read_or_pause(self) -> None:
         if self.transport.is_closing():
             return
-        if go_on:
+        # uvicorn pauses while the application has not fetched what came before the stream was open.
+        # And who does not read is not heard: the answers to its pings would pile up.
+        if self._reads and self.is_writable and not self.read_paused:
             self.transport.resume_reading()
         else:
             self.transport.pause_reading()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """As ASGI has it."""
+        message = await super().receive()
+        # uvicorn reads on once nothing is left to fetch, though the stream may have had enough.
+        self._read_or_pause()
+        return message
 
     def send_keepalive_ping(self) -> None:
         """Called when it is time to ask whether the caller is there."""
         self._heard = False
         super().send_keepalive_ping()
+        self._unsent = self.transport.get_write_buffer_size()
 
     def keepalive_timeout(self) -> None:
         """Called when the answer to a ping has not come in its time.
 
         It stands behind all that the caller has sent ahead, which may take longer to compute. But
-        whoever does not read its answers has gone, too.
+        whoever reads none of its answers has gone, too.
         """
-        if (self._reads or not self.is_writable) and not self._heard:
+        reads = self.transport.get_write_buffer_size() < self._unsent
+        if (self._reads or not self.is_writable) and not self._heard and not reads:
             super().keepalive_timeout()
             if not self.is_writable:
                 # It does not read the reason either.
@@ -176,9 +193,15 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.app.state.registry.drain()
         self._stream.finish(super().shutdown)
 
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        super().pause_writing()
+        self._read_or_pause()
+
     def resume_writing(self) -> None:
         """Called by the event loop."""
         super().resume_writing()
+        self._read_or_pause()
         if self._stream is not None:
             self._stream.go_on()
 

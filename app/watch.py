@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 from starlette.types import Receive
 
-from app.errors import Cancelled, Expired, UnrollError
+from app.errors import BodyTooSlow, Cancelled, Expired, Fault, ShuttingDown, UnrollError
 
 # Seconds between two looks.
 TICK_S = 0.1
@@ -21,6 +21,10 @@ TICK_S = 0.1
 def late(seconds: float) -> Expired:
     """What ends a request that was not computed in so many seconds."""
     return Expired(f"its last time step was not computed within {seconds:g} s")
+
+
+def _stopped(size: int) -> ShuttingDown:
+    return ShuttingDown(f"the service stopped when {size} bytes of the body had arrived")
 
 
 class Watched(Protocol):
@@ -36,11 +40,18 @@ class Watcher:
     Args:
         body_timeout_s: seconds for a body to arrive.
         request_timeout_s: seconds for a request to be computed.
+        has_stopped: whether nothing will be computed any more.
     """
 
-    def __init__(self, body_timeout_s: float, request_timeout_s: float) -> None:
+    def __init__(
+        self,
+        body_timeout_s: float,
+        request_timeout_s: float,
+        has_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.body_timeout_s = body_timeout_s
         self.request_timeout_s = request_timeout_s
+        self.has_stopped = has_stopped
         self._open: dict[Watched, None] = {}
         self._ticking = False
 
@@ -80,7 +91,7 @@ class Watch:
         self._receive = receive
         self._since = 0.0
         self._reader: asyncio.Task[Any] | None = asyncio.current_task()
-        self._late = False
+        self._interruption: Callable[[int], UnrollError] | None = None
         self._give_up: Callable[[UnrollError], None] | None = None
         self._hang_up: asyncio.Task[None] | None = None
 
@@ -98,16 +109,17 @@ class Watch:
         if self._hang_up is not None:
             self._hang_up.cancel()
 
-    @property
-    def body_timeout_s(self) -> float:
-        """Seconds that the body has."""
-        return self._watcher.body_timeout_s
+    def interruption(self, size: int) -> UnrollError | None:
+        """What the reader's `CancelledError` means if it comes from here.
 
-    def interrupted(self) -> bool:
-        """Whether the reader's `CancelledError` means that the body's time is over."""
-        if self._late and self._reader is not None:
+        Args:
+            size: bytes that have arrived.
+        """
+        if self._interruption is None:
+            return None
+        if self._reader is not None:
             self._reader.uncancel()
-        return self._late
+        return self._interruption(size)
 
     def body_is_read(self, give_up: Callable[[UnrollError], None], at_once: bool = False) -> None:
         """From now on the caller waits.
@@ -130,14 +142,24 @@ class Watch:
         """
         age = now - self._since
         if self._reader is not None:
-            if age >= self._watcher.body_timeout_s and not self._late:
-                self._late = True
-                self._reader.cancel()
+            if self._watcher.has_stopped():
+                self._interrupt(self._reader, _stopped)
+            elif age >= self._watcher.body_timeout_s:
+                self._interrupt(self._reader, self._too_slow)
         elif self._give_up is not None:
             if age >= self._watcher.request_timeout_s:
                 self._end(late(self._watcher.request_timeout_s))
             elif self._hang_up is None:
                 self._listen()
+
+    def _interrupt(self, reader: asyncio.Task[Any], why: Callable[[int], UnrollError]) -> None:
+        if self._interruption is None:
+            self._interruption = why
+            reader.cancel()
+
+    def _too_slow(self, size: int) -> UnrollError:
+        seconds = self._watcher.body_timeout_s
+        return BodyTooSlow(Fault("", f"{size} bytes arrived in {seconds:g} s, then no end"))
 
     def _listen(self) -> None:
         self._hang_up = asyncio.get_running_loop().create_task(self._wait_for_hang_up())

@@ -317,3 +317,25 @@ def test_a_stop_answers_who_is_there(tiny_dir: Path, status: int) -> None:
             live.run(run(live))
         finally:
             loader.runner.gate.set()
+
+
+@pytest.mark.parametrize("timeout_s", [0.2, 20.0])
+def test_a_stop_tells_whose_body_has_not_arrived(tiny_dir: Path, timeout_s: float) -> None:
+    """It could not be computed any more, so it is not waited for either."""
+
+    async def run(live: Live) -> None:
+        await live.ready()
+        connection = await live.connect()
+        head, body = request("/predict", body_of())
+        await connection.send(head, body[:5])
+        await until(lambda: connection.protocol.received == len(head) + 5)
+        async with asyncio.timeout(3):
+            stopping = asyncio.create_task(live.stop())
+            answer = await connection.answer()
+            assert await connection.end() == b""
+            await stopping
+        assert (answer.status, answer.headers["content-type"]) == (503, MEDIA_TYPE)
+        assert b"5 bytes" in answer.body
+
+    with live_of(tiny_dir, Loader(), drain_timeout_s=timeout_s) as live:
+        live.run(run(live))

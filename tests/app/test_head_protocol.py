@@ -120,6 +120,32 @@ def test_a_head_without_end_behind_a_request_is_refused_too(live: Live) -> None:
     live.talk(body)
 
 
+@pytest.mark.parametrize("path", ["/now", "/nowhere"])
+@pytest.mark.parametrize("part", [b"X: yyyyyyyy\r\n" * 100, b"y" * 1000], ids=["lines", "a line"])
+def test_headers_without_end_behind_a_body_are_not_read_without_end(
+    live: Live, routes: Routes, path: str, part: bytes
+) -> None:
+    routes.app.state.body_timeout_s = 60.0
+
+    async def body(connection: Connection) -> None:
+        await connection.send(head_of(path, "Transfer-Encoding: chunked"), b"1\r\nx\r\n0\r\nX: y")
+        await flood(connection, part)
+
+    live.talk(body)
+
+
+def test_headers_behind_a_body_are_none_of_the_request(live: Live) -> None:
+    """Else they could ask for what its head did not."""
+
+    async def body(connection: Connection) -> None:
+        head = head_of("/now", "Transfer-Encoding: chunked")
+        answer = await connection.ask(head + b"1\r\nx\r\n0\r\nContent-Encoding: gzip\r\n\r\n")
+        assert (answer.status, answer.body) == (200, DIRECT + b"x")
+        assert (await connection.ask(whole("/now", b"1"))).body == DIRECT + b"1"
+
+    live.talk(body)
+
+
 @pytest.mark.parametrize("before", [(), (whole("/now", b"1"),)], ids=["first", "later"])
 def test_half_a_head_is_given_up_after_its_time(live: Live, before: tuple[bytes, ...]) -> None:
     async def body(connection: Connection) -> None:
@@ -247,5 +273,39 @@ def test_a_body_that_is_none_ends_the_connection(live: Live) -> None:
     async def body(connection: Connection) -> None:
         await connection.send(head_of("/now", "Transfer-Encoding: chunked"), b"not hexadecimal\r\n")
         assert (await connection.end())[:12] in (b"", b"HTTP/1.1 400")
+
+    live.talk(body)
+
+
+@pytest.mark.parametrize("lines", [(), ("Connection: close",)], ids=["paused", "closing"])
+def test_who_reads_nothing_of_an_answer_is_cut_off(
+    live: Live, routes: Routes, lines: tuple[str, ...]
+) -> None:
+    routes.app.state.max_body_bytes = 32 << 20
+
+    async def body(connection: Connection) -> None:
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await connection.send(whole("/now", b"x" * (16 << 20), *lines))
+        await until(lambda: connection.protocol.flow.write_paused)
+        await until(lambda: routes.closed == 1)
+
+    live.talk(body)
+
+
+def test_who_reads_an_answer_slowly_gets_all_of_it(live: Live, routes: Routes) -> None:
+    routes.app.state.max_body_bytes = 32 << 20
+    size = 16 << 20
+
+    async def body(connection: Connection) -> None:
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await connection.send(whole("/now", b"x" * size, "Connection: close"))
+        await until(lambda: connection.protocol.flow.write_paused)
+        connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await connection.head()
+        read = 0
+        while part := await connection.reader.read(1 << 20):
+            read += len(part)
+            await asyncio.sleep(0.01)
+        assert read >= size
 
     live.talk(body)

@@ -16,11 +16,14 @@ from starlette.types import Scope
 from app.answers import Answers
 from app.direct import Exchange
 from app.errors import Cancelled, Fault, NotFinite, UnrollError
+from app.flow import MAX_AHEAD
 from app.watch import Watcher
 from tests.app.engine.running import until
 from tests.app.live import Connection, Counting, Live, chunked, head_of, request
 
 MAX_BYTES = 1000
+# What uvloop reads at once.
+READ_BYTES = 1 << 18
 DIRECT, ASGI = b"direct:", b"ASGI:"
 JSON = ((b"content-type", b"application/json"),)
 
@@ -33,12 +36,14 @@ class Routes:
         given_up: bodies of those that nobody waits for any more, and why.
         drained: how often the protocol has said that the service stops.
         closed: connections closed.
+        listening, left: whether `/waits` waits for its caller to go, and whether it has.
     """
 
     def __init__(self) -> None:
         self.waiting: dict[bytes, Callable[[], None]] = {}
         self.given_up: list[tuple[bytes, UnrollError]] = []
         self.drained = self.closed = 0
+        self.listening = self.left = False
         self.answers = Answers()
         self.watcher = Watcher(60.0, 60.0)
         self.app = Starlette(
@@ -49,6 +54,7 @@ class Routes:
                 Route("/now", self._echo, methods=["POST"]),
                 Route("/later", self._echo, methods=["POST"]),
                 Route("/fails", self._echo, methods=["POST"]),
+                Route("/waits", self._wait, methods=["POST"]),
             ]
         )
         self.app.router.redirect_slashes = False
@@ -90,6 +96,12 @@ class Routes:
 
     async def _echo(self, request: Request) -> Response:
         return Response(ASGI + await request.body())
+
+    async def _wait(self, request: Request) -> Response:
+        await request.body()
+        self.listening = True
+        self.left = (await request.receive())["type"] == "http.disconnect"
+        return Response()
 
     async def _parts(self, _: Request) -> Response:
         async def made() -> AsyncIterator[bytes]:
@@ -380,6 +392,33 @@ def test_garbage_behind_a_request_does_not_reach_the_route(live: Live) -> None:
     live.talk(body)
 
 
+def test_requests_sent_ahead_without_end_are_not_read_without_end(
+    live: Live, routes: Routes
+) -> None:
+    """Each answer lets in no more than it makes room for."""
+    message = head_of("/plain", method="GET")
+
+    async def read_on(connection: Connection) -> None:
+        while await connection.reader.read(1 << 16):
+            pass
+
+    async def body(connection: Connection) -> None:
+        connection.writer.write(whole("/later", b"1"))
+        await until(lambda: b"1" in routes.waiting)
+        connection.writer.write(message * 40_000)
+        await until(lambda: bool(connection.protocol.pipeline))
+        await routes.tell(b"1")
+        reading = asyncio.create_task(read_on(connection))
+        most = 0
+        for _ in range(400):
+            most = max(most, len(connection.protocol.pipeline))
+            await asyncio.sleep(0)
+        assert most <= MAX_AHEAD + READ_BYTES // len(message) + 1
+        reading.cancel()
+
+    live.talk(body)
+
+
 # How connections end.
 
 
@@ -452,6 +491,19 @@ def test_who_hangs_up_is_given_up_at_once_and_once(live: Live, routes: Routes, s
         assert given_up == b"x" * size
         assert isinstance(reason, Cancelled)
         assert not routes.watcher._open
+
+    live.talk(body)
+
+
+def test_who_hangs_up_with_another_request_behind_is_given_up(live: Live, routes: Routes) -> None:
+    async def body(connection: Connection) -> None:
+        message = whole("/waits", b"1")
+        # What comes in pieces is the application's.
+        await connection.send(message[:-1], message[-1:] + head_of("/plain", method="GET"))
+        await until(lambda: bool(connection.protocol.pipeline))
+        await until(lambda: routes.listening)
+        await connection.close()
+        await until(lambda: routes.left)
 
     live.talk(body)
 

@@ -59,8 +59,15 @@ async def slow_reader(live: Live) -> tuple[asyncio.StreamReader, asyncio.StreamW
     reader, writer = await asyncio.open_connection("127.0.0.1", port_of(live), limit=1 << 10)
     writer.write(head_of("/stream", *UPGRADE, method="GET"))
     await reader.readuntil(b"\r\n\r\n")
-    payload = json.dumps({"sequence": rows(*[1] * 900)}).encode()
-    return reader, writer, bytes([0x81, 0xFE]) + len(payload).to_bytes(2) + bytes(4) + payload
+    return reader, writer, frame_of({"sequence": rows(*[1] * 900)})
+
+
+def frame_of(message: dict[str, Any]) -> bytes:
+    """A message as its frame; its mask is zero."""
+    payload = json.dumps(message).encode()
+    short = len(payload) < 126
+    size = bytes([0x80 | len(payload)]) if short else b"\xfe" + len(payload).to_bytes(2)
+    return b"\x81" + size + bytes(4) + payload
 
 
 async def ask(stream: ClientConnection, **message: Any) -> dict[str, Any]:
@@ -275,6 +282,32 @@ def test_a_message_sent_with_the_opening_request_is_answered(live: Live) -> None
         writer.close()
 
     live.run(run())
+
+
+def test_who_sends_a_lot_with_the_opening_request_is_not_read_without_end(tiny_dir: Path) -> None:
+    """Nothing is computed meanwhile: what it sends after that stays in its own buffers."""
+    frame = frame_of({"sequence": rows(1)})
+
+    async def work(live: Live) -> None:
+        await live.ready()
+        loader.runner.gate.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(live))
+        writer.write(head_of("/stream", *UPGRADE, method="GET") + frame * (2 * MAX_AHEAD))
+        await reader.readuntil(b"\r\n\r\n")
+        await until(loader.runner.entered.is_set)
+        writer.write(frame_of({"sequence": rows(*[1] * 900)}) * 3000)
+        unsent, since = -1, 0
+        while since < 50:
+            await asyncio.sleep(0.01)
+            size = writer.transport.get_write_buffer_size()
+            unsent, since = size, since + 1 if size == unsent else 0
+        assert unsent > 0, "all of it was read"
+        loader.runner.gate.set()
+        writer.transport.abort()
+
+    loader = Loader()
+    with live_of(tiny_dir, loader) as live:
+        live.run(work(live))
 
 
 def test_a_large_message_may_come_a_little_at_a_time(live: Live) -> None:
