@@ -115,8 +115,8 @@ Written {_from(usual)} (about {minutes:.0f} minutes in all);
 the raw results stay in `build/bench/` of the machine. Where a section does not say otherwise: three
 LSTM layers of 100, 8 features, 1 output, the same weights in every server, the same JSON both ways;
 servers are measured in turn, A B C A B C, each time after a warm-up, and numbers are medians of the
-rounds. Before that a sample of each server's answers, to one caller and to many at once, is checked
-against the model's own to 1e-4, those of bfloat16 to 0.1.{others}
+rounds. A sample of each server's answers, to one caller and to many at once, is checked against the
+model's own to 1e-4, those of bfloat16 to 0.1.{others}
 
 | | |
 |---|---|

@@ -86,6 +86,21 @@ def awake(server: Server) -> Iterator[None]:
         server.process.pause()
 
 
+def check_together(
+    servers: Sequence[Server], model: BenchModel, workloads: Sequence[Workload]
+) -> None:
+    """Whether they answer many callers at once as they answer one.
+
+    Raises:
+        ServerFailed: one does not.
+    """
+    answers = expected(model)
+    for server in servers:
+        with awake(server):
+            for workload in workloads:
+                check(server, workload, answers, together=True)
+
+
 @dataclass(frozen=True)
 class Round:
     """One measurement of a cell.

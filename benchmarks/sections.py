@@ -10,7 +10,7 @@ from benchmarks import bound, fairness, formats, lines, memory, openloop, stream
 from benchmarks.arrays import ROWS
 from benchmarks.plan import PROCESSES, Plan
 from benchmarks.prepare import ensure_model
-from benchmarks.rounds import Cell, awake, measure, running, say
+from benchmarks.rounds import Cell, awake, check_together, measure, running, say
 from benchmarks.servers import KINDS, ServerKind
 from benchmarks.workloads import make
 
@@ -33,8 +33,9 @@ def closed_loop(
     """
     workloads = {name: make(name) for name in clients}
     kinds = [KINDS[name] for name in servers]
+    model = ensure_model(units)
     cells: list[Cell] = []
-    with running(kinds, ensure_model(units), list(workloads.values())) as started:
+    with running(kinds, model, list(workloads.values())) as started:
         for number, name in sorted(
             ((number, name) for name, numbers in clients.items() for number in numbers),
             key=itemgetter(0),
@@ -42,6 +43,7 @@ def closed_loop(
             some = [server for server in started if plan.has(server.kind.name, name)]
             long = seconds(name, number)
             cells += measure(some, workloads[name], number, plan.rounds_of, long)
+        check_together(started, model, list(workloads.values()))
     return [cell.document() for cell in cells]
 
 

@@ -89,14 +89,14 @@ def test_a_server_that_mixes_up_callers_is_told(name: str) -> None:
         adding_server(mixes=True) as server,
         pytest.raises(ServerFailed, match=f"litserve answers {name} to many callers at once wrong"),
     ):
-        check(server, workload, sums_of(workload))  # type: ignore[arg-type]
+        check(server, workload, sums_of(workload), together=True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_many_callers_are_answered_right_and_do_not_take_long(name: str) -> None:
     workload = make(name)
     with adding_server(mixes=False) as server:
-        check(server, workload, sums_of(workload))  # type: ignore[arg-type]
+        check(server, workload, sums_of(workload), together=True)  # type: ignore[arg-type]
     assert server.largest > 1
     # Those of a server that answers 60 sequences a second take 3 s.
     assert server.requests * len(workload.requests[0]) <= 3 * 60

@@ -47,6 +47,7 @@ def test_a_round_against_unroll(model: BenchModel, monkeypatch: pytest.MonkeyPat
             assert cell.per_second > 1
             assert 0 < cell.p50_ms <= cell.p99_ms
             assert cell.core_s > 0
+        rounds.check_together(started, model, workloads)
     assert server.process.pids() == []
 
 
