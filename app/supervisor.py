@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 # Seconds from one look at the workers to the next count as no more than so many; there are two a
 # second.
 MAX_LOOK_S = 1.0
+# A worker has so many times as long for its first beat: it imports large libraries before, on a new
+# machine from a slow disk, and all of them do at once.
+STARTING = 5
 # Seconds beyond those that uvicorn has for its end until a worker counts as one that hangs.
 LAST_JOIN_S = 2.0
 
@@ -30,7 +33,7 @@ class Pulse:
 
     Args:
         count: of the worker's beats.
-        limit_s: seconds that it has for the next one.
+        limit_s: seconds that it has for the next one; `STARTING` times as long for the first.
         clock: seconds.
     """
 
@@ -43,6 +46,7 @@ class Pulse:
         self._seen = count()
         self._looked = clock()
         self._silent_s = 0.0
+        self._has_begun = False
 
     def beats(self) -> bool:
         """Looks; whether there is time left for the next beat."""
@@ -51,8 +55,8 @@ class Pulse:
         self._silent_s += min(now - self._looked, MAX_LOOK_S)
         self._looked = now
         if (count := self._count()) != self._seen:
-            self._seen, self._silent_s = count, 0.0
-        return self._silent_s < self._limit_s
+            self._seen, self._silent_s, self._has_begun = count, 0.0, True
+        return self._silent_s < self._limit_s * (1 if self._has_begun else STARTING)
 
 
 class Workers(Multiprocess):

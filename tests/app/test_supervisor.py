@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.balance import MAX_PID, _path, bytes_too_long
-from app.supervisor import Pulse
+from app.supervisor import STARTING, Pulse
 
 LIMIT_S = 60.0
 
@@ -42,7 +42,14 @@ def test_one_that_counts_on_lives_for_ever(patient: Patient) -> None:
 
 
 def test_one_that_never_counts_hangs_in_the_end(patient: Patient) -> None:
-    assert patient.beats_after(LIMIT_S - 1)
+    assert patient.beats_after(STARTING * LIMIT_S - 1)
+    assert not patient.beats_after(1)
+
+
+def test_one_that_starts_slowly_has_no_more_time_later(patient: Patient) -> None:
+    assert patient.beats_after((STARTING - 1) * LIMIT_S)
+    patient.count += 1
+    assert patient.beats_after(LIMIT_S)
     assert not patient.beats_after(1)
 
 
@@ -56,6 +63,7 @@ def test_a_late_beat_is_one(patient: Patient) -> None:
 
 def test_a_stop_of_all_processes_for_a_while_is_no_hanging(patient: Patient) -> None:
     """The parent looks before the worker has had time to count on."""
+    patient.count += 1
     assert patient.beats_after(LIMIT_S / 2)
     patient.now += 100 * LIMIT_S
     assert patient.beats_after(LIMIT_S / 4)
@@ -77,7 +85,7 @@ if __name__ == "__main__":
     home = pathlib.Path({home!r})
     (home / "board").touch()
     serve(WorkerConfig("hanging:make", factory=True, home=home, port=0, workers=2,
-                       timeout_worker_healthcheck=4))
+                       timeout_worker_healthcheck=0.8))
 """
 
 
