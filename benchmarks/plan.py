@@ -45,7 +45,7 @@ class Plan:
         large_servers: of the section `large`, the model of 512 units.
         large_clients: of it, with `mixed`.
         large_seconds: of its rounds, since its requests take longer.
-        open_seconds: of each round of the open loop.
+        open_rounds, open_seconds: of the open loop, whose rounds start their servers: at most.
         kernel_units: models of the section `kernel`.
         streams: open ones of the section `streams`.
         requests: of the section `memory`.
@@ -103,6 +103,7 @@ class Plan:
     )
     large_clients: tuple[int, ...] = (1, 64)
     large_seconds: float = 6.0
+    open_rounds: int = 3
     open_seconds: float = 5.0
     kernel_units: tuple[int, ...] = (100, 512)
     streams: tuple[int, ...] = (250, 500, 1000)
@@ -124,10 +125,9 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(
-    sections=("closed", "open", "kernel", "bound"),
+    sections=("closed", "open"),
     servers=(UNROLL, STRONGEST, PROCESSES),
     clients={"fixed": (1, 64), "mixed": (64,)},
     rounds=2,
-    open_seconds=3.0,
-    kernel_units=(100,),
+    open_rounds=1,
 )

@@ -96,7 +96,7 @@ def open_loop(plan: Plan, results: Results) -> list[dict[str, Any]]:
     not that peer with a process a core."""
     peaks = dict(peak_of_peers(results["closed"], "mixed", but) for but in ((), (PROCESSES,)))
     loads: dict[tuple[str, str], list[openloop.OpenLoad]] = {}
-    for number in range(plan.rounds):
+    for number in range(min(plan.rounds, plan.open_rounds)):
         for name in plan.servers:
             if number < plan.rounds_of(name):
                 for strongest, peak in peaks.items():

@@ -61,7 +61,7 @@ def test_the_open_loop_starts_a_server_for_each_round(
     monkeypatch.setattr(
         openloop, "drive_elsewhere", lambda port, *rest: (ports.append(port), drive(port, *rest))[1]
     )
-    plan = replace(QUICK, servers=("unroll",), rounds=2, open_seconds=0.5)
+    plan = replace(FULL, servers=("unroll",), rounds=2, open_seconds=0.5)
     closed = [
         {"workload": "mixed", "server": "unroll", "per_second": 900.0},
         {"workload": "mixed", "server": PROCESSES, "per_second": 400.0},
