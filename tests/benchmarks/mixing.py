@@ -4,13 +4,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 import orjson
 
 from benchmarks.servers import KINDS, ServerKind
+from tests.benchmarks.echo import JsonServer, serving
 
 # For the other requests of a batch.
 WAIT_S = 0.02
@@ -36,7 +36,7 @@ def answer_to(body: bytes) -> bytes:
     return orjson.dumps(document)
 
 
-class AddingServer(ThreadingHTTPServer):
+class AddingServer(JsonServer):
     """Stands for a `Server`, as far as answers are checked.
 
     Attributes:
@@ -44,12 +44,11 @@ class AddingServer(ThreadingHTTPServer):
         largest: batch so far.
     """
 
-    daemon_threads = True
     request_queue_size = 128
     kind: ServerKind = KINDS["litserve"]
 
     def __init__(self, mixes: bool) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__()
         self.port = int(self.server_address[1])
         self.requests = 0
         self.largest = 0
@@ -75,32 +74,9 @@ class AddingServer(ThreadingHTTPServer):
         """Says nothing: who was answered wrong leaves before the others' answers are sent."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # Head and body in one piece: two would wait for an acknowledgement between them.
-    wbufsize = -1
-    server: AddingServer
-
-    def do_POST(self) -> None:
-        answer = self.server.answer(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
 @contextmanager
 def adding_server(mixes: bool) -> Iterator[AddingServer]:
     """Runs it in threads."""
     server = AddingServer(mixes)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
