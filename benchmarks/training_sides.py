@@ -169,7 +169,7 @@ def _call(trains: bool, chunk_steps: int | None, layer: type[Recurrence]) -> Cal
     with mock.patch("model.pipeline.Recurrence", layer):
         if not trains:
             predict = tf.function(model.predict_sequences, autograph=False)
-            run = predict.get_concrete_function(sequences, lengths, compiled=True)
+            run = predict.get_concrete_function(sequences, lengths, form="compiled")
             return lambda: run(sequences, lengths)[0].numpy()
         loss = masked_error(np.ones(1, np.float32))
         model.compile(make_optimizer(TrainConfig(), 1000), loss=loss, jit_compile=False)

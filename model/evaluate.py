@@ -71,7 +71,7 @@ def model_forecasts(
     for start in range(0, len(rows), batch_size):
         ends = rows[start : start + batch_size]
         past = split.features[ends[:, None] + np.arange(1 - steps, 1)]
-        outputs, _ = predict(tf.constant(past), tf.fill([len(ends)], steps), compiled=True)
+        outputs, _ = predict(tf.constant(past), tf.fill([len(ends)], steps), form=model.form)
         found.append(outputs[:, -1].numpy())
     return np.concatenate(found)
 

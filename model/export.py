@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from model.forms import Form
 from model.manifest import describe_model, file_digests, state_tensor, write_manifest
 from model.network import SequenceModel
 from model.pipeline import StackState
@@ -72,7 +73,8 @@ def _signatures(model: SequenceModel) -> tuple[Any, Any]:
             tuple(given[state_tensor(index, part)] for part in layer.state_names)
             for index, layer in enumerate(layers)
         )
-        return named(*model.predict_sequences(sequences, lengths, initial, not one_device))
+        form: Form = "plain" if one_device else "compiled"
+        return named(*model.predict_sequences(sequences, lengths, initial, form))
 
     return (
         tf.function(whole, autograph=False).get_concrete_function(

@@ -16,16 +16,21 @@ gradients are summed up, where they are.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import tensorflow as tf
 
 from model.cells import Cell, State, Weights
 from model.chunks import Chunk
+from model.cudnn import CudnnKept, Packed
 from model.devices import available_cores
 from model.dropout import Masks, drop
-from model.recurrence import Kept, Recurrence
+from model.forms import Form, is_gpu, layer_over_time
+from model.recurrence import Kept
 
 StackState = tuple[State, ...]
+# A layer's weights as its form takes them, or their gradient.
+Prepared = Weights | Packed
 
 
 def on(device: str | None) -> AbstractContextManager[None]:
@@ -43,7 +48,7 @@ class Trace:
         final_state: of each layer, of each row at its own last time step.
         chunks: where time was cut.
         lengths: int32 `[B]`.
-        weights, masks: of each layer.
+        weights, masks: of each layer; the weights as its form takes them.
         kept: for the gradient, by chunk and layer.
     """
 
@@ -51,9 +56,9 @@ class Trace:
     final_state: StackState
     chunks: Sequence[Chunk]
     lengths: tf.Tensor
-    weights: list[Weights]
+    weights: list[Prepared]
     masks: Sequence[Masks]
-    kept: dict[tuple[int, int], Kept] = field(default_factory=dict)
+    kept: dict[tuple[int, int], Kept | CudnnKept] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -62,24 +67,29 @@ class Pipeline:
     Args:
         cells: first layer first.
         devices: of each layer; None leaves a layer where TensorFlow puts it.
-        compiled: whether each layer's loops are compiled with XLA.
+        form: how each layer runs over time.
+        training: whether dropout acts.
 
     Attributes:
         devices: as given.
     """
 
     def __init__(
-        self, cells: Sequence[Cell], devices: Sequence[str | None], compiled: bool
+        self, cells: Sequence[Cell], devices: Sequence[str | None], form: Form, training: bool
     ) -> None:
         self._cells = cells
         self.devices = devices
-        self._layers = [Recurrence(cell, compiled) for cell in cells]
+        # Each has the types of its own form: none sees what another made.
+        self._layers: list[Any] = [
+            layer_over_time(cell, device, form, training)
+            for cell, device in zip(cells, devices, strict=True)
+        ]
 
     @property
     def num_stages(self) -> int:
         """How many layers can work at the same time."""
         used = set(self.devices)
-        if len(used) > 1 or _is_accelerator(self.devices[0]):
+        if len(used) > 1 or is_gpu(self.devices[0]):
             return len(used)
         # The layers of one CPU device share its cores.
         return min(len(self._layers), available_cores())
@@ -138,7 +148,7 @@ class Pipeline:
         for layer, state in enumerate(trace.final_state):
             with on(self.devices[layer]):
                 d_states.append(tuple(tf.zeros_like(part) for part in state))
-        gradients: list[Weights | None] = [None] * len(self._layers)
+        gradients: list[Prepared | None] = [None] * len(self._layers)
         for index in reversed(range(len(trace.chunks))):
             start, stop = trace.chunks[index]
             d_rows = d_tops[index]
@@ -156,23 +166,25 @@ class Pipeline:
                     )
                     d_rows = drop(d_rows, mask.inputs)
                     gradients[layer] = _plus(gradients[layer], gradient)
-        return [gradient for gradient in gradients if gradient is not None]
+        return [self._restored(layer, gradient) for layer, gradient in enumerate(gradients)]
 
-    def _weights_of(self, layer: int) -> Weights:
-        cell, device = self._cells[layer], self.devices[layer]
-        weights = cell.read()
-        with on(device):
+    def _weights_of(self, layer: int) -> Prepared:
+        weights = self._cells[layer].read()
+        with on(self.devices[layer]):
             # A copy where a replica's layer is on another device than the variables.
-            return Weights(*(tf.identity(part) for part in weights))
+            copied = Weights(*(tf.identity(part) for part in weights))
+            prepared: Prepared = self._layers[layer].prepare(copied)
+            return prepared
+
+    def _restored(self, layer: int, gradient: Prepared | None) -> Weights:
+        assert gradient is not None, "this is a bug: there is at least one chunk"
+        with on(self.devices[layer]), tf.name_scope(f"layer_{layer}_gradient"):
+            restored: Weights = self._layers[layer].restore(gradient)
+            return restored
 
 
-def _is_accelerator(device: str | None) -> bool:
-    if device is None:
-        return bool(tf.config.list_logical_devices("GPU"))
-    return not device.startswith("CPU")
-
-
-def _plus(total: Weights | None, more: Weights) -> Weights:
+def _plus(total: Prepared | None, more: Prepared) -> Prepared:
+    """The sum of two gradients of the same form."""
     if total is None:
         return more
-    return Weights(*(a + b for a, b in zip(total, more, strict=True)))
+    return type(more)(*(a + b for a, b in zip(total, more, strict=True)))

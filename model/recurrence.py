@@ -1,4 +1,4 @@
-"""One layer over a chunk of time steps, forward and backward.
+"""One layer over a chunk of time steps as loops, forward and backward; `cudnn.py` is for GPUs.
 
 The product of the inputs and the gradients of the weights are one large product each, over all time
 steps; only what follows from the time step before is in the loop. The gradient is written out and
@@ -52,6 +52,14 @@ class Recurrence:
         layer = cell.config
         self._loops = loops(layer.cell, layer.units, layer.activation, compiled)
 
+    def prepare(self, weights: Weights) -> Weights:
+        """The weights as `forward` and `backward` take them."""
+        return weights
+
+    def restore(self, gradient: Weights) -> Weights:
+        """The gradient of the weights from that of `prepare`'s."""
+        return gradient
+
     def forward(
         self,
         inputs: tf.Tensor,
@@ -65,7 +73,7 @@ class Recurrence:
 
         Args:
             inputs: float32 `[C, B, I]`.
-            weights: of the cell.
+            weights: by `prepare`.
             state: before the first time step.
             lengths: int32 `[B]`, time steps of each row that are still to come; may be negative
                 or above C.
@@ -102,7 +110,7 @@ class Recurrence:
 
         Returns:
             The gradients of the inputs, `[C, B, I]`, of the state before the chunk, and of the
-            weights.
+            weights, for `restore`.
         """
         cell = self._cell
         d_sums, d_state = self._loops.backward(kept, weights, lengths, drop, d_outputs, d_state)

@@ -13,6 +13,7 @@ from model.cells import CELLS, Cell
 from model.chunks import cut
 from model.config import RNNConfig
 from model.dropout import Masks, draw_masks
+from model.forms import Form
 from model.head import Head, HeadWeights
 from model.pipeline import Pipeline, StackState, Trace, on
 from model.placement import Placement
@@ -108,10 +109,10 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
         initial_state: StackState | None = None,
         lengths: tf.Tensor | None = None,
         training: bool = False,
-        compiled: bool = False,
+        form: Form = "plain",
     ) -> tuple[tf.Tensor, StackState]:
         """Runs the stack over time; see `run`. Gives the outputs and the final state."""
-        run = self.run(inputs, initial_state, lengths, training, compiled=compiled)
+        run = self.run(inputs, initial_state, lengths, training, form=form)
         return run.outputs, run.final_state
 
     def run(
@@ -122,7 +123,7 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
         training: bool = False,
         *,
         keep: bool = False,
-        compiled: bool = False,
+        form: Form = "plain",
         replica: int = 0,
     ) -> Run:
         """Runs the stack over time.
@@ -136,7 +137,7 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
             lengths: int32 `[B]`, valid time steps of each row, 0 to T; T when None.
             training: whether dropout and noise are active.
             keep: whether `gradients` will be asked for.
-            compiled: whether each layer's loops are compiled with XLA.
+            form: how each layer runs over time; "fastest" is not for a graph that is exported.
             replica: which copy of the layers computes.
         """
         devices = self.devices(replica)
@@ -150,7 +151,7 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
             initial_state = self.initial_state(batch_size, replica)
         if lengths is None:
             lengths = tf.fill([batch_size], num_steps)
-        pipeline = Pipeline(self.cells, devices, compiled)
+        pipeline = Pipeline(self.cells, devices, form, training)
         chunks = cut(inputs.shape[1], num_steps, pipeline.num_stages, self._chunk_steps)
         masks = self._draw_masks(devices, batch_size, num_steps, seed)
         with on(devices[0]):

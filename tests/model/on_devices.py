@@ -6,7 +6,7 @@ partitioned and executed. Not from the plan.
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,9 +19,11 @@ from model.config import LayerConfig, RNNConfig, TrainConfig
 from model.devices import find_devices, split_cpu
 from model.export import export_model
 from model.fit import make_optimizer, masked_error
+from model.forms import Form
 from model.network import SequenceModel
 from model.placement import plan_replicas
 from tests.exports import FEATURES, OUTPUTS, no_card, raw_sequence, to_json
+from tests.model.fake_cudnn import fake_cudnn
 
 STACK = ("lstm:16", "gru:12", "rnn:10", "lstm:8")
 BATCH, STEPS = 12, 10
@@ -57,6 +59,7 @@ def make_model(
     chunk_steps: int | None = None,
     stack: tuple[str, ...] = STACK,
     devices: tuple[str, ...] = ("auto",),
+    form: Form = "fastest",
     **dropout: float,
 ) -> SequenceModel:
     split_cpu(num_devices)
@@ -69,7 +72,7 @@ def make_model(
         input_noise=0.1 if dropout else 0.0,
     )
     placements = plan_replicas(config, find_devices(devices), replicas)
-    return SequenceModel(config, FEATURES, OUTPUTS, placements, chunk_steps)
+    return SequenceModel(config, FEATURES, OUTPUTS, placements, chunk_steps, form=form)
 
 
 def batch(seed: int, rows: int = BATCH) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -122,6 +125,15 @@ def train(
     )
 
 
+def train_with_fake_cudnn(*given: Any, **named: Any) -> Trained:
+    """As `train`, with what stands for cuDNN on every device."""
+    calls: list[str] = []
+    with fake_cudnn(calls):
+        found = train(*given, **named)
+    assert {"lstm", "gru", "rnn_tanh"} == set(calls)
+    return found
+
+
 def _executed(metadata: object) -> list[tuple[str, str, str]]:
     return [
         (node.name, node.op, short(node.device))
@@ -136,7 +148,7 @@ def unrolled(num_devices: int, chunk_steps: int | None) -> list[np.ndarray]:
     model = make_model(num_devices, chunk_steps=chunk_steps)
     inputs, _ = batch(3)
     predict = tf.function(model.predict_sequences, autograph=False)
-    outputs, state = predict(inputs["sequences"], inputs["lengths"], compiled=True)
+    outputs, state = predict(inputs["sequences"], inputs["lengths"], form="compiled")
     return [outputs.numpy(), *(part.numpy() for entry in state for part in entry)]
 
 

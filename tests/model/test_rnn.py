@@ -254,7 +254,13 @@ def test_the_gradient_is_that_of_the_cells_alone(
         inputs[row, length:], weights[row, length:] = 50.0, 0.0
 
     def gradient() -> list[tf.Tensor]:
-        run = rnn.run(tf.constant(inputs), None, tf.constant(lengths), keep=True, compiled=compiled)
+        run = rnn.run(
+            tf.constant(inputs),
+            None,
+            tf.constant(lengths),
+            keep=True,
+            form="compiled" if compiled else "plain",
+        )
         return rnn.gradients(run, tf.constant(weights))
 
     found = tf.function(gradient, autograph=False)() if compiled else gradient()
