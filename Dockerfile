@@ -1,4 +1,7 @@
-# Two images from one file: `docker build --target train .` and `docker build --target serve .`
+# Two images from one file: `docker build --target train .` and `docker build --target serve .`; for
+# NVIDIA's GPUs with `--build-arg BASE=base-gpu`.
+ARG BASE=base
+
 FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     # Libraries that want a place for caches get one that may be a tmpfs.
@@ -8,7 +11,14 @@ RUN useradd --uid 10001 --no-create-home unroll \
 WORKDIR /unroll
 VOLUME /unroll/models
 
-FROM base AS train
+# One layer of some 7 GB, TensorFlow and CUDA's libraries, that both images share.
+FROM base AS base-gpu
+COPY requirements-train.txt requirements-gpu.txt ./
+RUN pip install --no-cache-dir -r requirements-gpu.txt
+# Of the driver, the container is given what computes and nvidia-smi.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+FROM ${BASE} AS train
 COPY requirements-train.txt .
 RUN pip install --no-cache-dir -r requirements-train.txt
 COPY data data
@@ -18,7 +28,7 @@ RUN chmod -R a+rX data model
 USER unroll
 CMD ["python", "-m", "model.train", "--only-if-missing"]
 
-FROM base AS serve
+FROM ${BASE} AS serve
 COPY requirements-serve.txt .
 RUN pip install --no-cache-dir -r requirements-serve.txt
 COPY app app

@@ -2,28 +2,46 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# GPU=1 adds CUDA's libraries to the environment; without it they stay, if they are there.
+WITH_GPU := $(filter-out 0,$(GPU))
+INSTALLED := $(VENV)/.installed $(if $(WITH_GPU),$(VENV)/.installed-gpu)
+# NVIDIA's driver, on Linux or in WSL: empty where there is none.
+DRIVER := $(wildcard /dev/nvidiactl /dev/dxg)
 
 .DEFAULT_GOAL := help
-.PHONY: help run train test bench bench-training lint format lock clean
+.PHONY: help run train test test-gpu bench bench-training bench-gpu lint format lock clean
+# Two runs of pip at once would share an environment.
+.NOTPARALLEL:
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
+	@echo; echo "GPU=1 adds CUDA's libraries (2.8 GB to download): make run GPU=1"
 
-run: $(VENV)/.installed  ## set up, train the default model if there is none yet, serve it
+run: $(INSTALLED)  ## set up, train the default model if there is none yet, serve it
 	$(BIN)/python -m model.train --only-if-missing
 	exec $(BIN)/python -m app
 
-train: $(VENV)/.installed  ## train the default model and export it as the next version
+train: $(INSTALLED)  ## train the default model and export it as the next version
 	$(BIN)/python -m model.train
 
-test: $(VENV)/.installed-dev $(VENV)/clients/.installed  ## run every test
+test: $(VENV)/.installed-dev $(VENV)/clients/.installed $(INSTALLED)  ## run every test; those for a GPU where there is one
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.installed-dev  ## measure serving beside its peers (wrk needed; 40 minutes; --quick: 3)
+test-gpu: $(if $(DRIVER),$(VENV)/.installed-dev $(VENV)/.installed-gpu)  ## run the tests that need a GPU (6 minutes at most)
+ifeq ($(DRIVER),)
+	@echo "no GPU was tested: this machine has no NVIDIA driver (neither /dev/nvidiactl nor /dev/dxg)"
+else
+	$(BIN)/python -m tests.gpu
+endif
+
+bench: $(VENV)/.installed-dev $(INSTALLED)  ## measure serving beside its peers (wrk needed; 40 minutes; --quick: 3)
 	$(BIN)/python -m benchmarks.serving $(BENCH)
 
-bench-training: $(VENV)/.installed-dev  ## measure training beside Keras, and layers on two devices (5 minutes)
+bench-training: $(VENV)/.installed-dev $(INSTALLED)  ## measure training beside Keras, and layers on two devices (5 minutes)
 	$(BIN)/python -m benchmarks.training
+
+bench-gpu: $(VENV)/.installed-dev $(if $(DRIVER),$(VENV)/.installed-gpu)  ## measure training and serving on a GPU (5 minutes; --quick: less)
+	$(BIN)/python -m benchmarks.gpu $(BENCH)
 
 lint: $(VENV)/.installed-dev  ## check style, types and the import rules
 	$(BIN)/ruff format --check .
@@ -35,9 +53,10 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(VENV)/.installed-dev  ## write requirements.lock: every dependency with its hashes
+lock: $(VENV)/.installed-dev  ## write requirements.lock (GPU=1: requirements-gpu.lock): every dependency with its hashes
 	$(BIN)/uv pip compile --quiet --generate-hashes --strip-extras --python-version 3.11 \
-	  --output-file requirements.lock requirements.txt
+	  --output-file requirements$(if $(WITH_GPU),-gpu).lock \
+	  requirements.txt $(if $(WITH_GPU),requirements-gpu.txt)
 
 clean:  ## remove the virtual environment and caches, not the models
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -51,6 +70,11 @@ $(VENV)/.made:
 
 $(VENV)/.installed: requirements.txt requirements-serve.txt requirements-train.txt | $(VENV)/.made
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# On top of .installed: what a new requirements.txt brings comes first.
+$(VENV)/.installed-gpu: requirements-gpu.txt $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-gpu.txt
 	touch $@
 
 $(VENV)/clients/.installed: requirements-clients.txt | $(VENV)/.made

@@ -1,7 +1,9 @@
-"""`docker-compose.yml` passes the service's settings on, those that are set."""
+"""`docker-compose.yml` passes the service's settings on, and starts for CPUs or for GPUs."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 from app.__main__ import DELIVERY_S
 from app.settings import Settings
@@ -12,8 +14,19 @@ DOCKERFILE = Path("Dockerfile").read_text(encoding="utf-8")
 OF_THE_IMAGE = {"UNROLL_HOST", "UNROLL_PORT", "UNROLL_MODELS_DIR"}
 
 
+def services() -> dict[str, dict[str, str]]:
+    """What each service says itself: key to value, the lines of a longer value as one text."""
+    (block,) = re.findall(r"^services:\n((?:^(?:  .*)?\n)+)", COMPOSE, re.MULTILINE)
+    found = {}
+    for name, lines in re.findall(r"^  ([\w-]+):.*\n((?:^(?:    .*)?\n)+)", block, re.MULTILINE):
+        keys = re.findall(r"^    ([\w<]+):(.*\n(?:^(?:      .*)?\n)*)", lines, re.MULTILINE)
+        found[name] = {key: value.strip() for key, value in keys}
+    return found
+
+
 def environment() -> list[str]:
     """The entries of `serve`."""
+    # Nothing else has any of its own, so what it has is what `serve-gpu` has.
     (block,) = re.findall(r"^    environment:\n((?:^      .*\n)+)", COMPOSE, re.MULTILINE)
     entries = [line.strip() for line in block.splitlines() if not line.strip().startswith("#")]
     assert all(entry.startswith("- UNROLL_") for entry in entries)
@@ -44,3 +57,58 @@ def test_what_the_image_sets_is_not_unset() -> None:
 def test_a_stop_leaves_time_to_drain() -> None:
     (grace_s,) = re.findall(r"stop_grace_period: \$\{UNROLL_STOP_GRACE:-(\d+)s\}", COMPOSE)
     assert int(grace_s) > Settings.model_fields["drain_timeout_s"].default + DELIVERY_S
+
+
+def test_cpus_and_gpus_are_never_started_together() -> None:
+    """A service without a profile would start with every other one, and have the port."""
+    profiles = {name: service["profiles"] for name, service in services().items()}
+    assert profiles == {
+        **{"train": "[cpu]", "serve": "[cpu]"},
+        **{"train-gpu": "[gpu]", "serve-gpu": "[gpu]"},
+    }
+    # `docker compose up` takes it from here, and `--profile gpu` in its place.
+    (active,) = re.findall(r"^COMPOSE_PROFILES=(.*)$", Path(".env").read_text(), re.MULTILINE)
+    assert active == "cpu"
+
+
+def test_a_service_waits_for_the_training_of_its_own_profile() -> None:
+    done = "{condition: service_completed_successfully}"
+    assert services()["serve"]["depends_on"] == f"train: {done}"
+    assert services()["serve-gpu"]["depends_on"] == f"train-gpu: {done}"
+
+
+@pytest.mark.parametrize("name", ["train", "serve"])
+def test_on_gpus_only_the_image_and_the_cards_differ(name: str) -> None:
+    """Port, settings, volumes and hardening are those of the CPU's service."""
+    on_gpus = services()[f"{name}-gpu"]
+    assert on_gpus.keys() - {"depends_on"} == {"<<", "profiles", "build", "deploy"}
+    assert on_gpus["<<"] == f"*{name}"
+    assert f"  {name}: &{name}\n    <<: *hardened\n" in COMPOSE
+    assert services()[name]["build"] == f"{{context: ., target: {name}}}"
+    assert on_gpus["build"] == f"{{context: ., target: {name}, args: {{BASE: base-gpu}}}}"
+    assert on_gpus["deploy"] == "*gpus"
+
+
+def test_cards_are_reserved() -> None:
+    (devices,) = re.findall(
+        r"^x-gpus: &gpus\n  resources:\n    reservations:\n      devices: (.*)$",
+        COMPOSE,
+        re.MULTILINE,
+    )
+    assert devices == "[{driver: nvidia, count: all, capabilities: [gpu]}]"
+
+
+def test_both_images_can_stand_on_cuda() -> None:
+    found = re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)
+    bases = {stage: base for base, stage in found}
+    assert bases["base-gpu"] == "base"
+    assert bases["train"] == bases["serve"] == "${BASE}"
+    # Before the first stage, where FROM sees it.
+    assert DOCKERFILE.index("\nARG BASE=base\n") < DOCKERFILE.index("\nFROM ")
+
+
+def test_the_image_has_what_the_requirements_for_gpus_name() -> None:
+    """Docker sends and copies nothing that is not listed."""
+    limits = re.findall(r"^-[cr] (\S+)$", Path("requirements-gpu.txt").read_text(), re.MULTILINE)
+    assert f"COPY {' '.join(limits)} requirements-gpu.txt ./\n" in DOCKERFILE
+    assert "!requirements-*.txt" in Path(".dockerignore").read_text().splitlines()
