@@ -33,6 +33,9 @@ class ModelRunner(Protocol):
         """Call shapes compiled since the start; none is after warm-up."""
         ...
 
+    def set_limits(self, max_rows: int, max_steps: int) -> None:
+        """Allows `run` up to these sizes, without a warm-up."""
+
     def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """Compiles every call shape that `run` can need, and checks the model on its example.
 

@@ -18,7 +18,7 @@ import openvino
 from app.engine.cost import Cost
 from app.engine.runners.measure import measure_cost
 from app.engine.runners.onnxruntime import session_of
-from app.engine.runners.shapes import CallShapes, padded
+from app.engine.runners.shapes import CallShapes, padded, sizes
 from app.manifest import Manifest
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,6 @@ PROPERTIES = {
     "ENABLE_CPU_PINNING": False,
 }
 # OpenVINO prepares itself for every call shape it meets: so there are few, others are padded.
-# Above a tile, each size is about so many times the one before.
-GROWTH = 1.25
 # Rows are multiplied in tiles of so many; half a tile takes nearly as long.
 TILE = 16
 
@@ -78,7 +76,7 @@ class Bfloat16Runner:
         return len(self._shapes.met)
 
     def set_limits(self, max_rows: int, max_steps: int) -> None:
-        """Allows `run` up to these sizes; for a call shape that is new it takes longer."""
+        """See `ModelRunner.set_limits`; for a call shape that is new `run` takes longer."""
         self._shapes = CallShapes(sizes(max_rows, TILE), sizes(max_steps))
 
     def warm_up(self, max_rows: int, max_steps: int) -> Cost:
@@ -123,12 +121,3 @@ class Bfloat16Runner:
             {"encoded": encoded, "lengths": lengths, "state": state}, share_outputs=True
         )
         return found["top"], found["next_state"]
-
-
-def sizes(most: int, tile: int = 1) -> list[int]:
-    """Sizes of calls, ascending from 1 to `most`: doubled up to a tile, then whole tiles."""
-    found = [1]
-    while (last := found[-1]) < most:
-        size = max(last + 1, int(last * GROWTH))
-        found.append(min(most, 2 * last if last < tile else -(-size // tile) * tile))
-    return found

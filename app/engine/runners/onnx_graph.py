@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 from onnx.utils import Extractor
 
-from app.errors import ModelRefused
+from app.engine.runners.checkpoint import Checkpoint
+from app.engine.runners.columns import Columns
 from app.manifest import Feature, Layer, Manifest, Output
 
 # ONNX Runtime's newest operator set at the pinned version is higher; this one has all we need.
@@ -64,8 +64,8 @@ def build_graph(folder: Path, manifest: Manifest, take_lengths: bool = True) -> 
         final += made
     builder.join_state(final)
     top = builder.named(TOP, builder.one("Transpose", [top], perm=[1, 0, 2]))
-    total = builder.one("MatMul", [top, builder.constant(builder.weight("head/kernel"))])
-    total = builder.one("Add", [total, builder.constant(builder.weight("head/bias"))])
+    total = builder.one("MatMul", [top, builder.constant(builder.checkpoint.weight("head/kernel"))])
+    total = builder.one("Add", [total, builder.constant(builder.checkpoint.weight("head/bias"))])
     builder.decode(total, [feature.name for feature in manifest.features], manifest.outputs)
     return builder.finish(manifest, len(order))
 
@@ -87,16 +87,10 @@ class _Builder:
     def __init__(self, folder: Path) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
-        self._reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+        self.checkpoint = Checkpoint(folder)
         # Where operators do not take lengths: which time steps are padding, as a truth and as a
         # number, `[C,S,1]`, and which are last.
         self._is_padding = self._padding = self._last = ""
-
-    def weight(self, name: str) -> np.ndarray:
-        key = f"weights/{name}/.ATTRIBUTES/VARIABLE_VALUE"
-        if not self._reader.has_tensor(key):
-            raise ModelRefused(f"the checkpoint has no weight {name!r}")
-        return np.asarray(self._reader.get_tensor(key))
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         name = f"constant_{len(self._constants)}"
@@ -139,38 +133,25 @@ class _Builder:
         Returns:
             float32 `[S,C,I]`, and for each of its columns its place among the network's inputs.
         """
-        made, order = [], []
-        first, places = 0, {}
-        for index, feature in enumerate(features):
-            width = (2 if feature.transform["kind"] == "cyclic" else 1) + feature.missing
-            places[index] = list(range(first, first + width))
-            first += width
-        by_kind: dict[str, list[int]] = {"standardize": [], "cyclic": []}
-        for index, feature in enumerate(features):
-            kind = feature.transform["kind"]
-            if kind not in by_kind:
-                raise ModelRefused(f"feature {feature.name!r}: unknown transform {kind!r}")
-            by_kind[kind].append(index)
-        if plain := by_kind["standardize"]:
+        columns = Columns.of(features)
+        made = []
+        if plain := columns.plain:
             mean, std = (
                 self.constant([features[i].transform[name] for i in plain])
                 for name in ("mean", "std")
             )
             made.append(self.one("Div", [self.one("Sub", [self.columns(plain), mean]), std]))
-            order += [places[i][0] for i in plain]
-        if cyclic := by_kind["cyclic"]:
+        if cyclic := columns.cyclic:
             scale = self.constant([2 * math.pi / features[i].transform["period"] for i in cyclic])
             angle = self.one("Mul", [self.columns(cyclic), scale])
             made += [self.one("Sin", [angle]), self.one("Cos", [angle])]
-            order += [places[i][0] for i in cyclic] + [places[i][1] for i in cyclic]
         values = made[0] if len(made) == 1 else self.one("Concat", made, axis=2)
-        if missing := [i for i, feature in enumerate(features) if feature.missing]:
+        if missing := columns.missing:
             absent = self.one("IsNaN", [self.columns(missing)])
             flags = self.one("Cast", [absent], to=TensorProto.FLOAT)
             known = self.one("Where", [self.one("IsNaN", [values]), self.constant(0.0), values])
             values = self.one("Concat", [known, flags], axis=2)
-            order += [places[i][-1] for i in missing]
-        return values, order
+        return values, columns.order
 
     def split_state(self, sizes: list[int]) -> list[str]:
         """`state` as the operators take it, a `[1,S,H]` each."""
@@ -191,9 +172,7 @@ class _Builder:
     ) -> tuple[str, list[str]]:
         """A layer's outputs `[C,S,H]` and final states."""
         gates = GATES[layer.cell]
-        kernel, recurrent, bias = (
-            self.weight(f"layer_{index}/{part}") for part in ("kernel", "recurrent_kernel", "bias")
-        )
+        kernel, recurrent, bias = self.checkpoint.layer(index)
         if order is not None:
             kernel = kernel[order]
         if self._padding and layer.cell == "lstm":

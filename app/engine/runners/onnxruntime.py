@@ -38,6 +38,9 @@ class OnnxRuntimeRunner:
         self._features = len(manifest.features)
         self._session = session_of(graph)
 
+    def set_limits(self, max_rows: int, max_steps: int) -> None:
+        """See `ModelRunner.set_limits`: there are none."""
+
     def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """See `ModelRunner.warm_up`."""
         started = time.monotonic()

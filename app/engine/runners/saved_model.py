@@ -1,22 +1,16 @@
 """`ServedModel`: a SavedModel whose signatures are those of the contract, ready to be called."""
 
-import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-# TensorFlow reads it when it is imported: its C++ notes are of no use in a service's log.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import numpy as np
 import tensorflow as tf
 
+from app.engine.runners.devices import devices, failure, set_up, short
 from app.engine.runners.place import assign, placed
 from app.errors import ModelRefused
 from app.manifest import Manifest
-
-logger = logging.getLogger(__name__)
 
 # Takes and gives tensors by their names in the signature.
 Function = Callable[..., Mapping[str, tf.Tensor]]
@@ -44,12 +38,13 @@ class ServedModel:
         self._tensors = tuple(part.tensor for layer in manifest.layers for part in layer.states)
         self._sizes = manifest.state_sizes
         self.state_size = sum(self._sizes)
-        # Lanes run side by side: threads that split one small product mostly wait for each other.
-        _one_thread_a_lane()
-        _split_cpu(logical_devices)
+        set_up(logical_devices)
+        here = devices()
         trained = [layer.device for layer in manifest.layers]
         try:
-            self._loaded = _load(folder, assign(trained, _devices()))
+            self._loaded = _load(folder, assign(trained, here))
+        except tf.errors.ResourceExhaustedError as error:
+            raise ModelRefused(failure(error, here)) from error
         except Exception as error:
             raise ModelRefused(
                 f"{folder}: TensorFlow cannot load it: {type(error).__name__}: {error}"
@@ -62,7 +57,7 @@ class ServedModel:
         self.whole: Function = signatures["serving_default"]
         self._check_signature(folder, manifest)
         self.devices = tuple(
-            _short(self._loaded.weights[f"layer_{index}"]["kernel"].device)
+            short(self._loaded.weights[f"layer_{index}"]["kernel"].device)
             for index in range(len(manifest.layers))
         )
 
@@ -102,34 +97,6 @@ class ServedModel:
         given = {name: tuple(spec.shape) for name, spec in self.chunk.structured_outputs.items()}
         if given != results:
             raise ModelRefused(f"{folder}: signature 'chunk' gives {given}, not {results}")
-
-
-def _one_thread_a_lane() -> None:
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-    except RuntimeError:
-        # It can be set only before TensorFlow's first use; a second model finds it set already.
-        logger.debug("TensorFlow runs already, its threads stay as they are")
-
-
-def _split_cpu(count: int) -> None:
-    physical = tf.config.list_physical_devices("CPU")[0]
-    logical = [tf.config.LogicalDeviceConfiguration()] * count
-    try:
-        tf.config.set_logical_device_configuration(physical, logical)
-    except RuntimeError:
-        found = len(tf.config.list_logical_devices("CPU"))
-        if found != count:
-            logger.warning("the CPU stays %d devices: TensorFlow runs already", found)
-
-
-def _devices() -> list[str]:
-    return [_short(device.name) for device in tf.config.list_logical_devices()]
-
-
-def _short(device: str) -> str:
-    """`GPU:0` for `/job:localhost/replica:0/task:0/device:GPU:0`."""
-    return device.rpartition("device:")[2]
 
 
 def _load(folder: Path, assigned: Mapping[str, str]) -> Any:

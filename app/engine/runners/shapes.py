@@ -6,6 +6,8 @@ import numpy as np
 
 # Rows and time steps.
 Shape = tuple[int, int]
+# Above a tile, each of `sizes` is about so many times the one before.
+GROWTH = 1.25
 
 
 class CallShapes:
@@ -37,6 +39,15 @@ class CallShapes:
         shape = _at_least(rows, self._rows), _at_least(steps, self._steps)
         self.met.add(shape)
         return shape
+
+
+def sizes(most: int, tile: int = 1) -> list[int]:
+    """Sizes of calls, ascending from 1 to `most`: doubled up to a tile, then whole tiles."""
+    found = [1]
+    while (last := found[-1]) < most:
+        size = max(last + 1, int(last * GROWTH))
+        found.append(min(most, 2 * last if last < tile else -(-size // tile) * tile))
+    return found
 
 
 def padded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

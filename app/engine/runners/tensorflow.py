@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from app.engine.cost import Cost
 from app.engine.runners.agreement import agree
+from app.engine.runners.devices import refused_failures
 from app.engine.runners.measure import measure_cost
 from app.engine.runners.saved_model import ServedModel
 from app.engine.runners.shapes import CallShapes, padded
@@ -56,7 +57,7 @@ class TensorFlowRunner:
         return len(self._shapes.met)
 
     def set_limits(self, max_rows: int, max_steps: int) -> None:
-        """Allows `run` up to these sizes; a call shape that is not warm compiles when it is met."""
+        """See `ModelRunner.set_limits`; a call shape that is new compiles when it is met."""
         doublings = (max_rows - 1).bit_length()
         self._shapes = CallShapes(
             [1 << power for power in range(doublings + 1)],
@@ -68,15 +69,16 @@ class TensorFlowRunner:
         started = time.monotonic()
         self.set_limits(max_rows, max_steps)
         features = len(self._manifest.features)
-        for rows, steps in self._shapes:
-            inputs = np.zeros((rows, steps, features), np.float32)
-            state = np.zeros((rows, self.state_size), np.float32)
-            self.run(inputs, np.ones(rows, np.int32), state)
-        self._probe()
-        logger.info(
-            "compiled %d call shapes in %.1f s", self.compilations, time.monotonic() - started
-        )
-        return measure_cost(self, features, max_rows, max_steps)
+        with refused_failures(list(self.devices)):
+            for rows, steps in self._shapes:
+                inputs = np.zeros((rows, steps, features), np.float32)
+                state = np.zeros((rows, self.state_size), np.float32)
+                self.run(inputs, np.ones(rows, np.int32), state)
+            self._probe()
+            cost = measure_cost(self, features, max_rows, max_steps)
+        took_s = time.monotonic() - started
+        logger.info("compiled %d call shapes in %.1f s", self.compilations, took_s)
+        return cost
 
     def run(
         self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray

@@ -14,9 +14,10 @@ from onnx import numpy_helper
 
 from app.engine.runner import ModelRunner
 from app.engine.runners import bfloat16
-from app.engine.runners.bfloat16 import Bfloat16Runner, sizes
+from app.engine.runners.bfloat16 import Bfloat16Runner
 from app.engine.runners.onnx_graph import build_graph, cut_graph
 from app.engine.runners.onnxruntime import OnnxRuntimeRunner
+from app.engine.runners.shapes import sizes
 from app.engine.runners.tensorflow import TensorFlowRunner
 from app.errors import ModelRefused
 from app.manifest import Manifest, StatePart, verified_manifest
