@@ -175,7 +175,14 @@ class TrainConfig(Frozen):
         max_length=64,
     )
     logical_devices: int = Field(
-        1, description="devices that the CPU is split into, to try several", ge=1, le=64
+        1,
+        description="devices that each GPU, or without one the CPU, is split into, to try several",
+        ge=1,
+        le=64,
+    )
+    tensor_float_32: bool = Field(
+        False,
+        description="multiply with 10 bits of mantissa where a GPU can: faster, less exact",
     )
     replicas: int = Field(
         1, description="copies of the layers, each on its own devices and part of a batch", ge=1

@@ -202,7 +202,7 @@ def _one_more(rows: tf.Tensor) -> tf.Tensor:
 def _counts(rows: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     """Time steps of each row in the chunk; cuDNN wants at least one, on the host."""
     num_steps = tf.shape(rows)[0]
-    with tf.device("/device:CPU:0"):
+    with tf.device("/device:CPU:0"), tf.name_scope("on_host"):
         return tf.clip_by_value(lengths, 1, tf.maximum(num_steps, 1))
 
 

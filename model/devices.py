@@ -1,4 +1,4 @@
-"""The devices of this machine: which there are, how the CPU is split, what memory is free."""
+"""The devices of this machine: which there are, how they are split, what memory is free."""
 
 import os
 import re
@@ -7,13 +7,30 @@ from contextlib import suppress
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.python.client import device_lib
 
 from model.config import canonical
+from model.gpus import free_bytes_of_gpus, split_gpus, why_no_gpu
 from model.placement import PlacementError, memory_of
 
 # Where Linux tells the limits of a container.
 GROUP = Path("/sys/fs/cgroup")
+
+
+def split_devices(count: int, asked: Sequence[str]) -> None:
+    """Splits every GPU into `count` devices, or the CPU where there is none or it is asked for.
+
+    Args:
+        count: of each.
+        asked: as for `find_devices`.
+
+    Raises:
+        PlacementError: TensorFlow runs already, or a device has another form.
+    """
+    on_cpu = any(name.lower().removeprefix("/device:").startswith("cpu") for name in asked)
+    if on_cpu or not tf.config.list_physical_devices("GPU"):
+        split_cpu(count)
+    else:
+        split_gpus(count)
 
 
 def split_cpu(count: int) -> None:
@@ -56,7 +73,9 @@ def find_devices(asked: Sequence[str]) -> tuple[str, ...]:
         raise PlacementError(str(error)) from error
     for index, name in enumerate(names):
         if name not in known:
-            raise PlacementError(f"there is no device {name}; this machine has {', '.join(known)}")
+            why = why_no_gpu() if name.startswith("GPU") else None
+            here = f"there is no device {name}; this machine has {', '.join(known)}"
+            raise PlacementError(f"{here}: {why}" if why else here)
         if name in names[:index]:
             raise PlacementError(f"device {name} is given twice")
     return names
@@ -64,16 +83,13 @@ def find_devices(asked: Sequence[str]) -> tuple[str, ...]:
 
 def free_bytes(devices: Sequence[str]) -> dict[str, int]:
     """Bytes that can still be used on each device, by the name that `memory_of` gives it."""
-    limits = {
-        canonical(device.name.rpartition("/")[2].removeprefix("device:")): device.memory_limit
-        for device in device_lib.list_local_devices()
-        if device.device_type in ("CPU", "GPU")
+    on_gpus = any(name.startswith("GPU:") for name in devices)
+    limits = free_bytes_of_gpus() if on_gpus else {}
+    # All devices of the CPU have the machine's memory.
+    return {
+        memory: limits[memory] if memory in limits else _free_memory()
+        for memory in map(memory_of, devices)
     }
-    found = {memory_of(name): limits.get(name, 0) for name in devices}
-    if "CPU" in found:
-        # TensorFlow gives a nominal number for the CPU.
-        found["CPU"] = _free_memory()
-    return found
 
 
 def _free_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = GROUP) -> int:

@@ -16,10 +16,14 @@ from model.transforms import Feature, Output, decode_outputs, encode_features, n
 
 
 class Share(NamedTuple):
-    """The rows of a batch that a replica takes: from `start` on, `count`, None for all."""
+    """The rows of a batch that a replica takes: from `start` on, `size` of them, None for all."""
 
     start: int | tf.Tensor
-    count: tf.Tensor | None
+    size: tf.Tensor | None
+
+    def own(self, outputs: tf.Tensor) -> tf.Tensor:
+        """What a replica computed of its own rows."""
+        return outputs if self.size is None else outputs[: self.size]
 
 
 class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type information
@@ -101,10 +105,8 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
         with on(self.rnn.devices()[-1]):
             with tf.GradientTape() as tape:
                 tape.watch(computed)
-                standardized = [
-                    rows[: share.count] for rows, share in zip(computed, shares, strict=True)
-                ]
-                outputs = self._decode(tf.concat(standardized, axis=0), sequences, lengths)
+                rows = [share.own(part) for share, part in zip(shares, computed, strict=True)]
+                outputs = self._decode(tf.concat(rows, axis=0), sequences, lengths)
                 loss = self.compute_loss(inputs, targets, outputs, training=True)
             d_outputs = tape.gradient(loss, computed)
         parts = [self.rnn.gradients(run, d) for run, d in zip(runs, d_outputs, strict=True)]
@@ -125,12 +127,12 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
         self, replica: int, share: Share, sequences: tf.Tensor, lengths: tf.Tensor
     ) -> Run:
         with on(self.rnn.devices(replica)[0]):
-            if share.count is not None:
+            if share.size is not None:
                 # cuDNN wants a row: who has none computes another's, which has no time steps then.
                 start = tf.minimum(share.start, tf.shape(sequences)[0] - 1)
-                rows = slice(start, start + tf.maximum(share.count, 1))
+                rows = slice(start, start + tf.maximum(share.size, 1))
                 sequences, lengths = sequences[rows], lengths[rows]
-                lengths = tf.where(share.count > 0, lengths, 0)
+                lengths = tf.where(share.size > 0, lengths, 0)
             inputs = self._encode(sequences, replica)
         return self.rnn.run(
             inputs, None, lengths, training=True, keep=True, form=self.form, replica=replica

@@ -212,19 +212,27 @@ def check_memory(
         PlacementError: it needs more than a device has.
     """
     rows = -(-batch_size // len(placements))
-    needed: dict[str, int] = {}
-    for replica, placement in enumerate(placements):
-        for placed in (*placement.layers, placement.head):
-            memory = memory_of(placed.device)
-            size = placed.cost.training_bytes(rows, num_steps, first=replica == 0)
-            needed[memory] = needed.get(memory, 0) + size
-    for memory, size in needed.items():
+    for memory, size in memory_needed(placements, batch_size, num_steps).items():
         if size > free[memory]:
             raise PlacementError(
                 f"{memory} has {free[memory] / 2**30:.3g} GiB of memory free, but training its "
                 f"layers on batches of {rows} x {num_steps} needs {size / 2**30:.3g} GiB or more: "
                 "lower --batch-size or --window-steps, or give more devices"
             )
+
+
+def memory_needed(
+    placements: Sequence[Placement], batch_size: int, num_steps: int
+) -> dict[str, int]:
+    """Bytes that training takes of each memory, at least; see `check_memory`."""
+    rows = -(-batch_size // len(placements))
+    needed: dict[str, int] = {}
+    for replica, placement in enumerate(placements):
+        for placed in (*placement.layers, placement.head):
+            memory = memory_of(placed.device)
+            size = placed.cost.training_bytes(rows, num_steps, first=replica == 0)
+            needed[memory] = needed.get(memory, 0) + size
+    return needed
 
 
 def memory_of(device: str) -> str:

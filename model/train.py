@@ -4,6 +4,7 @@ load -> train with early stopping -> evaluate against the baselines -> export wi
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -22,12 +23,13 @@ import tensorflow as tf
 from model import data, report
 from model.command import parse_arguments
 from model.config import RNNConfig, TrainConfig
-from model.devices import find_devices, free_bytes, share_cores, split_cpu
+from model.devices import find_devices, free_bytes, share_cores, split_devices
 from model.evaluate import check_forecastable, evaluate, skill_table
 from model.export import check_writable, existing_versions, export_model
 from model.fit import fit
+from model.gpus import check_usable, full_name, take_memory_as_needed, why_no_gpu
 from model.network import SequenceModel
-from model.placement import Placement, check_memory, explain, plan_replicas
+from model.placement import Placement, check_memory, explain, memory_needed, plan_replicas
 from model.task import TaskConfig, load_task
 from model.transforms import Feature, Output, num_inputs
 
@@ -63,19 +65,23 @@ def prepare_devices(config: TrainConfig) -> None:
     """Sets up TensorFlow's devices and threads, which can be done before its first use only.
 
     Raises:
-        PlacementError: it is too late to split the CPU.
+        PlacementError: it is too late to split the devices.
     """
+    take_memory_as_needed()
     share_cores(len(config.layers))
+    tf.config.experimental.enable_tensor_float_32_execution(config.tensor_float_32)
     if config.logical_devices > 1:
-        split_cpu(config.logical_devices)
+        split_devices(config.logical_devices, config.devices)
+    if config.devices == ("auto",) and (why := why_no_gpu()):
+        print(f"note: {why}; the CPU trains", file=sys.stderr, flush=True)
 
 
 def explain_placement(config: TrainConfig) -> None:
     """Prints which layer would go where, as a table.
 
     Raises:
-        OSError, ValueError: the task or its table cannot be used, or layers cannot be placed; where
-            it is for want of memory, the table is printed before.
+        PlacementError: not as asked; or there is too little memory, of which the table is printed
+            before.
     """
     prepare_devices(config)
     task = load_task(config.task)
@@ -87,14 +93,21 @@ def explain_placement(config: TrainConfig) -> None:
 
 
 def place(network: RNNConfig, config: TrainConfig) -> tuple[Placement, ...]:
-    """Where the layers go on this machine.
+    """Where the layers go on this machine; prints what they need of each device's memory.
 
     Raises:
-        PlacementError: not as asked, or there is too little memory.
+        PlacementError: not as asked, there is too little memory, or a GPU does not compute.
     """
     devices = find_devices(config.devices)
     placements = plan_replicas(network, devices, config.replicas)
-    check_memory(placements, free_bytes(devices), config.batch_size, config.window_steps)
+    batch = (config.batch_size, config.window_steps)
+    free = free_bytes(devices)
+    check_memory(placements, free, *batch)
+    for memory, size in memory_needed(placements, *batch).items():
+        if memory.startswith("GPU:"):
+            check_usable(memory)
+        gib = f"{size / 2**30:.3g} GiB of {free[memory] / 2**30:.3g} GiB free"
+        print(f"{full_name(memory)}: takes at least {gib}", flush=True)
     return placements
 
 
@@ -189,6 +202,16 @@ def example(split: data.Split, steps: int) -> list[list[float | None]]:
     return [[None if np.isnan(x) else float(str(x)) for x in row] for row in rows]
 
 
+def _first_line(error: tf.errors.OpError) -> str:
+    return str(error.message).partition("\n")[0]
+
+
+def _device_in(error: tf.errors.OpError) -> str:
+    """The device that an error of TensorFlow names, such as `GPU:0`."""
+    found = re.search(r"(?:device:|/)((?:GPU|CPU):\d+)", str(error.message))
+    return full_name(found[1]) if found else "a device"
+
+
 def main() -> int:
     """The command; returns the exit status."""
     command = parse_arguments()
@@ -204,12 +227,14 @@ def main() -> int:
                 return 0
         run(config, verbose="auto" if sys.stdout.isatty() else 2)
     except tf.errors.ResourceExhaustedError as error:
-        first = str(error.message).partition("\n")[0]
         print(
-            "error: a device has no memory left: lower --batch-size or --window-steps, or give "
-            f"more devices ({first})",
+            f"error: {_device_in(error)} has no memory left: lower --batch-size or --window-steps, "
+            f"or give more devices ({_first_line(error)})",
             file=sys.stderr,
         )
+        return 1
+    except tf.errors.OpError as error:
+        print(f"error: {_device_in(error)} failed: {_first_line(error)}", file=sys.stderr)
         return 1
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

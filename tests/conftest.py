@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from hypothesis import settings
 
 from tests.exports import MIXED, export
@@ -16,6 +17,14 @@ from tests.exports import MIXED, export
 # A shared machine pauses at will: how long an example takes says nothing.
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs a GPU where TensorFlow can use none."""
+    needing = [item for item in items if item.get_closest_marker("gpu")]
+    if needing and not tf.config.list_physical_devices("GPU"):
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,10 +16,11 @@ from tensorflow.python.eager import context
 from app.engine.runners.tensorflow import TensorFlowRunner
 from app.manifest import verified_manifest
 from model.config import LayerConfig, RNNConfig, TrainConfig
-from model.devices import find_devices, split_cpu
+from model.devices import find_devices, split_devices
 from model.export import export_model
 from model.fit import make_optimizer, masked_error
 from model.forms import Form
+from model.gpus import take_memory_as_needed
 from model.network import SequenceModel
 from model.placement import plan_replicas
 from tests.exports import FEATURES, OUTPUTS, no_card, raw_sequence, to_json
@@ -58,11 +59,16 @@ def make_model(
     replicas: int = 1,
     chunk_steps: int | None = None,
     stack: tuple[str, ...] = STACK,
-    devices: tuple[str, ...] = ("auto",),
+    devices: tuple[str, ...] = (),
     form: Form = "fastest",
     **dropout: float,
 ) -> SequenceModel:
-    split_cpu(num_devices)
+    take_memory_as_needed()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    # The CPU's, unless others are asked for: most tests are not about the GPU that may be here.
+    devices = devices or tuple(f"cpu:{index}" for index in range(num_devices))
+    if num_devices > 1:
+        split_devices(num_devices, devices)
     keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
     config = RNNConfig(
@@ -91,10 +97,13 @@ def train(
     replicas: int = 1,
     chunk_steps: int | None = None,
     rows: int = BATCH,
-    **dropout: float,
+    **how: Any,
 ) -> Trained:
-    """Trains on some batches, and reads where everything was in the first of them."""
-    model = make_model(num_devices, replicas, chunk_steps, **dropout)
+    """Trains on some batches, and reads where everything was in the first of them.
+
+    `how` is what else `make_model` takes.
+    """
+    model = make_model(num_devices, replicas, chunk_steps, **how)
     model.compile(
         optimizer=make_optimizer(TrainConfig(learning_rate=1e-3), num_batches),
         loss=masked_error(np.ones(len(OUTPUTS), np.float32)),
@@ -152,7 +161,7 @@ def unrolled(num_devices: int, chunk_steps: int | None) -> list[np.ndarray]:
     return [outputs.numpy(), *(part.numpy() for entry in state for part in entry)]
 
 
-def exported(models_dir: Path, num_devices: int, devices: tuple[str, ...] = ("auto",)) -> Path:
+def exported(models_dir: Path, num_devices: int, devices: tuple[str, ...] = ()) -> Path:
     model = make_model(num_devices, devices=devices)
     details = {"example": to_json(raw_sequence(np.random.default_rng(9), 4))}
     return export_model(model, models_dir, "placed", details, no_card)

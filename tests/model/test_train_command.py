@@ -229,8 +229,9 @@ def test_the_plan_is_told_and_nothing_trained(
     with pool(1) as processes:
         status, out, err = processes.submit(run_command, train.main, options).result()
     assert (status, err) == (0, "")
-    head, *rows = out.splitlines()
+    head, *rows, memory = out.splitlines()
     assert head.split("  ")[0] == "layer"
+    assert re.fullmatch(r"CPU: takes at least [\d.]+ GiB of [\d.]+ GiB free", memory)
     assert [re.search(r"CPU:\d", row)[0] for row in rows] == expected  # type: ignore[index]
     assert not (tmp_path / "models").exists()
 
