@@ -130,3 +130,14 @@ def test_a_package_has_one_version_everywhere() -> None:
         for name, version in pins(path).items():
             found.setdefault(re.sub(r"\[.*\]", "", name), set()).add(version)
     assert {name: versions for name, versions in found.items() if len(versions) > 1} == {}
+
+
+def test_the_versions_that_are_documented_are_installed() -> None:
+    documented = Path("docs/devices.md").read_text(encoding="utf-8")
+    gpu = pins(Path("requirements-gpu.txt"))
+    (cudnn, cublas, nvcc) = (
+        gpu[f"nvidia-{name}-cu12"] for name in ("cudnn", "cublas", "cuda-nvcc")
+    )
+    assert f"| TensorFlow | {pins(Path('requirements-train.txt'))['tensorflow']}," in documented
+    assert f"| cuDNN | {cudnn.rpartition('.')[0]} |" in documented
+    assert f"cuBLAS {cublas.rpartition('.')[0]} and ptxas {nvcc} are pinned" in documented
