@@ -1,0 +1,80 @@
+"""The section `devices`: one card as two devices, beside the same card as one.
+
+`python -m benchmarks.gpu.devices RESULTS PLAN`, in a process of its own.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.plan import ONE_CHUNK, WAYS, load_devices
+from benchmarks.gpu.recorder import Recorder
+from benchmarks.gpu.sides import Side
+from benchmarks.places import BUILD
+
+SIDE = "benchmarks.gpu.devices_side"
+GROWTH = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+
+
+def run(text: str, recorder: Recorder) -> None:
+    """Measures, and records after each step.
+
+    Args:
+        text: the plan as JSON.
+        recorder: of the results.
+    """
+    plan = load_devices(text)
+    results: dict[str, Any] = {"case": plan.case.name}
+    with ExitStack() as stack:
+        sides = {
+            count: Side(SIDE, [str(count), text], GROWTH, BUILD / "logs" / f"gpu-of-{count}.log")
+            for count in (1, 2)
+        }
+        for side in sides.values():
+            stack.callback(side.close)
+        for side in sides.values():
+            side.wait()
+        trained = {count: side.ask("train") for count, side in sides.items()}
+        results |= {"two": trained[2], "one": trained[1]["losses"], "difference": worst(trained)}
+        recorder.write(results)
+        for way in WAYS:
+            sides[2].ask("prepare", way=way)
+        sides[1].ask("prepare", way=ONE_CHUNK)
+        results["traces"] = {way: sides[2].ask("trace", way=way) for way in WAYS}
+        recorder.write(results)
+        take_turns(plan.rounds, sides, results, recorder)
+
+
+def take_turns(
+    rounds: int, sides: Mapping[int, Side], results: dict[str, Any], recorder: Recorder
+) -> None:
+    """Seconds of a batch, of each schedule on two devices and of one device."""
+    found: dict[str, list[float]] = {way: [] for way in (*WAYS, "one device")}
+    results["seconds"] = found
+    for _ in range(rounds):
+        started = time.monotonic()
+        for way in WAYS:
+            found[way].append(sides[2].ask("burst", way=way)["seconds"])
+        found["one device"].append(sides[1].ask("burst", way=ONE_CHUNK)["seconds"])
+        recorder.write(results)
+        if not recorder.fits(time.monotonic() - started):
+            break
+
+
+def worst(trained: Mapping[int, Mapping[str, Any]]) -> float:
+    """The largest relative difference of a loss."""
+    pairs = zip(trained[2]["losses"], trained[1]["losses"], strict=True)
+    return float(max(abs(two - one) / abs(one) for two, one in pairs))
+
+
+def main() -> None:
+    """The process of the section."""
+    plan = load_devices(sys.argv[2])
+    run(sys.argv[2], Recorder(Path(sys.argv[1]), plan.limit_s))
+
+
+if __name__ == "__main__":
+    main()

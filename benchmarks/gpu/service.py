@@ -1,0 +1,160 @@
+"""The section `service`: the service on the GPU, with several numbers of workers, beside the CPU.
+
+`python -m benchmarks.gpu.service RESULTS PLAN`, in a process of its own.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.check import check
+from benchmarks.gpu.card import Busy
+from benchmarks.gpu.plan import ServicePlan
+from benchmarks.gpu.recorder import Recorder
+from benchmarks.gpu.sides import last_line
+from benchmarks.places import BUILD, BenchModel, bench_model
+from benchmarks.processes import ServerFailed
+from benchmarks.reference import Answers, expected
+from benchmarks.rounds import measure, say
+from benchmarks.servers import KINDS, UNROLL, Server, ServerKind, available_cores, serve
+from benchmarks.workloads import Workload, make
+
+# The processor's side sees no card, so that nothing of it is computed there.
+CPU = replace(
+    KINDS[UNROLL],
+    name="cpu_onnxruntime",
+    about=f"UNROLL_RUNNER=onnxruntime, a worker a core: {available_cores()}",
+    environment={"UNROLL_RUNNER": "onnxruntime", "CUDA_VISIBLE_DEVICES": "-1"},
+)
+# Warm-up, rest, and wrk's start, for each round of a server.
+BESIDE_S = 2.5
+
+
+def on_gpu(workers: int) -> ServerKind:
+    """The service on the GPU with so many worker processes."""
+    return replace(
+        KINDS[UNROLL],
+        name=f"gpu_cudnn_{workers}",
+        about=f"UNROLL_RUNNER=cudnn, UNROLL_WORKERS={workers}",
+        environment={"UNROLL_RUNNER": "cudnn", "UNROLL_WORKERS": str(workers)},
+    )
+
+
+class Section:
+    """Servers, and their cells.
+
+    Args:
+        plan: what to measure.
+        recorder: gets it after each round of a server.
+        kinds: the servers.
+    """
+
+    def __init__(self, plan: ServicePlan, recorder: Recorder, kinds: Sequence[ServerKind]) -> None:
+        self._plan, self._recorder, self._kinds = plan, recorder, kinds
+        self._results: dict[str, Any] = {"units": plan.units, "servers": {}, "cells": []}
+
+    def run(self) -> None:
+        """Starts all servers, and measures them in turns."""
+        model = bench_model(self._plan.units)
+        workloads = {name: make(name) for name, _ in self._plan.loads}
+        busy = Busy()
+        with ExitStack() as stack:
+            stack.callback(busy.close)
+            servers = self._start(stack, model, list(workloads.values()))
+            for _ in range(self._plan.rounds):
+                for name, clients in self._plan.loads:
+                    if not self._recorder.fits(len(servers) * (self._plan.seconds + BESIDE_S)):
+                        return
+                    for server in servers:
+                        self._round(server, workloads[name], clients, busy)
+
+    def _start(
+        self, stack: ExitStack, model: BenchModel, workloads: Sequence[Workload]
+    ) -> list[Server]:
+        """Those that start and answer right, paused.
+
+        Those on the GPU start one after another, since each measures what its chunks cost; the
+        processor's starts beside them.
+        """
+        answers = expected(model)
+
+        def start(kinds: Sequence[ServerKind]) -> list[Server]:
+            found = (self._started(stack, kind, model, workloads, answers) for kind in kinds)
+            return [server for server in found if server]
+
+        with ThreadPoolExecutor() as threads:
+            on_card = [kind for kind in self._kinds if kind is not CPU]
+            beside = [kind for kind in self._kinds if kind is CPU]
+            found = [server for some in threads.map(start, (on_card, beside)) for server in some]
+        self._recorder.write(self._results)
+        return found
+
+    def _started(
+        self,
+        stack: ExitStack,
+        kind: ServerKind,
+        model: BenchModel,
+        workloads: Sequence[Workload],
+        answers: Answers,
+    ) -> Server | None:
+        began = time.monotonic()
+        about: dict[str, Any] = {"about": kind.about}
+        self._results["servers"][kind.name] = about
+        try:
+            server = stack.enter_context(serve(kind, model))
+            for workload in workloads:
+                check(server, workload, answers)
+            server.process.pause()
+        except ServerFailed as error:
+            log = BUILD / "logs" / f"{kind.name}-{model.units}.log"
+            about["error"] = f"{error}: {last_line(log)}"
+            say(f"service: {about['error']}")
+            return None
+        about["start_s"] = time.monotonic() - began
+        say(f"started {kind.name} in {about['start_s']:.0f} s")
+        return server
+
+    def _round(self, server: Server, workload: Workload, clients: int, busy: Busy) -> None:
+        (cell,) = measure([server], workload, clients, 1, self._plan.seconds)
+        found = {
+            **cell.document(),
+            "cores": cell.core_s * cell.per_second,
+            "gpu_busy": busy.last(self._plan.seconds),
+        }
+        self._results["cells"].append(found)
+        self._recorder.write(self._results)
+
+
+def summed_up(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Medians of the rounds of each server and load, in the order in which they were measured."""
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault((cell["workload"], cell["clients"], cell["server"]), []).append(cell)
+    found = []
+    for group in groups.values():
+        row = dict(group[0])
+        for name in ("per_second", "p50_ms", "p99_ms", "cores", "gpu_busy"):
+            known = [cell[name] for cell in group if cell[name] is not None]
+            row[name] = median(known) if known else None
+        row["errors"] = sum(cell["errors"] for cell in group)
+        row["rounds"] = [cell["per_second"] for cell in group]
+        found.append(row)
+    return found
+
+
+def main() -> None:
+    """The process of the section."""
+    plan = ServicePlan(**json.loads(sys.argv[2]))
+    kinds = [*map(on_gpu, plan.workers), CPU]
+    Section(plan, Recorder(Path(sys.argv[1]), plan.limit_s), kinds).run()
+
+
+if __name__ == "__main__":
+    main()
