@@ -1,7 +1,5 @@
 # Two images from one file: `docker build --target train .` and `docker build --target serve .`; for
-# NVIDIA's GPUs with `--build-arg BASE=base-gpu`.
-ARG BASE=base
-
+# NVIDIA's GPUs with `--build-arg GPU=1`.
 FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     # Libraries that want a place for caches get one that may be a tmpfs.
@@ -10,16 +8,14 @@ RUN useradd --uid 10001 --no-create-home unroll \
  && mkdir -p /unroll/models && chown unroll /unroll/models
 WORKDIR /unroll
 VOLUME /unroll/models
-
-# One layer of some 7 GB, TensorFlow and CUDA's libraries, that both images share.
-FROM base AS base-gpu
-COPY requirements-train.txt requirements-gpu.txt ./
-RUN pip install --no-cache-dir -r requirements-gpu.txt
-# Of the driver, the container is given what computes and nvidia-smi.
+# One layer of 6 GiB, TensorFlow and CUDA's libraries, that both images share. Of the driver, a container
+# is given what computes and nvidia-smi.
+ARG GPU=
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY requirements-train.txt requirements-gpu.txt ./
+RUN if [ -n "$GPU" ]; then pip install --no-cache-dir -r requirements-gpu.txt; fi
 
-FROM ${BASE} AS train
-COPY requirements-train.txt .
+FROM base AS train
 RUN pip install --no-cache-dir -r requirements-train.txt
 COPY data data
 COPY model model
@@ -28,7 +24,7 @@ RUN chmod -R a+rX data model
 USER unroll
 CMD ["python", "-m", "model.train", "--only-if-missing"]
 
-FROM ${BASE} AS serve
+FROM base AS serve
 COPY requirements-serve.txt .
 RUN pip install --no-cache-dir -r requirements-serve.txt
 COPY app app
