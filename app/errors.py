@@ -24,6 +24,7 @@ UnrollError
 +-- Cancelled               the caller has gone
 +-- RunFailed               the kernel failed on this sequence: our fault
 +-- ModelRefused            a model folder is not whole, or not what its manifest says
+    +-- DeviceFailed        a device has no memory left, or fails
 """
 
 from dataclasses import dataclass
@@ -157,3 +158,7 @@ class RunFailed(UnrollError):
 
 class ModelRefused(UnrollError):
     """A model folder cannot be trusted or loaded; the message says which file and why."""
+
+
+class DeviceFailed(ModelRefused):
+    """A device has no memory left for a model, or fails; later it may be otherwise."""

@@ -18,8 +18,8 @@ from app.board import Place
 from app.codec.model import Codec
 from app.codec.sequences import Limits
 from app.engine.engine import Engine
-from app.engine.lanes import lane_threads
-from app.engine.runner import ModelRunner, RunnerLoader, on_accelerator
+from app.engine.lanes import lane_threads, slots_per_lane
+from app.engine.runner import ModelRunner, RunnerLoader, most_rows, on_accelerator
 from app.engine.scheduler import Sizes
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel, quoted
 from app.manifest import Manifest, verified_manifest
@@ -266,15 +266,17 @@ class Registry:
         settings = self._settings
         runner = self._load_runner(folder, manifest)
         warn_of_idle_cores(settings, runner)
-        cost = runner.warm_up(settings.slots_per_lane, settings.max_chunk_steps)
+        most = settings.slots_per_lane or most_rows(runner.devices)
+        cost = runner.warm_up(most, settings.max_chunk_steps)
+        slots = settings.slots_per_lane or slots_per_lane(runner, cost)
         threads = settings.lanes or lane_threads(runner, cost)
         return Engine(
             runner,
             cost,
             Sizes(
                 lanes=max(1, threads),
-                slots=max(1, threads) * settings.slots_per_lane,
-                chunk_rows=settings.slots_per_lane,
+                slots=max(1, threads) * slots,
+                chunk_rows=slots,
                 chunk_steps=settings.max_chunk_steps,
                 waiting=settings.max_waiting_sequences,
                 waiting_steps=settings.max_waiting_steps,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-RunnerChoice = Literal["auto", "tensorflow", "onnxruntime", "bfloat16"]
+RunnerChoice = Literal["auto", "tensorflow", "onnxruntime", "bfloat16", "cudnn"]
 
 Count = Annotated[int, Field(ge=1)]
 # At most a day: infinity would pass as a number here and fail where a thread waits for it.
@@ -74,9 +74,14 @@ class Settings(BaseSettings):
     )
     runner: RunnerChoice = Field(
         "auto",
-        description="the kernel; auto takes ONNX Runtime where it agrees with TensorFlow and "
-        "measured faster; bfloat16 rounds what layers multiply to 8 bits, for processors that "
-        "multiply such numbers",
+        description="the kernel; auto takes ONNX Runtime, or beside a GPU cuDNN, where it agrees "
+        "with TensorFlow and measured faster; bfloat16 rounds what layers multiply to 8 bits, for "
+        "processors that multiply such numbers",
+    )
+    tensor_float_32: bool = Field(
+        False,
+        description="whether cuDNN may round what layers multiply to 10 bits (TensorFloat-32), "
+        "which GPUs multiply faster; the log tells the error",
     )
     workers: Annotated[int, Field(ge=0, le=1024)] = Field(
         0,
@@ -88,8 +93,10 @@ class Settings(BaseSettings):
         description="threads of a worker that run chunks; 0 for none, unless there is an "
         "accelerator (2), layers are on several devices (one for each), or the model is very large",
     )
-    slots_per_lane: Annotated[int, Field(ge=1, le=4096)] = Field(
-        64, description="sequences that run at once for each lane, and most rows of a chunk"
+    slots_per_lane: Annotated[int, Field(ge=0, le=4096)] = Field(
+        0,
+        description="sequences that run at once for each lane, and most rows of a chunk; 0 for 64, "
+        "or on an accelerator for as many as use it well, up to 512",
     )
     max_chunk_steps: Annotated[int, Field(ge=1, le=4096)] = Field(
         256, description="most time steps of a chunk: newcomers wait no longer than that"
@@ -127,10 +134,18 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _a_split_cpu_is_tensorflows(self) -> Self:
-        if self.logical_devices > 1 and self.runner in ("onnxruntime", "bfloat16"):
+        if self.logical_devices > 1 and self.runner not in ("auto", "tensorflow"):
             raise ValueError(
                 f"UNROLL_LOGICAL_DEVICES={self.logical_devices} is for TensorFlow, but "
-                f"UNROLL_RUNNER={self.runner}: that has one CPU device"
+                f"UNROLL_RUNNER={self.runner}: that does not use them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tensor_float_32_is_cudnns(self) -> Self:
+        if self.tensor_float_32 and self.runner not in ("auto", "cudnn"):
+            raise ValueError(
+                f"UNROLL_TENSOR_FLOAT_32=true is for cuDNN, but UNROLL_RUNNER={self.runner}"
             )
         return self
 

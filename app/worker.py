@@ -58,5 +58,6 @@ class Worker:
             settings.max_chunk_steps,
             self.home,
             settings.logical_devices,
+            settings.tensor_float_32,
         )
         return create_app(settings, load, place, self.home)

@@ -14,8 +14,8 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from app.engine.batch import Batch, Results, compute
-from app.engine.cost import Cost
-from app.engine.runner import ModelRunner, on_accelerator
+from app.engine.cost import AMPLE, Cost
+from app.engine.runner import MOST_ROWS, ModelRunner, most_rows, on_accelerator
 from app.engine.scheduler import Chunk
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,18 @@ def lane_threads(runner: ModelRunner, cost: Cost) -> int:
     if stages > 1 or on_accelerator(runner.devices):
         return max(2, stages)
     return int(cost.shortest_s() > MAX_HOLD_S)
+
+
+def slots_per_lane(runner: ModelRunner, cost: Cost) -> int:
+    """How many sequences run at once for each lane where no setting says so.
+
+    On an accelerator as many as use it well: more would only wait beside each other. There cost was
+    measured up to `most_rows`.
+    """
+    most = most_rows(runner.devices)
+    if not on_accelerator(runner.devices):
+        return most
+    return max(MOST_ROWS, cost.enough_rows(most, enough=AMPLE))
 
 
 class Lanes(Protocol):

@@ -9,6 +9,8 @@ import numpy as np
 from app.engine.cost import Cost
 from app.manifest import Manifest
 
+MOST_ROWS, MOST_ROWS_ON_ACCELERATOR = 64, 512
+
 
 class ModelRunner(Protocol):
     """A loaded model that computes chunks. Lanes call `run` at the same time.
@@ -78,3 +80,8 @@ class RunnerLoader(Protocol):
 def on_accelerator(devices: Iterable[str]) -> bool:
     """Whether some of the devices are not the processor."""
     return any(not device.startswith("CPU") for device in devices)
+
+
+def most_rows(devices: Iterable[str]) -> int:
+    """Most rows of a chunk where no setting says so; an accelerator has more for nearly nothing."""
+    return MOST_ROWS_ON_ACCELERATOR if on_accelerator(devices) else MOST_ROWS

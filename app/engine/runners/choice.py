@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+# Of a kernel that computes, as `UNROLL_RUNNER` has it.
+KernelName = Literal["tensorflow", "onnxruntime", "bfloat16", "cudnn"]
+
 KIND, GRAPH = "choice.json", "{}.onnx"
 
 
@@ -20,7 +23,7 @@ class Choice:
         lasting: whether the same weights would give the same again.
     """
 
-    kernel: Literal["tensorflow", "onnxruntime", "bfloat16", "refused"]
+    kernel: KernelName | Literal["refused"]
     graphs: tuple[bytes, ...] = ()
     reason: str = ""
     lasting: bool = True
@@ -53,4 +56,4 @@ class Choice:
     @staticmethod
     def forget(folder: Path) -> None:
         """Takes away the choice that stands there."""
-        (folder / KIND).unlink()
+        (folder / KIND).unlink(missing_ok=True)

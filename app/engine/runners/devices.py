@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf
 
-from app.errors import ModelRefused
+from app.errors import DeviceFailed
 from app.settings import accelerator_present
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def devices() -> list[str]:
     """All that TensorFlow sees, such as `CPU:0`.
 
     Raises:
-        ModelRefused: a card has no memory left for CUDA itself, or cannot be used at all.
+        DeviceFailed: a card has no memory left for CUDA itself, or cannot be used at all.
     """
     physical = tf.config.list_physical_devices("GPU")
     with refused_failures([f"GPU:{index}" for index in range(len(physical))]):
@@ -86,7 +86,7 @@ def card(device: str) -> str:
 
 @contextmanager
 def refused_failures(where: list[str]) -> Iterator[None]:
-    """What TensorFlow fails with becomes `ModelRefused`, one line that names the card.
+    """What TensorFlow fails with becomes `DeviceFailed`, one line that names the card.
 
     Args:
         where: the devices in use, to name where TensorFlow does not.
@@ -94,7 +94,7 @@ def refused_failures(where: list[str]) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        raise ModelRefused(failure(error, where)) from error
+        raise DeviceFailed(failure(error, where)) from error
 
 
 def failure(error: Exception, where: list[str]) -> str:

@@ -6,10 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.engine.runner import ModelRunner
 from app.engine.runners.choice import Choice
+from app.engine.runners.kernels import KERNELS
 from app.errors import ModelRefused
 from app.manifest import Manifest
 from app.settings import RunnerChoice
@@ -24,10 +27,11 @@ class KernelLoader:
 
     Args:
         wanted: a kernel, or `auto`.
-        max_rows: most rows of a chunk.
+        max_rows: most rows of a chunk; 0 for what the model's devices are given.
         max_steps: most time steps of a chunk.
         home: a folder that the service's workers share.
         logical_devices: into how many the CPU is split. Only TensorFlow can use more than one.
+        tensor_float_32: whether cuDNN may round to 10 bits.
     """
 
     def __init__(
@@ -37,11 +41,13 @@ class KernelLoader:
         max_steps: int,
         home: Path,
         logical_devices: int = 1,
+        tensor_float_32: bool = False,
     ) -> None:
         self._wanted: RunnerChoice = wanted
         if wanted == "auto" and logical_devices > 1:
             self._wanted = "tensorflow"
         self._logical_devices = logical_devices
+        self._tensor_float_32 = tensor_float_32
         self._max_rows, self._max_steps = max_rows, max_steps
         self._home = home
 
@@ -53,25 +59,23 @@ class KernelLoader:
         if choice.kernel == "refused":
             raise ModelRefused(choice.reason)
         logger.info("runs on %s", choice.kernel)
-        # Each is imported only where it runs: they are large.
-        if choice.kernel == "onnxruntime":
-            from app.engine.runners.onnxruntime import OnnxRuntimeRunner
-
-            (graph,) = choice.graphs
-            return OnnxRuntimeRunner(graph, manifest)
-        if choice.kernel == "bfloat16":
-            from app.engine.runners.bfloat16 import Bfloat16Runner
-
-            return Bfloat16Runner(choice.graphs, manifest)
+        if choice.kernel != "tensorflow":
+            form = KERNELS[choice.kernel].forms(self._tensor_float_32)[-1]
+            try:
+                return form.load(choice.graphs, folder, manifest)
+            except ModelRefused:
+                # What was chosen is no more: a GPU that has vanished, or that others have filled.
+                # The next who asks has the choice made again.
+                self._forget(manifest)
+                raise
+        # Imported only where it runs: it is large.
         from app.engine.runners.tensorflow import TensorFlowRunner
 
         return TensorFlowRunner(folder, manifest, self._logical_devices)
 
     def _chosen(self, folder: Path, manifest: Manifest) -> Choice:
-        # Not by its number: a folder that was removed may come again with other weights.
-        place = self._home / f"kernel-{manifest.checksum}"
-        with (self._home / "choose.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        place = self._place(manifest)
+        with self._locked():
             if (choice := Choice.read(place)) is None:
                 how = self._choose(folder, manifest.checksum, place)
                 choice = Choice.read(place) or self._without(how, place)
@@ -79,6 +83,20 @@ class KernelLoader:
                 # The next who asks has it tried again.
                 Choice.forget(place)
         return choice
+
+    def _forget(self, manifest: Manifest) -> None:
+        with self._locked():
+            Choice.forget(self._place(manifest))
+
+    def _place(self, manifest: Manifest) -> Path:
+        # Not by its number: a folder that was removed may come again with other weights.
+        return self._home / f"kernel-{manifest.checksum}"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self._home / "choose.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _without(self, how: str, place: Path) -> Choice:
         """What is done when nothing was chosen.
@@ -101,6 +119,8 @@ class KernelLoader:
         """Has the choice made; returns how the process ended."""
         command = [sys.executable, "-m", "app.engine.runners.choose", self._wanted]
         sizes = ["--max-rows", str(self._max_rows), "--max-steps", str(self._max_steps)]
+        if self._tensor_float_32:
+            sizes.append("--tensor-float-32")
         parent = ["--checksum", checksum, "--parent", str(os.getpid())]
         places = [str(folder.resolve()), str(place.resolve())]
         try:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from app.engine.runners.devices import devices, failure, set_up, short
 from app.engine.runners.place import assign, placed
-from app.errors import ModelRefused
+from app.errors import DeviceFailed, ModelRefused
 from app.manifest import Manifest
 
 # Takes and gives tensors by their names in the signature.
@@ -44,7 +44,7 @@ class ServedModel:
         try:
             self._loaded = _load(folder, assign(trained, here))
         except tf.errors.ResourceExhaustedError as error:
-            raise ModelRefused(failure(error, here)) from error
+            raise DeviceFailed(failure(error, here)) from error
         except Exception as error:
             raise ModelRefused(
                 f"{folder}: TensorFlow cannot load it: {type(error).__name__}: {error}"

@@ -117,7 +117,7 @@ def test_auto_goes_on_without_a_kernel_that_cannot_be_built(
     def fail(*_: Any) -> None:
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(choose, "OnnxRuntimeRunner", fail)
+    monkeypatch.setattr(OnnxRuntimeRunner, "__init__", fail)
     assert chosen(models_dir, "auto").kernel == "tensorflow"
     assert "ONNX Runtime is not used: RuntimeError: no such operator" in caplog.text
     with pytest.raises(RuntimeError, match="no such operator"):
