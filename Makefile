@@ -40,7 +40,7 @@ bench: $(VENV)/.installed-dev $(INSTALLED)  ## measure serving beside its peers 
 bench-training: $(VENV)/.installed-dev $(INSTALLED)  ## measure training beside Keras, and layers on two devices (5 minutes)
 	$(BIN)/python -m benchmarks.training
 
-bench-gpu: $(VENV)/.installed-dev $(if $(DRIVER),$(VENV)/.installed-gpu)  ## measure training and serving on a GPU (5 minutes; --quick: less)
+bench-gpu: $(VENV)/.installed-dev $(if $(DRIVER),$(VENV)/.installed-gpu)  ## measure training and serving on a GPU (5 minutes; --quick: 2)
 	$(BIN)/python -m benchmarks.gpu $(BENCH)
 
 lint: $(VENV)/.installed-dev  ## check style, types and the import rules

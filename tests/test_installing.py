@@ -85,13 +85,21 @@ def test_with_a_driver_test_gpu_installs_cuda_and_looks_for_a_gpu(venv: Path) ->
     assert "python -m tests.gpu\n" in make("-n", f"VENV={venv}", *arguments)
 
 
-def test_a_gpu_that_tensorflow_cannot_use_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [("libcudnn.so.9 cannot be loaded", "libcudnn.so.9 cannot be loaded"), (None, "TensorFlow .*")],
+)
+def test_why_there_is_no_gpu_is_told_in_a_line(
+    why: str | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(gpu_tests, "why_no_gpu", lambda: why)
     monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("there is nothing to run on"))
     gpu_tests.main()
-    assert re.fullmatch(r"no GPU was tested: TensorFlow finds none .*\n", capsys.readouterr().out)
+    assert re.fullmatch(rf"no GPU was tested: {said}\n", capsys.readouterr().out)
 
 
 def test_where_there_is_a_gpu_its_tests_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,19 +3,18 @@
 import os
 import sys
 
+import tensorflow as tf
+
+from model.gpus import why_no_gpu
+
 # The whole of `tests/gpu` takes no longer; pytest ends it then, between two tests.
 LIMIT_S = 360
 
 
 def main() -> None:
     """Becomes pytest where TensorFlow has a GPU."""
-    import tensorflow as tf
-
     if not tf.config.list_physical_devices("GPU"):
-        print(
-            "no GPU was tested: TensorFlow finds none that it can use; "
-            "docs/devices.md#gpus says what it needs"
-        )
+        print(f"no GPU was tested: {why_no_gpu() or 'TensorFlow is given none'}")
         return
     # A process of its own: TensorFlow is set up when it is imported, by tests/conftest.py.
     pytest = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu"]
