@@ -32,8 +32,8 @@ def render(results: Results) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown; the first column is text, the others are numbers."""
-    lines = [" | ".join(head), "|".join(["---"] + ["---:"] * (len(head) - 1))]
-    return "\n".join(f"| {line} |" for line in [*lines, *(" | ".join(row) for row in rows)])
+    first, *others = (f"| {' | '.join(row)} |" for row in (head, *rows))
+    return "\n".join([first, "|---|" + "---:|" * (len(head) - 1), *others])
 
 
 def number(value: float | None) -> str:
@@ -120,7 +120,7 @@ def _chunks(result: Results) -> str:
             for cell in result["cells"]
             if (cell["units"], cell["rows"], cell["steps"]) == (units, count, steps)
         }
-        name = f"3 x LSTM {units}, {count} rows, {steps} time steps"
+        name = f"3 x LSTM {units}, {count} x {steps}"
         first = cells[kernels[0]]
         rows.append([name, *(_chunk_text(cell, first) for cell in cells.values())])
         if "copies_ms" in first:
@@ -128,14 +128,14 @@ def _chunks(result: Results) -> str:
     head = ["to the card", "back", "to the card", "kernels", "back", "whole call, traced"]
     return "\n\n".join(
         [
-            "A call of the service's kernels, NumPy arrays in and out: milliseconds, and how many "
-            f"times those of {kernels[0]}.",
+            "A call of the service's kernels with so many rows and time steps, NumPy arrays in and "
+            f"out: milliseconds, and how many times those of {kernels[0]}.",
             table(["ms a chunk", *kernels], rows),
             "Where the time of a call goes, in ms. First copies of the same arrays by themselves; "
             "then what TensorFlow's trace says of the streams of the card. What is missing from "
             "the whole call is the processor's: Python, TensorFlow, launches.",
             table([kernels[0], *head], splits),
-        ]
+        ][: 4 if splits else 2]
     )
 
 
@@ -143,7 +143,8 @@ def _chunk_text(cell: Results, first: Results) -> str:
     if not cell["seconds"]:
         return _plain(cell.get("error", NOT_KNOWN))
     text = number(1e3 * median(cell["seconds"]))
-    return text if cell is first else f"{text} ({ratio(cell['seconds'], first['seconds'])})"
+    compared = cell is not first and first["seconds"]
+    return f"{text} ({ratio(cell['seconds'], first['seconds'])})" if compared else text
 
 
 def _split_texts(cell: Results) -> list[str]:

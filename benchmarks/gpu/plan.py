@@ -87,6 +87,7 @@ class ServicePlan:
         loads: workload and clients, the most telling first.
         rounds: in which servers take turns; fewer if the time is over before.
         seconds: of a round.
+        start_s: seconds that a server has to get ready.
         limit_s: seconds of the section.
     """
 
@@ -100,6 +101,7 @@ class ServicePlan:
     )
     rounds: int = 2
     seconds: float = 2.0
+    start_s: float = 40.0
     limit_s: float = 115.0
 
 
@@ -147,7 +149,11 @@ QUICK = Plan(
     training=TrainingPlan(rounds=2, burst_s=0.2, dropout=False, limit_s=45.0),
     chunks=ChunksPlan(units=(512,), steps=(32,), rounds=2, limit_s=25.0),
     service=ServicePlan(
-        workers=(1, 4), loads=(("mixed", 256), ("mixed", 64)), rounds=1, limit_s=65.0
+        workers=(1, 4),
+        loads=(("mixed", 256), ("mixed", 64)),
+        rounds=1,
+        start_s=30.0,
+        limit_s=65.0,
     ),
     devices=DevicesPlan(rounds=3, burst=5, limit_s=35.0),
 )

@@ -4,27 +4,30 @@
 """
 
 import json
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from threading import Timer
 from typing import Any
 
 from benchmarks.check import check
 from benchmarks.gpu.card import Busy
 from benchmarks.gpu.plan import ServicePlan
 from benchmarks.gpu.recorder import Recorder
-from benchmarks.gpu.sides import last_line
+from benchmarks.gpu.sides import LONGEST, last_line
 from benchmarks.places import BUILD, BenchModel, bench_model
-from benchmarks.processes import ServerFailed
+from benchmarks.processes import Process, ServerFailed, free_port
 from benchmarks.reference import Answers, expected
 from benchmarks.rounds import measure, say
-from benchmarks.servers import KINDS, UNROLL, Server, ServerKind, available_cores, serve
+from benchmarks.servers import KINDS, UNROLL, Server, ServerKind, available_cores
 from benchmarks.workloads import Workload, make
+from benchmarks.wrk import WrkFailed
 
 # The processor's side sees no card, so that nothing of it is computed there.
 CPU = replace(
@@ -47,6 +50,33 @@ def on_gpu(workers: int) -> ServerKind:
     )
 
 
+@contextmanager
+def started(kind: ServerKind, model: BenchModel, within_s: float) -> Iterator[Server]:
+    """As `serve`, but a server that is not ready within some seconds is ended.
+
+    A service waits for a model that it can serve: it does not end by itself.
+
+    Raises:
+        ServerFailed: it does not start; the text has what its log ends with.
+    """
+    port = free_port()
+    log = BUILD / "logs" / f"{kind.name}-{model.units}.log"
+    process = Process(kind.command(), kind.settings(model, port), log)
+    patience = Timer(within_s, process.stop)
+    try:
+        server = Server(kind, process, port)
+        patience.start()
+        try:
+            server.wait()
+        except ServerFailed as error:
+            raise ServerFailed(f"{error}: {last_complaint(log)}") from error
+        patience.cancel()
+        yield server
+    finally:
+        patience.cancel()
+        process.stop()
+
+
 class Section:
     """Servers, and their cells.
 
@@ -61,7 +91,13 @@ class Section:
         self._results: dict[str, Any] = {"units": plan.units, "servers": {}, "cells": []}
 
     def run(self) -> None:
-        """Starts all servers, and measures them in turns."""
+        """Starts all servers, and measures them in turns.
+
+        Raises:
+            WrkFailed: the load generator is not there.
+        """
+        if shutil.which("wrk") is None:
+            raise WrkFailed("wrk is not installed: apt-get install wrk")
         model = bench_model(self._plan.units)
         workloads = {name: make(name) for name, _ in self._plan.loads}
         busy = Busy()
@@ -86,8 +122,14 @@ class Section:
         answers = expected(model)
 
         def start(kinds: Sequence[ServerKind]) -> list[Server]:
-            found = (self._started(stack, kind, model, workloads, answers) for kind in kinds)
-            return [server for server in found if server]
+            found: list[Server] = []
+            for kind in kinds:
+                server = self._started(stack, kind, model, workloads, answers)
+                if server is None:
+                    # What keeps one from its start keeps the others, too.
+                    break
+                found.append(server)
+            return found
 
         with ThreadPoolExecutor() as threads:
             on_card = [kind for kind in self._kinds if kind is not CPU]
@@ -108,14 +150,13 @@ class Section:
         about: dict[str, Any] = {"about": kind.about}
         self._results["servers"][kind.name] = about
         try:
-            server = stack.enter_context(serve(kind, model))
+            server = stack.enter_context(started(kind, model, self._plan.start_s))
             for workload in workloads:
                 check(server, workload, answers)
             server.process.pause()
         except ServerFailed as error:
-            log = BUILD / "logs" / f"{kind.name}-{model.units}.log"
-            about["error"] = f"{error}: {last_line(log)}"
-            say(f"service: {about['error']}")
+            about["error"] = str(error)
+            say(f"service: {error}")
             return None
         about["start_s"] = time.monotonic() - began
         say(f"started {kind.name} in {about['start_s']:.0f} s")
@@ -130,6 +171,13 @@ class Section:
         }
         self._results["cells"].append(found)
         self._recorder.write(self._results)
+
+
+def last_complaint(log: Path) -> str:
+    """What a server's log warned of last; else what it said last."""
+    lines = log.read_text(errors="replace").splitlines()
+    found = [line for line in lines if " ERROR " in line or " WARNING " in line]
+    return found[-1][:LONGEST] if found else last_line(log)
 
 
 def summed_up(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
