@@ -317,6 +317,39 @@ def test_chunks_are_computed_on_the_event_loop_unless_that_would_hold_it(
     with_loaded(tmp_path, check, lambda *_: runner, lanes=0)
 
 
+@pytest.mark.parametrize(
+    ("device", "asked", "measured", "slots"),
+    [
+        ("CPU:0", 0, 64, 64),
+        ("GPU:0", 0, 512, 362),
+        ("CPU:0", 4, 4, 4),
+        ("GPU:0", 4, 4, 4),
+    ],
+)
+def test_slots_are_as_set_or_as_many_as_use_the_device_well(
+    tmp_path: Path, device: str, asked: int, measured: int, slots: int
+) -> None:
+    write_version(tmp_path / "tiny", 1)
+    most: list[int] = []
+    # 362 rows of 10 us and 20 us are nine tenths of a chunk of 20 time steps.
+    cost = Cost(call_s=1.005e-3, time_step_s=10e-6, row_step_s=1e-6)
+
+    class Runner(FakeRunner):
+        devices = (device,)
+
+        def warm_up(self, max_rows: int, max_steps: int) -> Cost:
+            most.append(max_rows)
+            return cost
+
+    def check(registry: Registry) -> None:
+        assert registry.engine is not None
+        sizes = registry.engine._scheduler._sizes
+        assert most == [measured]
+        assert (sizes.chunk_rows, sizes.slots) == (slots, 2 * slots)
+
+    with_loaded(tmp_path, check, lambda *_: Runner(), slots_per_lane=asked)
+
+
 def test_it_is_ready_once_all_workers_are(tmp_path: Path) -> None:
     write_version(tmp_path / "tiny", 1)
     board = Board(workers=2)

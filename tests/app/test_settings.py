@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -41,6 +42,8 @@ def _nothing_set_and_nothing_started(monkeypatch: pytest.MonkeyPatch) -> None:
         ("request_timeout_s", "5", 5.0),
         ("drain_timeout_s", "1e1", 10.0),
         ("runner", "onnxruntime", "onnxruntime"),
+        ("runner", "cudnn", "cudnn"),
+        ("tensor_float_32", "true", True),
         ("sessions_url", "redis://:secret@localhost:7777/2", "redis://:secret@localhost:7777/2"),
         ("max_sessions", "5", 5),
         ("session_idle_s", "0.5", 0.5),
@@ -85,7 +88,9 @@ BAD = [
     ("workers", "-1"),
     ("workers", "1025"),
     ("lanes", "-1"),
+    ("slots_per_lane", "-1"),
     ("slots_per_lane", "4097"),
+    ("tensor_float_32", "maybe"),
     ("max_chunk_steps", "0"),
 ]
 
@@ -229,3 +234,14 @@ def test_a_split_cpu_cannot_be_given_to_onnx_runtime() -> None:
         Settings(logical_devices=2, runner="onnxruntime")
     assert Settings(logical_devices=2, runner="auto").num_workers == 1
     assert Settings(logical_devices=2, workers=3).num_workers == 3
+    with pytest.raises(ValidationError, match="UNROLL_LOGICAL_DEVICES=2 is for TensorFlow"):
+        Settings(logical_devices=2, runner="cudnn")
+
+
+@pytest.mark.parametrize("runner", ["tensorflow", "onnxruntime", "bfloat16"])
+def test_tensor_float_32_is_refused_where_no_kernel_could_use_it(runner: Any) -> None:
+    message = f"UNROLL_TENSOR_FLOAT_32=true is for cuDNN, but UNROLL_RUNNER={runner}"
+    with pytest.raises(ValidationError, match=message):
+        Settings(tensor_float_32=True, runner=runner)
+    for other in ("auto", "cudnn"):
+        assert Settings(tensor_float_32=True, runner=other).tensor_float_32

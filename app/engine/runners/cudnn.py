@@ -64,7 +64,7 @@ class CudnnRunner:
         placed = assign(trained, here)
         self.devices = tuple(placed[device] for device in trained)
         with refused_failures(list(here)):
-            self._call = ChunkGraph(folder, manifest, self.devices).call
+            self._graph = ChunkGraph(folder, manifest, self.devices)
         self._shapes = CallShapes()
 
     def set_limits(self, max_rows: int, max_steps: int) -> None:
@@ -93,7 +93,7 @@ class CudnnRunner:
         with tf.device(HOST):
             # Else each would be copied to the default device, a GPU, by itself.
             given = [tf.constant(array) for array in (inputs, lengths, state, shape)]
-            results = self._call(*given).numpy()
+            results = self._graph.call(*given).numpy()
         outputs, next_state = np.split(results, [rows * steps * self.num_outputs])
         return outputs.reshape(rows, steps, self.num_outputs), next_state.reshape(state.shape)
 

@@ -34,10 +34,10 @@ def set_up(logical_devices: int = 1, tensor_float_32: bool = False) -> None:
     """
     # Lanes run side by side: threads that split one small product mostly wait for each other.
     _before_first_use(tf.config.threading.set_intra_op_parallelism_threads, 1)
-    _split_cpu(logical_devices)
     for gpu in tf.config.list_physical_devices("GPU"):
         # Else TensorFlow takes all of a card, and another worker, or the choice, finds none left.
         _before_first_use(tf.config.experimental.set_memory_growth, gpu, True)
+    _split_cpu(logical_devices)
     tf.config.experimental.enable_tensor_float_32_execution(tensor_float_32)
 
 
@@ -104,7 +104,7 @@ def failure(error: Exception, where: list[str]) -> str:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith(" ")]
     told = next((line for line in lines if NAMED.search(line)), lines[0] if lines else text)
     named = NAMED.search(text)
-    cards = ", ".join(card(device) for device in ([named[1]] if named else where))
+    cards = ", ".join(card(device) for device in ([named[1]] if named else dict.fromkeys(where)))
     full = isinstance(error, tf.errors.ResourceExhaustedError)
     if full or any(words in text for words in NO_MEMORY):
         return f"{cards} has no memory left: {told}"

@@ -1,5 +1,6 @@
 """Which kernel runs a model: never one that computes something else, never by a failure of one."""
 
+import argparse
 import json
 import logging
 import multiprocessing
@@ -7,34 +8,39 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino
 import pytest
+import tensorflow as tf
 
-from app.engine.runners import choose, load
+from app.engine.runners import choose, cudnn, devices, load
 from app.engine.runners.bfloat16 import Bfloat16Runner
 from app.engine.runners.choice import KIND, Choice
 from app.engine.runners.choose import Chooser
+from app.engine.runners.cudnn import CudnnRunner
 from app.engine.runners.load import ROOT, KernelLoader
 from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 from app.engine.runners.tensorflow import TensorFlowRunner
 from app.errors import ModelRefused
 from app.manifest import verified_manifest
+from tests.app.engine.on_host import HERE
 from tests.app.fakes import write_version
+from tests.cudnn import fake_cudnn
 from tests.exports import raw_sequence
 from tests.reference import Reference, assert_close
 
 # Units of the last layer of `lstm`, whose c is the last part of a state.
 LAST_STATE = 8
-SECONDS = {TensorFlowRunner: 1.0, OnnxRuntimeRunner: 1.0}
+SECONDS = {TensorFlowRunner: 1.0, OnnxRuntimeRunner: 1.0, CudnnRunner: 1.0}
 
 
-def chosen(models_dir: Path, wanted: Any, model: str = "lstm") -> Choice:
+def chosen(models_dir: Path, wanted: Any, model: str = "lstm", rounded: bool = False) -> Choice:
     folder = models_dir / model / "1"
-    return Chooser(folder, verified_manifest(folder), 2, 16).choose(wanted)
+    return Chooser(folder, verified_manifest(folder), 2, 16, rounded).choose(wanted)
 
 
 @pytest.fixture
@@ -61,13 +67,32 @@ def test_auto_measures_both(models_dir: Path, caplog: pytest.LogCaptureFixture) 
         assert f"{rows} rows: ONNX Runtime is " in caplog.text
 
 
-def test_auto_leaves_an_accelerator_to_tensorflow(
-    models_dir: Path, monkeypatch: pytest.MonkeyPatch, times: dict[type, float]
+def test_auto_takes_no_kernel_of_a_processor_beside_an_accelerator(
+    models_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: dict[type, float],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     times[OnnxRuntimeRunner] = 1e-9
-    monkeypatch.setattr("app.engine.runners.choose.on_accelerator", lambda _: True)
+    monkeypatch.setattr(choose, "on_accelerator", lambda _: True)
     assert chosen(models_dir, "auto").kernel == "tensorflow"
+    assert "cuDNN is not used: ModelRefused: cuDNN needs a GPU" in caplog.text
     assert chosen(models_dir, "onnxruntime").kernel == "onnxruntime"
+
+
+def test_where_cudas_libraries_are_missing_the_log_says_so(
+    models_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: dict[type, float],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    times[OnnxRuntimeRunner] = 0.5
+    assert chosen(models_dir, "auto").kernel == "onnxruntime"
+    assert "driver" not in caplog.text
+    for module in (choose, devices):
+        monkeypatch.setattr(module, "accelerator_present", lambda: True)
+    assert chosen(models_dir, "auto").kernel == "onnxruntime"
+    assert "TensorFlow sees no GPU, only CPU:0, though there is a driver" in caplog.text
 
 
 @pytest.mark.parametrize("wanted", ["tensorflow", "onnxruntime"])
@@ -159,6 +184,142 @@ def test_a_model_that_bfloat16_cannot_hold_is_refused(
         chosen(models_dir, "bfloat16")
 
 
+# cuDNN, with the call and the GPU stood for.
+
+
+@pytest.fixture
+def _a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    fake_cudnn(monkeypatch)
+    monkeypatch.setattr(choose, "on_accelerator", lambda _: True)
+    monkeypatch.setattr(cudnn, "gpus", lambda: list(HERE))
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def make_wrong(monkeypatch: pytest.MonkeyPatch, when: Callable[[np.ndarray], bool]) -> None:
+    """cuDNN's outputs are off by a part in a hundred, for some lengths of rows."""
+    right = CudnnRunner.run
+
+    def wrong(self: CudnnRunner, inputs: np.ndarray, lengths: np.ndarray, *state: Any) -> Any:
+        outputs, final = right(self, inputs, lengths, *state)
+        return outputs * (1.01 if when(lengths) else 1.0), final
+
+    monkeypatch.setattr(CudnnRunner, "run", wrong)
+
+
+@pytest.mark.usefixtures("_a_gpu")
+@pytest.mark.parametrize("model", ["rnn", "lstm", "gru", "mixed"])
+def test_beside_a_gpu_auto_takes_cudnn_if_it_is_faster(
+    models_dir: Path, times: dict[type, float], model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    times[CudnnRunner] = 0.25
+    assert chosen(models_dir, "auto", model) == Choice("cudnn")
+    for rows in (1, 2):
+        assert f"{rows} rows: cuDNN is 4.00 times as fast as TensorFlow" in caplog.text
+    times[CudnnRunner] = 2.0
+    assert chosen(models_dir, "auto", model) == Choice("tensorflow")
+    assert chosen(models_dir, "cudnn", model) == Choice("cudnn")
+
+
+@pytest.mark.usefixtures("_a_gpu")
+@pytest.mark.parametrize(
+    ("lengths", "when"),
+    [
+        ("ragged", lambda lengths: len(set(lengths)) > 1 and lengths.all()),
+        ("equal", lambda lengths: len(set(lengths)) == 1),
+        ("some zero", lambda lengths: not lengths.all()),
+    ],
+)
+def test_cudnn_has_to_agree_whatever_the_lengths(
+    models_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: dict[type, float],
+    caplog: pytest.LogCaptureFixture,
+    lengths: str,
+    when: Callable[[np.ndarray], bool],
+) -> None:
+    times[CudnnRunner] = 1e-9
+    make_wrong(monkeypatch, when)
+    told = f"cuDNN and TensorFlow disagree on probe inputs ({lengths} lengths)"
+    assert chosen(models_dir, "auto").kernel == "tensorflow"
+    assert told in caplog.text
+    with pytest.raises(ModelRefused, match=re.escape(told)):
+        chosen(models_dir, "cudnn")
+
+
+@pytest.mark.usefixtures("_a_gpu")
+def test_the_error_of_tensor_float_32_is_told(
+    models_dir: Path, times: dict[type, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    assert chosen(models_dir, "cudnn").kernel == "cudnn"
+    assert not enabled()
+    assert "TensorFloat-32" not in caplog.text
+    assert chosen(models_dir, "cudnn", rounded=True).kernel == "cudnn"
+    assert enabled()
+    assert re.search(r"TensorFloat-32: outputs differ .* by up to 0\.0000 of", caplog.text)
+
+
+@pytest.mark.usefixtures("_a_gpu")
+@pytest.mark.parametrize(("part", "refused"), [(0.001, False), (0.1, True), (np.nan, True)])
+def test_what_is_no_rounding_is_refused(
+    models_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    times: dict[type, float],
+    part: float,
+    refused: bool,
+) -> None:
+    rounds = tf.config.experimental.tensor_float_32_execution_enabled
+    right = CudnnRunner.run
+
+    def rounded(self: CudnnRunner, *arguments: Any) -> Any:
+        outputs, final = right(self, *arguments)
+        return (outputs * (1 + part) if rounds() else outputs), final
+
+    monkeypatch.setattr(CudnnRunner, "run", rounded)
+    assert chosen(models_dir, "cudnn").kernel == "cudnn"
+    if refused:
+        with pytest.raises(ModelRefused, match="in TensorFloat-32 its outputs differ by"):
+            chosen(models_dir, "cudnn", rounded=True)
+    else:
+        assert chosen(models_dir, "cudnn", rounded=True).kernel == "cudnn"
+
+
+@pytest.mark.parametrize("driver", [False, True])
+def test_cudnn_by_name_without_a_gpu_is_refused(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, driver: bool
+) -> None:
+    monkeypatch.setattr(devices, "accelerator_present", lambda: driver)
+    message = "cuDNN needs a GPU: TensorFlow sees no GPU, only CPU:0"
+    with pytest.raises(ModelRefused, match=message + (", though" if driver else "$")):
+        chosen(models_dir, "cudnn")
+
+
+@pytest.mark.usefixtures("_a_gpu")
+def test_a_gpu_that_is_full_refuses_for_the_time_being(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    monkeypatch.setattr(CudnnRunner, "run", fail)
+    arguments = argparse.Namespace(
+        wanted="cudnn",
+        folder=models_dir / "lstm" / "1",
+        checksum="",
+        max_rows=2,
+        max_steps=16,
+        tensor_float_32=False,
+    )
+    full = "CPU:0 has no memory left: OOM when allocating"
+    assert choose.choose(arguments) == Choice("refused", reason=full, lasting=False)
+    arguments.wanted = "auto"
+    assert choose.choose(arguments) == Choice("tensorflow")
+    assert f"cuDNN is not used: DeviceFailed: {full}" in caplog.text
+
+
 # The choice on its way between processes.
 
 
@@ -168,6 +329,7 @@ def test_a_model_that_bfloat16_cannot_hold_is_refused(
         Choice("tensorflow"),
         Choice("onnxruntime", (b"\0\xff graph",)),
         Choice("bfloat16", (b"before", b"", b"after")),
+        Choice("cudnn"),
         Choice("refused", reason="why"),
     ],
 )
@@ -264,6 +426,33 @@ def test_bfloat16_is_loaded_as_it_was_chosen(
     folder = models_dir / "lstm" / "1"
     runner = KernelLoader("bfloat16", 2, 16, tmp_path)(folder, verified_manifest(folder))
     assert isinstance(runner, Bfloat16Runner)
+
+
+@pytest.mark.usefixtures("_a_gpu")
+@pytest.mark.parametrize("rounded", [False, True])
+def test_cudnn_is_loaded_as_it_was_chosen(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounded: bool
+) -> None:
+    command = Command(monkeypatch, Choice("cudnn"))
+    folder = models_dir / "lstm" / "1"
+    loader = KernelLoader("auto", 0, 16, tmp_path, tensor_float_32=rounded)
+    assert isinstance(loader(folder, verified_manifest(folder)), CudnnRunner)
+    assert tf.config.experimental.tensor_float_32_execution_enabled() is rounded
+    assert ("--tensor-float-32" in command.calls[0]) is rounded
+    assert command.calls[0][command.calls[0].index("--max-rows") + 1] == "0"
+
+
+def test_where_the_gpu_has_gone_the_choice_is_made_again(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = models_dir / "lstm" / "1"
+    loader = KernelLoader("auto", 2, 16, tmp_path)
+    Command(monkeypatch, Choice("cudnn"))
+    for _ in range(2):
+        with pytest.raises(ModelRefused, match="cuDNN needs a GPU: TensorFlow sees no GPU"):
+            loader(folder, verified_manifest(folder))
+    Command(monkeypatch, chosen(models_dir, "onnxruntime"))
+    assert isinstance(loader(folder, verified_manifest(folder)), OnnxRuntimeRunner)
 
 
 def test_a_model_that_was_refused_is_refused_to_every_worker(

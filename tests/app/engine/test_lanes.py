@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 from app.engine.batch import Results, pack
-from app.engine.lanes import Lanes, LoopLane, ThreadLanes
+from app.engine.cost import AMPLE, MAX_ENOUGH, MIN_STEPS, QUANTUM_S, Cost
+from app.engine.lanes import Lanes, LoopLane, ThreadLanes, slots_per_lane
+from app.engine.runner import MOST_ROWS, MOST_ROWS_ON_ACCELERATOR
 from app.engine.scheduler import Chunk
 from app.engine.sequence import Sequence
 from tests.app.engine.running import until
+from tests.app.engine.scheduling import costs
 from tests.app.fakes import FakeRunner
 
 Back = list[tuple[Chunk, Results | Exception]]
@@ -163,3 +167,40 @@ def test_a_thread_that_hangs_is_left_behind() -> None:
         await until(lambda: not lanes.alive)
 
     with_lanes("one thread", check, runner)
+
+
+# How many sequences a lane runs at once.
+
+
+@given(costs)
+def test_on_a_processor_a_lane_has_64_slots_whatever_it_costs(cost: Cost) -> None:
+    assert slots_per_lane(FakeRunner(), cost) == MOST_ROWS == 64
+
+
+class OnGpu(FakeRunner):
+    devices = ("GPU:0",)
+
+
+@given(costs)
+def test_on_a_gpu_a_lane_has_as_many_slots_as_use_it_well(cost: Cost) -> None:
+    slots = slots_per_lane(OnGpu(), cost)
+    assert MOST_ROWS <= slots <= MOST_ROWS_ON_ACCELERATOR
+    enough = cost.enough_rows(MOST_ROWS_ON_ACCELERATOR, enough=AMPLE)
+    assert slots == max(MOST_ROWS, enough)
+
+
+# Of a GPU: a call, a time step of all layers, and of a row a little. From a small model to a large.
+GPU_COSTS = [Cost(0.6e-3, 20e-6, 0.02e-6), Cost(1.1e-3, 60e-6, 0.4e-6), Cost(2e-3, 150e-6, 2e-6)]
+
+
+@pytest.mark.parametrize("cost", GPU_COSTS)
+def test_on_a_gpu_chunks_are_wide_and_as_long_as_newcomers_may_wait(cost: Cost) -> None:
+    slots = slots_per_lane(OnGpu(), cost)
+    assert slots > 2 * MAX_ENOUGH
+    assert cost.enough_rows(slots) > MAX_ENOUGH, "more are worth it than on a processor"
+    for rows in (1, 64, slots):
+        a_step = cost.time_step_s + rows * cost.row_step_s
+        longest = max(MIN_STEPS, int(QUANTUM_S / a_step))
+        # A request of a usual length is one chunk where newcomers may wait for that.
+        assert cost.best_steps([20] * rows, 256) == min(20, longest)
+        assert cost.best_steps([20] * (rows - 1) + [256], 256) in (20, min(256, longest))

@@ -15,12 +15,14 @@ from onnx import numpy_helper
 from app.engine.runner import ModelRunner
 from app.engine.runners import bfloat16
 from app.engine.runners.bfloat16 import Bfloat16Runner
+from app.engine.runners.cudnn import CudnnRunner
 from app.engine.runners.onnx_graph import build_graph, cut_graph
 from app.engine.runners.onnxruntime import OnnxRuntimeRunner
 from app.engine.runners.shapes import sizes
 from app.engine.runners.tensorflow import TensorFlowRunner
 from app.errors import ModelRefused
 from app.manifest import Manifest, StatePart, verified_manifest
+from tests.app.engine.on_host import cudnn_on_host
 from tests.exports import export, raw_sequence
 from tests.reference import Reference, State, assert_close
 
@@ -35,6 +37,8 @@ def make_runner(kind: type[ModelRunner], folder: Path, manifest: Manifest) -> Mo
     if kind is Bfloat16Runner:
         parts = cut_graph(build_graph(folder, manifest, take_lengths=False))
         return Bfloat16Runner([part.SerializeToString() for part in parts], manifest)
+    if kind is CudnnRunner:
+        return cudnn_on_host(folder, manifest)[0]
     return TensorFlowRunner(folder, manifest)
 
 
@@ -115,7 +119,7 @@ class Kernel:
             self.assert_state(final[row], expected_final, f"state of row {row}")
 
 
-KINDS = (TensorFlowRunner, OnnxRuntimeRunner, Bfloat16Runner)
+KINDS = (TensorFlowRunner, OnnxRuntimeRunner, Bfloat16Runner, CudnnRunner)
 
 
 # Together the models have every cell and activation; each compiles for seconds.
