@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
 
 from benchmarks.gpu.sides import one_line
 
@@ -79,7 +79,8 @@ class Busy:
                 stderr=subprocess.DEVNULL,
                 text=True,
             )
-            threading.Thread(target=self._read, daemon=True).start()
+            self._thread = threading.Thread(target=self._read, args=(self._process.stdout,))
+            self._thread.start()
 
     def last(self, seconds: float) -> float | None:
         """The mean of the last seconds, 0 to 1; None where the card does not say."""
@@ -92,14 +93,14 @@ class Busy:
         if self._process:
             self._process.kill()
             self._process.wait()
+            self._thread.join()
 
-    def _read(self) -> None:
-        assert self._process
-        assert self._process.stdout
-        for line in self._process.stdout:
-            # Some cards answer "[N/A]".
-            with suppress(ValueError):
-                self._samples.append((time.monotonic(), float(line)))
+    def _read(self, lines: IO[str]) -> None:
+        with lines:
+            for line in lines:
+                # Some cards answer "[N/A]".
+                with suppress(ValueError):
+                    self._samples.append((time.monotonic(), float(line)))
 
 
 def _version(library: str, function: str) -> int | None:

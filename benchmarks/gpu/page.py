@@ -208,7 +208,7 @@ def _devices(result: Results) -> str:
     ]
     traces, seconds = result.get("traces", {}), result.get("seconds", {})
     rows = []
-    for way in dict.fromkeys([*traces, *seconds]):
+    for way in seconds:
         trace, found = traces.get(way), seconds.get(way, [])
         shown = "" if way == PIPELINED else ratio(found, seconds.get(PIPELINED, []))
         busy = list(trace["busy_ms"].values()) if trace else []

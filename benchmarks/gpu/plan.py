@@ -74,7 +74,7 @@ class ChunksPlan:
     rounds: int = 3
     burst_s: float = 0.15
     cpu_s: float = 2.0
-    limit_s: float = 35.0
+    limit_s: float = 45.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class ServicePlan:
     rounds: int = 2
     seconds: float = 2.0
     start_s: float = 40.0
-    limit_s: float = 115.0
+    limit_s: float = 110.0
 
 
 @dataclass(frozen=True)

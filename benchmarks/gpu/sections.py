@@ -24,7 +24,9 @@ from benchmarks.rounds import say
 TOKEN = "BENCH_SECTION"
 # For what a section does between its last measurement and its end.
 GRACE_S = 5.0
-MODELS_S = 120.0
+# Those that need the models, and how long they wait for them.
+SERVING = ("chunks", "service")
+MODELS_S = 60.0
 
 
 class Group:
@@ -94,18 +96,22 @@ def run(plan: Plan, results: dict[str, Any], keep: Callable[[], None]) -> None:
         keep: called after each section.
     """
     prepare = [sys.executable, "-m", "benchmarks.gpu.prepare", *map(str, plan.models())]
-    models: Group | None = Group(prepare, BUILD / "logs" / "gpu-prepare.log")
+    models = Group(prepare, BUILD / "logs" / "gpu-prepare.log")
+    error: str | None = None
+    waits = True
     try:
         for name, part in plan.sections().items():
-            if models and name in ("chunks", "service"):
-                if error := models.wait(MODELS_S):
-                    say(f"models: {error}")
-                models = None
-            results["sections"][name] = run_section(name, part)
+            if name in SERVING and waits:
+                error, waits = models.wait(MODELS_S), False
+            if name in SERVING and error:
+                say(f"{name}: the models: {error}")
+                found = {"result": {}, "error": f"the models: {error}", "seconds": 0.0}
+            else:
+                found = run_section(name, part)
+            results["sections"][name] = found
             keep()
     finally:
-        if models:
-            models.end()
+        models.end()
 
 
 def run_section(name: str, part: Any) -> dict[str, Any]:

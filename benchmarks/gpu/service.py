@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from threading import Timer
+from threading import Event, Thread
 from typing import Any
 
 from benchmarks.check import check
@@ -38,6 +38,8 @@ CPU = replace(
 )
 # Warm-up, rest, and wrk's start, for each round of a server.
 BESIDE_S = 2.5
+# What the service logs of a model that it will not serve.
+REFUSED, LOOK_S = " ERROR app.registry: refused ", 0.2
 
 
 def on_gpu(workers: int) -> ServerKind:
@@ -52,29 +54,39 @@ def on_gpu(workers: int) -> ServerKind:
 
 @contextmanager
 def started(kind: ServerKind, model: BenchModel, within_s: float) -> Iterator[Server]:
-    """As `serve`, but a server that is not ready within some seconds is ended.
+    """As `serve`, but a server that refuses the model, or is not ready in time, is ended.
 
     A service waits for a model that it can serve: it does not end by itself.
 
     Raises:
-        ServerFailed: it does not start; the text has what its log ends with.
+        ServerFailed: it does not start; the text has what its log complains of.
     """
     port = free_port()
     log = BUILD / "logs" / f"{kind.name}-{model.units}.log"
     process = Process(kind.command(), kind.settings(model, port), log)
-    patience = Timer(within_s, process.stop)
+    ready = Event()
+    watch = Thread(target=_end_if_hopeless, args=(process, ready, time.monotonic() + within_s))
+    watch.start()
     try:
         server = Server(kind, process, port)
-        patience.start()
         try:
             server.wait()
         except ServerFailed as error:
             raise ServerFailed(f"{error}: {last_complaint(log)}") from error
-        patience.cancel()
+        ready.set()
         yield server
     finally:
-        patience.cancel()
+        ready.set()
+        watch.join()
         process.stop()
+
+
+def _end_if_hopeless(process: Process, ready: Event, deadline: float) -> None:
+    while not ready.wait(LOOK_S):
+        refused = REFUSED in process.log.read_text(errors="replace")
+        if refused or time.monotonic() > deadline:
+            process.stop()
+            return
 
 
 class Section:

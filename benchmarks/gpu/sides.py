@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ class Side:
         self._process.kill()
         self._process.wait()
         self._from.close()
+        with suppress(BrokenPipeError):
+            self._to.close()
 
     def _answer(self, timeout_s: float) -> Answer:
         # There is one answer a question: nothing is left over in the pipe's buffer.
