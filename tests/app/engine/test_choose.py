@@ -17,6 +17,7 @@ import openvino
 import pytest
 import tensorflow as tf
 
+from app.engine import runner as runner_module
 from app.engine.runners import choose, cudnn, devices, load
 from app.engine.runners.bfloat16 import Bfloat16Runner
 from app.engine.runners.choice import KIND, Choice
@@ -65,6 +66,16 @@ def test_auto_measures_both(models_dir: Path, caplog: pytest.LogCaptureFixture) 
     assert chosen(models_dir, "auto").kernel in ("tensorflow", "onnxruntime")
     for rows in (1, 2):
         assert f"{rows} rows: ONNX Runtime is " in caplog.text
+
+
+@pytest.mark.parametrize(("accelerator", "rows"), [(False, 64), (True, 512)])
+def test_without_a_setting_chunks_are_as_large_as_the_devices_are_given(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch, accelerator: bool, rows: int
+) -> None:
+    monkeypatch.setattr(runner_module, "on_accelerator", lambda _: accelerator)
+    folder = models_dir / "lstm" / "1"
+    chooser = Chooser(folder, verified_manifest(folder), 0, 4)
+    assert len(chooser._probe(chooser._max_rows, "ragged")[0]) == rows
 
 
 def test_auto_takes_no_kernel_of_a_processor_beside_an_accelerator(
