@@ -156,23 +156,8 @@ def _split_texts(cell: Results) -> list[str]:
 
 def _service(result: Results) -> str:
     cells = summed_up(result["cells"])
-    rows = []
-    for cell in cells:
-        load = (cell["workload"], cell["clients"])
-        cpu = next((c for c in cells if c["server"].startswith("cpu") and _load(c) == load), None)
-        errors = f" **{cell['errors']} errors**" if cell["errors"] else ""
-        rows.append(
-            [
-                f"`{load[0]}`, {load[1]} clients: {result['servers'][cell['server']]['about']}",
-                number(cell["per_second"]) + errors,
-                "" if cpu in (None, cell) else ratio(cell["rounds"], cpu["rounds"]),
-                number(cell["p50_ms"]),
-                number(cell["p99_ms"]),
-                NOT_KNOWN if cell["gpu_busy"] is None else f"{cell['gpu_busy']:.0%}",
-                number(cell["cores"]),
-            ]
-        )
-    head = ["requests/s", "times the CPU's", "p50 ms", "p99 ms", "card is busy", "cores in use"]
+    head = ["requests/s", "times the CPU's", "p50 ms", "p99 ms", "card is busy"]
+    rows = [_service_row(cell, cells, result["servers"][cell["server"]]) for cell in cells]
     lost = [
         f"- {server['about']}: {_plain(server['error'])}"
         for server in result["servers"].values()
@@ -181,8 +166,24 @@ def _service(result: Results) -> str:
     text = f"""3 x LSTM {result["units"]} over HTTP, requests as in
 [benchmarks.md](benchmarks.md); `wrk` takes one core of the same machine. The card is busy while at
 least one kernel runs, by `nvidia-smi`. Cores are those that all workers of a server use
-together."""
-    return "\n\n".join([text, table(["3 x LSTM", *head], rows), "\n".join(lost)])
+together, then the part of one that each worker uses."""
+    shown = table(["3 x LSTM", *head, "cores in use, of each worker"], rows)
+    return "\n\n".join([text, shown, "\n".join(lost)])
+
+
+def _service_row(cell: Results, cells: Sequence[Results], server: Results) -> list[str]:
+    load = (cell["workload"], cell["clients"])
+    cpu = next((c for c in cells if c["server"].startswith("cpu") and _load(c) == load), None)
+    errors = f" **{cell['errors']} errors**" if cell["errors"] else ""
+    return [
+        f"`{load[0]}`, {load[1]} clients: {server['about']}",
+        number(cell["per_second"]) + errors,
+        "" if cpu in (None, cell) else ratio(cell["rounds"], cpu["rounds"]),
+        number(cell["p50_ms"]),
+        number(cell["p99_ms"]),
+        NOT_KNOWN if cell["gpu_busy"] is None else f"{cell['gpu_busy']:.0%}",
+        f"{number(cell['cores'])}, {cell['cores'] / server['workers']:.0%}",
+    ]
 
 
 def _load(cell: Results) -> tuple[str, int]:
@@ -206,25 +207,29 @@ def _devices(result: Results) -> str:
         f"- Losses of {len(result['one'])} batches: at most {result['difference']:.1e} off those "
         f"of one device, relative; from {result['one'][0]:.4f} to {result['one'][-1]:.4f}.",
     ]
-    traces, seconds = result.get("traces", {}), result.get("seconds", {})
+    if "seconds" in result:
+        parts += _schedules(result["seconds"], result.get("traces", {}))
+    return "\n\n".join(parts)
+
+
+def _schedules(seconds: dict[str, list[float]], traces: dict[str, Results]) -> list[str]:
+    """How the devices follow each other: a table, and what it is of."""
     rows = []
-    for way in seconds:
-        trace, found = traces.get(way), seconds.get(way, [])
-        shown = "" if way == PIPELINED else ratio(found, seconds.get(PIPELINED, []))
+    for way, found in seconds.items():
+        trace = traces.get(way)
+        shown = "" if way == PIPELINED else ratio(found, seconds[PIPELINED])
         busy = list(trace["busy_ms"].values()) if trace else []
-        share = f"{trace['both_ms'] / min(busy):.0%}" if busy and min(busy) else NOT_KNOWN
-        texts = [number(busy[i]) if i < len(busy) else NOT_KNOWN for i in range(2)]
+        share = f"{trace['both_ms'] / min(busy):.0%}" if trace and min(busy) else NOT_KNOWN
+        texts = [number(each) for each in busy] or [NOT_KNOWN] * 2
         batch = number(1e3 * median(found)) if found else NOT_KNOWN
         rows.append([way, batch, shown, *texts, share])
-    if rows:
-        source = next((trace["source"] for trace in traces.values()), NOT_KNOWN)
-        head = ["ms a batch", "times pipelined", "first busy ms", "second busy ms", "both at once"]
-        parts.append(table(["training", *head], rows))
-        parts.append(
-            f"Busy times are those of one traced batch, from the {source}; *both at once* is the "
-            "part of the less busy device's time in which the other is busy too."
-        )
-    return "\n\n".join(parts)
+    source = next((trace["source"] for trace in traces.values()), NOT_KNOWN)
+    head = ["ms a batch", "times pipelined", "first busy ms", "second busy ms", "both at once"]
+    return [
+        table(["training", *head], rows),
+        f"Busy times are those of one traced batch, from the {source}; *both at once* is the "
+        "part of the less busy device's time in which the other is busy too.",
+    ]
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Results], str]]] = {

@@ -44,14 +44,14 @@ class TrainingPlan:
         cases: what is trained.
         rounds: in which the sides take turns; fewer if the time is over before.
         burst_s: seconds of a side's turn, about.
-        dropout: whether the sides are compared with dropout, too.
+        groups: of `training.GROUPS`, in which the sides are compared.
         limit_s: seconds of the section.
     """
 
     cases: Sequence[Case] = (Case(3, 100, 128, 72), Case(4, 1024, 256, 128))
     rounds: int = 4
     burst_s: float = 0.3
-    dropout: bool = True
+    groups: Sequence[str] = ("plain", "dropout", "TF32")
     limit_s: float = 90.0
 
 
@@ -146,7 +146,7 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(
-    training=TrainingPlan(rounds=2, burst_s=0.2, dropout=False, limit_s=45.0),
+    training=TrainingPlan(rounds=2, burst_s=0.2, groups=("plain", "TF32"), limit_s=45.0),
     chunks=ChunksPlan(units=(512,), steps=(32,), rounds=2, limit_s=25.0),
     service=ServicePlan(
         workers=(1, 4),

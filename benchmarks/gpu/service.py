@@ -159,7 +159,8 @@ class Section:
         answers: Answers,
     ) -> Server | None:
         began = time.monotonic()
-        about: dict[str, Any] = {"about": kind.about}
+        workers = int(kind.environment.get("UNROLL_WORKERS", available_cores()))
+        about: dict[str, Any] = {"about": kind.about, "workers": workers}
         self._results["servers"][kind.name] = about
         try:
             server = stack.enter_context(started(kind, model, self._plan.start_s))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,14 @@ PLAIN = (
     Row("Keras", "keras", "keras"),
     Row("PyTorch", "torch", "torch"),
 )
-WITH_DROPOUT = tuple(Row(r.label, r.process, r.name, KEEP, "dropout") for r in PLAIN)
-WITH_TF32 = (
-    Row("Unroll, cuDNN", "unroll TF32", "fastest", group="TF32"),
-    Row("PyTorch", "torch TF32", "torch", group="TF32"),
-)
+GROUPS = {
+    "plain": PLAIN,
+    "dropout": tuple(replace(row, keep=KEEP, group="dropout") for row in PLAIN),
+    "TF32": (
+        Row("Unroll, cuDNN", "unroll TF32", "fastest", group="TF32"),
+        Row("PyTorch", "torch TF32", "torch", group="TF32"),
+    ),
+}
 
 
 class Section:
@@ -79,14 +82,15 @@ class Section:
 
     def __init__(self, plan: TrainingPlan, recorder: Recorder, log: Path) -> None:
         self._plan, self._recorder, self._log = plan, recorder, log
-        self._rows = PLAIN + (WITH_DROPOUT if plan.dropout else ()) + WITH_TF32
+        self._rows = [row for group in plan.groups for row in GROUPS[group]]
         self._sides: dict[str, Side] = {}
         self._results: dict[str, Any] = {"sides": {}, "cells": []}
 
     def run(self) -> None:
         """Measures all cases."""
         with ExitStack() as stack:
-            for name, (module, arguments) in PROCESSES.items():
+            for name in dict.fromkeys(row.process for row in self._rows):
+                module, arguments = PROCESSES[name]
                 log = self._log / f"gpu-{name.replace(' ', '-')}.log"
                 self._sides[name] = Side(module, arguments, GROWTH, log)
                 stack.callback(self._sides[name].close)

@@ -81,7 +81,7 @@ def service_cell(server: str, per_second: float, gpu_busy: float | None) -> Resu
         "per_second": per_second,
         "p50_ms": 40.0,
         "p99_ms": 90.0,
-        "cores": 3.5,
+        "cores": 0.8,
         "gpu_busy": gpu_busy,
         "errors": 0,
     }
@@ -91,9 +91,9 @@ def service() -> Results:
     return {
         "units": 512,
         "servers": {
-            "gpu_cudnn_1": {"about": "UNROLL_WORKERS=1", "start_s": 12.0},
+            "gpu_cudnn_1": {"about": "UNROLL_WORKERS=1", "workers": 1, "start_s": 12.0},
             "gpu_cudnn_4": {"about": "UNROLL_WORKERS=4", "error": "not ready: see a log"},
-            "cpu_onnxruntime": {"about": "a worker a core: 16", "start_s": 9.0},
+            "cpu_onnxruntime": {"about": "a worker a core: 16", "workers": 16, "start_s": 9.0},
         },
         "cells": [
             service_cell("gpu_cudnn_1", 3000.0, 0.5),

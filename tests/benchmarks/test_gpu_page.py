@@ -47,8 +47,8 @@ def test_a_table_is_markdown() -> None:
         "| 3 x LSTM 512, 1 x 32 | 0.05 | 0.06 | 0.01 | 0.8 | 0.02 | 1.25 |",
         "| 3 x LSTM 512, 512 x 32 | 0.05 | 0.06 | - | - | - | 5.5 |",
         # The service.
-        "| `mixed`, 256 clients: UNROLL_WORKERS=1 | 2,500 | 5.00x | 40 | 90 | 60% | 3.5 |",
-        "| `mixed`, 256 clients: a worker a core: 16 | 500 |  | 40 | 90 | - | 3.5 |",
+        "| `mixed`, 256 clients: UNROLL_WORKERS=1 | 2,500 | 5.00x | 40 | 90 | 60% | 0.8, 80% |",
+        "| `mixed`, 256 clients: a worker a core: 16 | 500 |  | 40 | 90 | - | 0.8, 5% |",
         "- UNROLL_WORKERS=4: not ready: see a log",
         # Devices.
         "Of 14 weights and 42 moments and averages, 0 are elsewhere",
