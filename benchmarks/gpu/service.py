@@ -29,12 +29,17 @@ from benchmarks.servers import KINDS, UNROLL, Server, ServerKind, available_core
 from benchmarks.workloads import Workload, make
 from benchmarks.wrk import WrkFailed
 
-# The processor's side sees no card, so that nothing of it is computed there.
+# The processor's side sees no card, so that nothing of it is computed there; and it is told how many
+# workers: beside a card there would be one.
 CPU = replace(
     KINDS[UNROLL],
     name="cpu_onnxruntime",
     about=f"UNROLL_RUNNER=onnxruntime, a worker a core: {available_cores()}",
-    environment={"UNROLL_RUNNER": "onnxruntime", "CUDA_VISIBLE_DEVICES": "-1"},
+    environment={
+        "UNROLL_RUNNER": "onnxruntime",
+        "UNROLL_WORKERS": str(available_cores()),
+        "CUDA_VISIBLE_DEVICES": "-1",
+    },
 )
 # Warm-up, rest, and wrk's start, for each round of a server.
 BESIDE_S = 2.5
@@ -159,7 +164,7 @@ class Section:
         answers: Answers,
     ) -> Server | None:
         began = time.monotonic()
-        workers = int(kind.environment.get("UNROLL_WORKERS", available_cores()))
+        workers = int(kind.environment["UNROLL_WORKERS"])
         about: dict[str, Any] = {"about": kind.about, "workers": workers}
         self._results["servers"][kind.name] = about
         try:
