@@ -52,7 +52,7 @@ class TrainingPlan:
     rounds: int = 4
     burst_s: float = 0.3
     groups: Sequence[str] = ("plain", "dropout", "TF32")
-    limit_s: float = 90.0
+    limit_s: float = 80.0
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class ServicePlan:
     )
     rounds: int = 2
     seconds: float = 2.0
-    start_s: float = 40.0
-    limit_s: float = 110.0
+    start_s: float = 60.0
+    limit_s: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ QUICK = Plan(
         workers=(1, 4),
         loads=(("mixed", 256), ("mixed", 64)),
         rounds=1,
-        start_s=30.0,
-        limit_s=65.0,
+        start_s=45.0,
+        limit_s=75.0,
     ),
     devices=DevicesPlan(rounds=3, burst=5, limit_s=35.0),
 )

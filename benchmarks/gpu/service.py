@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
@@ -29,8 +30,8 @@ from benchmarks.servers import KINDS, UNROLL, Server, ServerKind, available_core
 from benchmarks.workloads import Workload, make
 from benchmarks.wrk import WrkFailed
 
-# The processor's side sees no card, so that nothing of it is computed there; and it is told how many
-# workers: beside a card there would be one.
+# The processor's side sees no card, so that nothing of it is computed there; and it is told how
+# many workers: beside a card there would be one.
 CPU = replace(
     KINDS[UNROLL],
     name="cpu_onnxruntime",
@@ -42,7 +43,9 @@ CPU = replace(
     },
 )
 # Warm-up, rest, and wrk's start, for each round of a server.
-BESIDE_S = 2.5
+BESIDE_S = 2.0
+# From one server's start to the next one's.
+STAGGER_S = 6.0
 # What the service logs of a model that it will not serve.
 REFUSED, LOOK_S = " ERROR app.registry: refused ", 0.2
 
@@ -133,25 +136,17 @@ class Section:
     ) -> list[Server]:
         """Those that start and answer right, paused.
 
-        Those on the GPU start one after another, since each measures what its chunks cost; the
-        processor's starts beside them.
+        They start one after another, since each measures what its chunks cost, but do not wait for
+        each other: most of a start is imports and compiling.
         """
         answers = expected(model)
 
-        def start(kinds: Sequence[ServerKind]) -> list[Server]:
-            found: list[Server] = []
-            for kind in kinds:
-                server = self._started(stack, kind, model, workloads, answers)
-                if server is None:
-                    # What keeps one from its start keeps the others, too.
-                    break
-                found.append(server)
-            return found
+        def start(number: int, kind: ServerKind) -> Server | None:
+            time.sleep(number * STAGGER_S)
+            return self._started(stack, kind, model, workloads, answers)
 
         with ThreadPoolExecutor() as threads:
-            on_card = [kind for kind in self._kinds if kind is not CPU]
-            beside = [kind for kind in self._kinds if kind is CPU]
-            found = [server for some in threads.map(start, (on_card, beside)) for server in some]
+            found = [each for each in threads.map(start, count(), self._kinds) if each]
         self._recorder.write(self._results)
         return found
 
@@ -218,7 +213,7 @@ def summed_up(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     """The process of the section."""
     plan = ServicePlan(**json.loads(sys.argv[2]))
-    kinds = [*map(on_gpu, plan.workers), CPU]
+    kinds = [CPU, *map(on_gpu, plan.workers)]
     Section(plan, Recorder(Path(sys.argv[1]), plan.limit_s), kinds).run()
 
 

@@ -152,6 +152,7 @@ def test_the_service_is_measured_and_a_server_that_is_not_ready_is_told(
         monkeypatch.setattr(module, "BUILD", tmp_path)
     monkeypatch.setattr(service, "bench_model", lambda units: model)
     monkeypatch.setattr(service, "expected", answers)
+    monkeypatch.setattr(service, "STAGGER_S", 0.1)
     plan = ServicePlan(
         units=6, workers=(1,), loads=(("mixed", 4),), rounds=1, seconds=1.0, start_s=60.0
     )

@@ -131,7 +131,7 @@ def test_what_is_recorded_is_whole(tmp_path: Path) -> None:
     assert not recorder.fits(61.0)
 
 
-@pytest.mark.parametrize(("given", "most_s"), [(plan.FULL, 300), (plan.QUICK, 180)])
+@pytest.mark.parametrize(("given", "most_s"), [(plan.FULL, 300), (plan.QUICK, 200)])
 def test_limits_keep_to_the_time(given: plan.Plan, most_s: float) -> None:
     assert sum(part.limit_s for part in given.sections().values()) < most_s
 
