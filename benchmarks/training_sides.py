@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -21,13 +20,13 @@ import numpy as np
 import tensorflow as tf
 
 # It switches oneDNN on, but here TensorFlow is imported already: a side is given what it has.
+from benchmarks.schedules import layer_after_layer
 from model import data, train
 from model.config import LayerConfig, RNNConfig, TrainConfig
 from model.devices import find_devices, share_cores, split_cpu
 from model.fit import make_optimizer, masked_error
 from model.network import SequenceModel
 from model.placement import plan_replicas
-from model.recurrence import Recurrence
 from model.task import load_task
 from model.transforms import Feature, Output, Standardize, encode_features
 
@@ -108,32 +107,17 @@ def plain_keras() -> Burst:
     return _fits(theirs, encoded)
 
 
-class LayerAfterLayer(Recurrence):
-    """A layer whose neighbours wait until all of it is done: nothing overlaps."""
-
-    def forward(self, *given: Any, **named: Any) -> Any:
-        """See `Recurrence.forward`."""
-        outputs, state, kept = super().forward(*given, **named)
-        with tf.control_dependencies(tf.nest.flatten((outputs, state))):
-            return tf.identity(outputs), state, kept
-
-    def backward(self, *given: Any, **named: Any) -> Any:
-        """See `Recurrence.backward`."""
-        d_inputs, d_state, gradient = super().backward(*given, **named)
-        with tf.control_dependencies(tf.nest.flatten((d_inputs, d_state, gradient))):
-            return tf.identity(d_inputs), d_state, gradient
-
-
 def _stages(trains: bool) -> Burst:
     """Four layers on two devices of one thread each: pipelined, and in less clever ways."""
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
     split_cpu(2)
     calls = {
-        "pipelined": _call(trains, None, Recurrence),
-        "one chunk": _call(trains, STEPS, Recurrence),
-        "layer after layer": _call(trains, STEPS, LayerAfterLayer),
+        "pipelined": _call(trains, None),
+        "one chunk": _call(trains, STEPS),
     }
+    with layer_after_layer():
+        calls["layer after layer"] = _call(trains, STEPS)
 
     def burst() -> dict[str, Any]:
         found: dict[str, list[float]] = {name: [] for name in calls}
@@ -152,7 +136,7 @@ def _stages(trains: bool) -> Burst:
     return burst
 
 
-def _call(trains: bool, chunk_steps: int | None, layer: type[Recurrence]) -> Callable[[], Any]:
+def _call(trains: bool, chunk_steps: int | None) -> Callable[[], Any]:
     """One batch of a model made for it."""
     config = RNNConfig(
         layers=tuple(map(LayerConfig.parse, STACK)), num_inputs=INPUTS, num_outputs=1
@@ -166,18 +150,17 @@ def _call(trains: bool, chunk_steps: int | None, layer: type[Recurrence]) -> Cal
     lengths = tf.fill([ROWS], STEPS)
     targets = tf.constant(random.normal(size=(ROWS, STEPS, 1)), tf.float32)
     model = SequenceModel(config, features, outputs, placements, chunk_steps)
-    with mock.patch("model.pipeline.Recurrence", layer):
-        if not trains:
-            predict = tf.function(model.predict_sequences, autograph=False)
-            run = predict.get_concrete_function(sequences, lengths, form="compiled")
-            return lambda: run(sequences, lengths)[0].numpy()
-        loss = masked_error(np.ones(1, np.float32))
-        model.compile(make_optimizer(TrainConfig(), 1000), loss=loss, jit_compile=False)
-        model.optimizer.build(model.trainable_variables)
-        step = tf.function(model.train_step, autograph=False)
-        batch = ({"sequences": sequences, "lengths": lengths}, targets)
-        train_batch = step.get_concrete_function(batch)
-        return lambda: train_batch(batch)["loss"].numpy()
+    if not trains:
+        predict = tf.function(model.predict_sequences, autograph=False)
+        run = predict.get_concrete_function(sequences, lengths, form="compiled")
+        return lambda: run(sequences, lengths)[0].numpy()
+    loss = masked_error(np.ones(1, np.float32))
+    model.compile(make_optimizer(TrainConfig(), 1000), loss=loss, jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    step = tf.function(model.train_step, autograph=False)
+    batch = ({"sequences": sequences, "lengths": lengths}, targets)
+    train_batch = step.get_concrete_function(batch)
+    return lambda: train_batch(batch)["loss"].numpy()
 
 
 SIDES: dict[str, Callable[[], Burst]] = {

@@ -89,26 +89,36 @@ def explain_placement(config: TrainConfig) -> None:
     features, outputs = data.fit_features(task, train), data.fit_outputs(task, train)
     network = network_config(config, features, outputs)
     print(explain(plan_replicas(network, find_devices(config.devices), config.replicas)))
+    print(memory_table(network, config))
     place(network, config)
 
 
 def place(network: RNNConfig, config: TrainConfig) -> tuple[Placement, ...]:
-    """Where the layers go on this machine; prints what they need of each device's memory.
+    """Where the layers go on this machine.
 
     Raises:
         PlacementError: not as asked, there is too little memory, or a GPU does not compute.
     """
     devices = find_devices(config.devices)
     placements = plan_replicas(network, devices, config.replicas)
-    batch = (config.batch_size, config.window_steps)
-    free = free_bytes(devices)
-    check_memory(placements, free, *batch)
-    for memory, size in memory_needed(placements, *batch).items():
-        if memory.startswith("GPU:"):
-            check_usable(memory)
-        gib = f"{size / 2**30:.3g} GiB of {free[memory] / 2**30:.3g} GiB free"
-        print(f"{full_name(memory)}: takes at least {gib}", flush=True)
+    check_memory(placements, free_bytes(devices), config.batch_size, config.window_steps)
+    for device in devices:
+        if device.startswith("GPU:"):
+            check_usable(device)
     return placements
+
+
+def memory_table(network: RNNConfig, config: TrainConfig) -> str:
+    """What training takes of each device's memory, a line each."""
+    devices = find_devices(config.devices)
+    placements = plan_replicas(network, devices, config.replicas)
+    free = free_bytes(devices)
+    needed = memory_needed(placements, config.batch_size, config.window_steps)
+    return "\n".join(
+        f"{full_name(memory)}: takes at least {size / 2**30:.3g} GiB of "
+        f"{free[memory] / 2**30:.3g} GiB free"
+        for memory, size in needed.items()
+    )
 
 
 def needed(placements: tuple[Placement, ...]) -> tuple[Placement, ...]:
@@ -138,6 +148,7 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     if told := splits["train"].left_out:
         print(f"{task.data}: {told}", flush=True)
     model = build_model(task, config, splits["train"])
+    print(memory_table(model.config, config), flush=True)
     # What would fail after training fails now.
     steps, name = config.window_steps, config.name or task.name
     check_forecastable(splits, steps, task.day_steps)

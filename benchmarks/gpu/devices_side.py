@@ -8,12 +8,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest import mock
 
 import keras
 import tensorflow as tf
@@ -23,8 +21,8 @@ from benchmarks.gpu.graph import Node, cudnn_calls, executed, short
 from benchmarks.gpu.models import make_batch, make_model, network_of
 from benchmarks.gpu.plan import PIPELINED, SERIAL, DevicesPlan, load_devices
 from benchmarks.gpu.sides import Answer, answer
+from benchmarks.schedules import layer_after_layer
 from model.devices import find_devices, split_devices
-from model.forms import layer_over_time
 from model.placement import plan_replicas
 
 # Hands numbers over, or is where its variable is.
@@ -32,38 +30,6 @@ NOT_COMPUTED = ("Const", "ReadVariableOp", "_Send", "_Recv", "_HostSend", "_Host
 # Of a layer: forward and backward in `LAYER`'s scope, and the update of its weights.
 SCOPES = (trace.LAYER, re.compile(r"layer_(\d+)\w*/.*_update/"))
 LISTED = 8
-
-
-class AfterEachOther:
-    """A layer over time whose neighbours wait until all of it is done: nothing overlaps."""
-
-    def __init__(self, layer: Any) -> None:
-        self._layer = layer
-        self.prepare, self.restore = layer.prepare, layer.restore
-
-    def forward(self, *given: Any, **named: Any) -> Any:
-        """See `Recurrence.forward`."""
-        outputs, state, kept = self._layer.forward(*given, **named)
-        with tf.control_dependencies(tf.nest.flatten((outputs, state))):
-            return tf.identity(outputs), state, kept
-
-    def backward(self, *given: Any, **named: Any) -> Any:
-        """See `Recurrence.backward`."""
-        d_inputs, d_state, gradient = self._layer.backward(*given, **named)
-        with tf.control_dependencies(tf.nest.flatten((d_inputs, d_state, gradient))):
-            return tf.identity(d_inputs), d_state, gradient
-
-
-@contextmanager
-def schedule(way: str) -> Iterator[None]:
-    """In which graphs are made as `way` has it."""
-    if way != SERIAL:
-        yield
-        return
-    with mock.patch(
-        "model.pipeline.layer_over_time", lambda *given: AfterEachOther(layer_over_time(*given))
-    ):
-        yield
 
 
 class Trained:
@@ -92,7 +58,7 @@ class Trained:
     def timed(self, given: Any) -> tuple[float, float]:
         """Seconds and loss of a batch, until its weights are there."""
         self.model.reset_metrics()
-        with schedule(self._way):
+        with layer_after_layer() if self._way == SERIAL else nullcontext():
             started = time.perf_counter()
             loss = float(self._step(given)["loss"])
         if tf.config.list_logical_devices("GPU"):

@@ -6,6 +6,11 @@ import pytest
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
 from benchmarks import timeline, training
+from benchmarks.schedules import AfterEachOther, layer_after_layer
+from model.cells import CELLS
+from model.config import LayerConfig
+from model.pipeline import Pipeline
+from model.recurrence import Recurrence
 
 
 def test_a_ratio_is_the_median_over_rounds_of_pairs() -> None:
@@ -65,3 +70,14 @@ def test_a_timeline_has_the_operations_of_layers(trace: Path) -> None:
 def test_the_timeline_is_drawn(trace: Path) -> None:
     timeline.draw(trace, ("pipelined", "layer after layer"), trace / "picture.png")
     assert (trace / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_layers_after_each_other_wrap_every_form_of_a_layer() -> None:
+    """What the pipeline is compared with has to be what the pipeline makes of the layers."""
+    config = LayerConfig(cell="lstm", units=2)
+    cell = CELLS["lstm"](config)
+    with layer_after_layer():
+        (layer,) = Pipeline([cell], [None], "plain", training=False)._layers
+    assert isinstance(layer, AfterEachOther)
+    (layer,) = Pipeline([cell], [None], "plain", training=False)._layers
+    assert isinstance(layer, Recurrence)
