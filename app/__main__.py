@@ -14,13 +14,13 @@ from pathlib import Path
 import uvicorn
 from pydantic import ValidationError
 
-from app.balance import WorkerConfig, bytes_too_long
-from app.board import Board
-from app.protocol import DirectProtocol
+from app.server.http_protocol import DirectProtocol
+from app.server.websocket_protocol import StreamProtocol
 from app.settings import Settings
-from app.stream_protocol import StreamProtocol
-from app.supervisor import Workers
-from app.worker import BOARD, LOG_FORMAT, Worker
+from app.stats.shared_stats import Board
+from app.workers.dispatcher import WorkerConfig, bytes_too_long
+from app.workers.supervisor import Workers
+from app.workers.worker import BOARD, LOG_FORMAT, Worker
 
 # Seconds that the last answers get to leave after draining: the errors of who did not finish.
 DELIVERY_S = 5

@@ -20,17 +20,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model import data, report
 from model.command import parse_arguments
 from model.config import RNNConfig, TrainConfig
-from model.devices import find_devices, free_bytes, share_cores, split_devices
-from model.evaluate import check_forecastable, evaluate, skill_table
-from model.export import check_writable, existing_versions, export_model
-from model.fit import fit
-from model.gpus import check_usable, full_name, take_memory_as_needed, why_no_gpu
-from model.network import SequenceModel
-from model.placement import Placement, check_memory, explain, memory_needed, plan_replicas
-from model.task import TaskConfig, load_task
+from model.data import dataset
+from model.evaluation import report
+from model.evaluation.skill import check_forecastable, evaluate, skill_table
+from model.export.saved_model import check_writable, existing_versions, export_model
+from model.network.sequence_model import SequenceModel
+from model.placement.devices import find_devices, free_bytes, share_cores, split_devices
+from model.placement.gpus import check_usable, full_name, take_memory_as_needed, why_no_gpu
+from model.placement.plan import Placement, check_memory, explain, memory_needed, plan_replicas
+from model.tasks.task import TaskConfig, load_task
+from model.training.fit import fit
 from model.transforms import Feature, Output, num_inputs
 
 
@@ -47,13 +48,13 @@ def network_config(
     )
 
 
-def build_model(task: TaskConfig, config: TrainConfig, train: data.Split) -> SequenceModel:
+def build_model(task: TaskConfig, config: TrainConfig, train: dataset.Split) -> SequenceModel:
     """The network for a task, with its transforms fitted on the training split.
 
     Raises:
         PlacementError: its layers cannot be placed as asked.
     """
-    features, outputs = data.fit_features(task, train), data.fit_outputs(task, train)
+    features, outputs = dataset.fit_features(task, train), dataset.fit_outputs(task, train)
     network = network_config(config, features, outputs)
     placements = needed(place(network, config))
     return SequenceModel(
@@ -85,8 +86,8 @@ def explain_placement(config: TrainConfig) -> None:
     """
     prepare_devices(config)
     task = load_task(config.task)
-    train = data.load(task)["train"]
-    features, outputs = data.fit_features(task, train), data.fit_outputs(task, train)
+    train = dataset.load(task)["train"]
+    features, outputs = dataset.fit_features(task, train), dataset.fit_outputs(task, train)
     network = network_config(config, features, outputs)
     print(explain(plan_replicas(network, find_devices(config.devices), config.replicas)))
     print(memory_table(network, config))
@@ -144,7 +145,7 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     task = load_task(config.task)
-    splits = data.load(task)
+    splits = dataset.load(task)
     if told := splits["train"].left_out:
         print(f"{task.data}: {told}", flush=True)
     model = build_model(task, config, splits["train"])
@@ -205,7 +206,7 @@ def five_digits(error: float) -> float | None:
     return float(f"{error:.5g}") if np.isfinite(error) else None
 
 
-def example(split: data.Split, steps: int) -> list[list[float | None]]:
+def example(split: dataset.Split, steps: int) -> list[list[float | None]]:
     """Real rows in a row `[T, F]`, null where missing, for documentation and probes."""
     past = np.arange(len(split)) - split.run_starts + 1
     end = int(np.argmax(np.minimum(past, steps)))

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from flatbuffers.number_types import Int16Flags
 
-from app.codec.batch import INITIAL_STATE, STATE, Answer, Batch
 from app.codec.model import Codec
 from app.codec.numbers import echo, float32_copy, invalid, print_json
 from app.codec.sequences import SequenceCodec
 from app.codec.states import State, StateCodec
+from app.codec.table import INITIAL_STATE, STATE, Answer, Batch
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 ABOUT = b"unroll"

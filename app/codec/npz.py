@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from app.codec.batch import INITIAL_STATE, STATE, Answer, Batch
 from app.codec.model import Codec
 from app.codec.numbers import echo, float32_copy, invalid, parse_json, print_json
 from app.codec.sequences import SequenceCodec
 from app.codec.states import State, StateCodec
+from app.codec.table import INITIAL_STATE, STATE, Answer, Batch
 from app.errors import NotJSON
 
 MEDIA_TYPE = "application/x-npz"

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from app.engine.batch import Results, pack, unpack
-from app.engine.cost import Cost
+from app.engine.cost_model import Cost
 from app.engine.counters import Counters
-from app.engine.lanes import Lanes, LoopLane, ThreadLanes
+from app.engine.executors import Lanes, LoopLane, ThreadLanes
 from app.engine.reservation import Reservation
 from app.engine.runner import ModelRunner
 from app.engine.scheduler import Chunk, Scheduler, Sizes

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from app.engine.cost import Cost
+from app.engine.cost_model import Cost
 from app.manifest import Manifest
 
 MOST_ROWS, MOST_ROWS_ON_ACCELERATOR = 64, 512

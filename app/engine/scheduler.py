@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import nsmallest
 
-from app.engine.cost import AMPLE, TYPICAL_STEPS, Cost
-from app.engine.line import NUMBER, Line
+from app.engine.cost_model import AMPLE, TYPICAL_STEPS, Cost
 from app.engine.sequence import Sequence
+from app.engine.waiting_queue import NUMBER, Line
 from app.errors import Cancelled, Expired, Overloaded, UnrollError
 
 # A chunk that takes so many times as long as expected is overdue.

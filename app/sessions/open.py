@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.sessions.local import LocalStore
+from app.sessions.sqlite import LocalStore
 from app.sessions.store import SessionStore
 from app.settings import Settings
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from app.engine.cost import Cost
+from app.engine.cost_model import Cost
 from app.manifest import FORMAT, Manifest
 
 # More rows cost nothing, so chunks are as wide as they may be; calls cost more than time steps, so

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pytest
 
 from app.codec import arrow, npz
-from app.codec.batch import Batch
 from app.codec.model import Codec
 from app.codec.sequences import Limits, SequenceCodec
 from app.codec.signature import Signature, StateTensor
 from app.codec.state_token import StateTokens
 from app.codec.states import LayerLayout, StateCodec
+from app.codec.table import Batch
 from app.errors import InvalidRequest
 from tests.app.formats import npy, stream_of, zip_of
 from tests.app.strategies import attempt

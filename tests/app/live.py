@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 import uvicorn
 import uvloop
 
-from app.protocol import DirectProtocol
-from app.stream_protocol import StreamProtocol
+from app.server.http_protocol import DirectProtocol
+from app.server.websocket_protocol import StreamProtocol
 from tests.app.engine.running import until
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ from typing import Any, Self, TypeVar
 import httpx
 from fastapi import FastAPI
 
+from app.application import create_app
 from app.engine.runner import ModelRunner
-from app.main import create_app
 from app.manifest import Manifest
 from app.settings import Settings
 from tests.app.fakes import FakeRunner

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from model.cells import Cell, State
+from model.layers.cells import Cell, State
 
 
 def step(cell: Cell, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:

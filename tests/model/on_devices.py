@@ -13,16 +13,16 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from app.engine.runners.tensorflow import TensorFlowRunner
+from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import verified_manifest
 from model.config import LayerConfig, RNNConfig, TrainConfig
-from model.devices import find_devices, split_devices
-from model.export import export_model
-from model.fit import make_optimizer, masked_error
-from model.forms import Form
-from model.gpus import take_memory_as_needed
-from model.network import SequenceModel
-from model.placement import plan_replicas
+from model.export.saved_model import export_model
+from model.layers.forms import Form
+from model.network.sequence_model import SequenceModel
+from model.placement.devices import find_devices, split_devices
+from model.placement.gpus import take_memory_as_needed
+from model.placement.plan import plan_replicas
+from model.training.fit import make_optimizer, masked_error
 from tests.exports import FEATURES, OUTPUTS, no_card, raw_sequence, to_json
 from tests.model.fake_cudnn import fake_cudnn
 

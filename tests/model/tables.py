@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from model.task import TaskConfig
+from model.tasks.task import TaskConfig
 
 START = pd.Timestamp("2020-01-01")
 HOUR = pd.Timedelta(hours=1)

@@ -8,12 +8,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model import forms
-from model.cells import CELLS, Weights
 from model.config import LayerConfig
-from model.cudnn import CudnnRecurrence, pack, unpack
-from model.forms import layer_over_time, takes_cudnn
-from model.recurrence import Recurrence
+from model.layers import forms
+from model.layers.cells import CELLS, Weights
+from model.layers.cudnn import CudnnRecurrence, pack, unpack
+from model.layers.forms import layer_over_time, takes_cudnn
+from model.layers.recurrence import Recurrence
 from tests.cudnn import pack_params, unpack_params
 from tests.model import on_devices
 from tests.model.children import pool

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
-from model.data import Split, batches, fit_features, fit_outputs, load, windows
-from model.table import DataError
-from model.task import TaskConfig
+from model.data.dataset import Split, batches, fit_features, fit_outputs, load, windows
+from model.data.table import DataError
+from model.tasks.task import TaskConfig
 from model.transforms import Change, Cyclic, Standardize
 from tests.model.tables import (
     ADJOINING,

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.engine.runners.place import assign
-from model import devices
+from app.kernels.placement import assign
 from model.config import LayerConfig, RNNConfig
-from model.placement import plan
+from model.placement.plan import devices, plan
 from tests.exports import OUTPUTS
 from tests.model import on_devices
 from tests.model.children import pool

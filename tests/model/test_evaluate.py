@@ -11,8 +11,9 @@ from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from model.config import LayerConfig, RNNConfig
-from model.data import Split, fit_features, fit_outputs, load
-from model.evaluate import (
+from model.data.dataset import Split, fit_features, fit_outputs, load
+from model.data.table import DataError
+from model.evaluation.skill import (
     LinearAutoregression,
     Skill,
     check_forecastable,
@@ -23,9 +24,8 @@ from model.evaluate import (
     readable,
     skill_table,
 )
-from model.network import SequenceModel
-from model.table import DataError
-from model.task import TaskConfig
+from model.network.sequence_model import SequenceModel
+from model.tasks.task import TaskConfig
 from tests.model.tables import (
     ADJOINING,
     DAY_STEPS,
@@ -129,7 +129,7 @@ def test_linear_autoregression_of_noise_chooses_a_large_penalty(folder: Path) ->
 
 def test_no_penalty_holds_down_the_intercept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With all else pressed to zero, the forecast is the mean change."""
-    monkeypatch.setattr("model.evaluate.PENALTIES", (1e9,))
+    monkeypatch.setattr("model.evaluation.skill.PENALTIES", (1e9,))
     task, splits = make_splits(folder, np.arange(101.0))
     linear = LinearAutoregression(fit_features(task, splits["train"]), steps=3)
     linear.fit(splits["train"], splits["validation"])
@@ -150,7 +150,7 @@ def test_a_long_table_is_worked_off_in_parts_with_the_same_result(
         return linear.predict(splits["test"], rows)
 
     whole = forecasts()
-    monkeypatch.setattr("model.evaluate.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("model.evaluation.skill.ROWS_AT_ONCE", 4)
     assert len(rows) % 4, "the last part is a short one"
     # float64 sums in another order.
     np.testing.assert_allclose(forecasts(), whole, rtol=1e-9)
@@ -204,7 +204,7 @@ def test_a_window_too_long_for_a_linear_autoregression_is_cut_and_noted(
     """The rows are still those with the whole window, as of all methods."""
     task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
     model, test = make_model(task, splits), splits["test"]
-    monkeypatch.setattr("model.evaluate.MOST_COLUMNS", 18)  # of 5 a time step
+    monkeypatch.setattr("model.evaluation.skill.MOST_COLUMNS", 18)  # of 5 a time step
     skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
     name = f"{LINEAR}, last 3 of 7 time steps"
     assert list(skill.errors) == [*METHODS[:3], name]
@@ -216,7 +216,7 @@ def test_a_window_too_long_for_a_linear_autoregression_is_cut_and_noted(
     rows = forecast_rows(test, 7)
     expected = np.abs(linear.predict(test, rows) - test.targets[rows]).mean(axis=0)
     np.testing.assert_allclose(skill.errors[name], expected, rtol=1e-9)
-    monkeypatch.setattr("model.evaluate.MOST_COLUMNS", 5)
+    monkeypatch.setattr("model.evaluation.skill.MOST_COLUMNS", 5)
     skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
     assert list(skill.errors) == METHODS[:3]
     assert skill.notes[0].endswith("it is left out")
@@ -246,7 +246,7 @@ def test_a_linear_autoregression_keeps_its_matrix_twice_at_most(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sum and what is added to it; LAPACK's own copy replaces the latter (it is not traced)."""
-    monkeypatch.setattr("model.evaluate.PENALTIES", (1.0,))
+    monkeypatch.setattr("model.evaluation.skill.PENALTIES", (1.0,))
     task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 1400))
     linear = LinearAutoregression(fit_features(task, splits["train"]), steps=300)
     tracemalloc.start()

@@ -15,9 +15,9 @@ import pytest
 import tensorflow as tf
 
 from app.manifest import verified_manifest
-from model.export import existing_versions, export_model
-from model.manifest import file_digests, write_manifest
-from model.network import SequenceModel
+from model.export.manifest import file_digests, write_manifest
+from model.export.saved_model import existing_versions, export_model
+from model.network.sequence_model import SequenceModel
 from tests.exports import make_model, no_card
 from tests.model.children import pool
 
@@ -47,7 +47,7 @@ def quick() -> Any:
 
     with (
         mock.patch("tensorflow.saved_model.save", save),
-        mock.patch("model.export.ExportedModel"),
+        mock.patch("model.export.saved_model.ExportedModel"),
     ):
         yield
 
@@ -135,7 +135,7 @@ def test_a_full_disk_is_no_want_of_memory(model: SequenceModel, tmp_path: Path) 
 
     with (
         mock.patch("tensorflow.saved_model.save", save),
-        mock.patch("model.export.ExportedModel"),
+        mock.patch("model.export.saved_model.ExportedModel"),
         pytest.raises(OSError, match=f"{tmp_path / 'tiny'} cannot be written: .*{NO_SPACE}"),
     ):
         export_model(model, tmp_path, "tiny", {}, no_card)

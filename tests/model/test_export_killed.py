@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from app.manifest import verified_manifest
-from model.export import HIDDEN, existing_versions, export_model
+from model.export.saved_model import HIDDEN, existing_versions, export_model
 from tests.exports import make_model, no_card
 from tests.model.children import CONTEXT
 
@@ -112,8 +112,8 @@ def test_twenty_exports_killed_at_random_leave_whole_versions_only(tmp_path: Pat
     [
         ("tensorflow.saved_model:save", "before", False),
         ("tensorflow.saved_model:save", "after", False),
-        ("model.export:file_digests", "after", False),
-        ("model.export:write_manifest", "after", False),
+        ("model.export.saved_model:file_digests", "after", False),
+        ("model.export.saved_model:write_manifest", "after", False),
         ("os:fsync", "after", False),
         ("pathlib:Path.rename", "before", False),
         ("pathlib:Path.rename", "after", True),

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from model import gpus, train
+from model import train
 from model.config import RNNConfig, TrainConfig
-from model.devices import find_devices, free_bytes, split_devices
-from model.placement import PlacementError
+from model.placement.devices import find_devices, free_bytes, split_devices
+from model.placement.plan import PlacementError, gpus
 from tests.model.children import run_command
 
 GIB = 1 << 30
@@ -97,7 +97,7 @@ def test_the_cpu_is_split_where_it_is_asked_for(
 ) -> None:
     cards(1)
     asked: list[int] = []
-    monkeypatch.setattr("model.devices.split_cpu", asked.append)
+    monkeypatch.setattr("model.placement.devices.split_cpu", asked.append)
     split_devices(3, ("cpu:0", "/device:CPU:1"))
     assert asked == [3]
 

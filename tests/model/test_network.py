@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from model.config import LayerConfig, RNNConfig
-from model.network import SequenceModel
+from model.network.sequence_model import SequenceModel
 from tests.exports import FEATURES, OUTPUTS, make_model, raw_sequence
 
 LENGTHS = [5, 0, 2]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.optimizer import clip
+from model.training.optimizer import clip
 
 GRADIENTS = [np.array([3.0, 0.0], np.float32), np.array([[4.0]], np.float32)]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import LayerConfig, RNNConfig
-from model.placement import (
+from model.placement.plan import (
     PlacementError,
     balance,
     check_memory,

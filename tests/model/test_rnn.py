@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import LayerConfig, RNNConfig
-from model.rnn import DeepRNN
+from model.network.deep_rnn import DeepRNN
 from tests.model.cell_step import step
 from tests.reference import assert_close
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.data import load
-from model.table import DataError, left_out, read_table
-from model.task import load_task
+from model.data.dataset import load
+from model.data.table import DataError, left_out, read_table
+from model.tasks.task import load_task
 from tests.model.tables import hours_of, make_table, make_task, write_table
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from model.data import fit_features, fit_outputs, load
-from model.task import FeatureConfig, OutputConfig, TaskConfig, load_task
+from model.data.dataset import fit_features, fit_outputs, load
+from model.tasks.task import FeatureConfig, OutputConfig, TaskConfig, load_task
 from model.transforms import Change
 from tests.model.tables import make_table, make_task, task_fields, write_table
 

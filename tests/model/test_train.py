@@ -13,10 +13,12 @@ import pytest
 import tensorflow as tf
 
 from app.manifest import verified_manifest
-from model import data, evaluate, train
+from model import train
 from model.config import TrainConfig
-from model.fit import fit, masked_error
-from model.task import load_task
+from model.data import dataset
+from model.evaluation import skill
+from model.tasks.task import load_task
+from model.training.fit import fit, masked_error
 from tests.model.children import pool, run_command
 from tests.model.tables import make_table, write_table
 
@@ -164,7 +166,7 @@ def test_the_manifest_has_metrics_example_and_training(task: Path, models_dir: P
     ]  # fmt: skip
     assert all(set(error) == {"temp_1", "temp_5"} for error in errors.values())
 
-    splits = data.load(load_task(task))
+    splits = dataset.load(load_task(task))
     shown = np.array(manifest.example, np.float32)
     np.testing.assert_array_equal(shown, splits["test"].features[:3])
 
@@ -193,7 +195,7 @@ def test_the_model_card_shows_skill_and_pictures(models_dir: Path) -> None:
 
 def few_columns(arguments: list[str]) -> tuple[int, str, str]:
     """The command, where a linear autoregression has room for few columns."""
-    with mock.patch.object(evaluate, "MOST_COLUMNS", 10):
+    with mock.patch.object(skill, "MOST_COLUMNS", 10):
         return run_command(train.main, arguments)
 
 
@@ -226,7 +228,7 @@ def test_it_stops_when_validation_does_and_keeps_the_weights_that_did_best(
     """Whether the running average of the weights is validated, or the weights themselves."""
     keras.utils.set_random_seed(0)
     toy = load_task(task)
-    splits = data.load(toy)
+    splits = dataset.load(toy)
     # What comes is turned round: the more is learnt of the training split, the worse.
     validation = splits["validation"]
     turned = 2 * validation.present - validation.targets
@@ -240,8 +242,8 @@ def test_it_stops_when_validation_does_and_keeps_the_weights_that_did_best(
     history = fit(model, splits, config, verbose=0)
     assert history["val_loss"] == sorted(history["val_loss"])
     assert len(history["val_loss"]) == 2, "one epoch without a better error is enough"
-    places = data.windows(validation, 8, 4)
-    kept = model.evaluate(data.batches(splits["validation"], places, 8, 16), verbose=0)
+    places = dataset.windows(validation, 8, 4)
+    kept = model.evaluate(dataset.batches(splits["validation"], places, 8, 16), verbose=0)
     # float32 sums of the same batches; a relative 1e-6 for another order.
     assert kept == pytest.approx(history["val_loss"][0], rel=1e-6)
     assert kept != pytest.approx(history["val_loss"][1], rel=1e-3)
@@ -251,7 +253,7 @@ def test_training_windows_are_shuffled_by_the_seed_and_validation_windows_are_no
     task: Path,
 ) -> None:
     toy = load_task(task)
-    splits = data.load(toy)
+    splits = dataset.load(toy)
 
     def passes(seed: int) -> tuple[list[list[float]], list[list[float]]]:
         """First temperature of each window, of two passes over each of the two splits."""

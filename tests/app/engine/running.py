@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from app.engine.cost import Cost
+from app.engine.cost_model import Cost
 from app.engine.engine import Engine
 from app.engine.scheduler import Sizes
 from app.engine.sequence import Sequence

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from app.engine.cost import Cost
+from app.engine.cost_model import Cost
 from app.engine.scheduler import Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
 from tests.app.fakes import WIDE

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.engine import batch as batch_module
-from app.engine.cost import Cost
+from app.engine.cost_model import Cost
 from app.engine.sequence import Sequence
 from app.errors import Expired, NotFinite, Overloaded, RunFailed
 from tests.app.engine.running import assert_summed, engine_of, is_idle, numbers, sequence, until

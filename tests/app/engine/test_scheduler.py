@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.cost import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
-from app.engine.line import Line
+from app.engine.cost_model import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
 from app.engine.scheduler import LISTENED_STEPS, LONG_CHUNKS, LONG_STEPS, TURNS
+from app.engine.waiting_queue import Line
 from app.errors import Overloaded
 from tests.app.engine.scheduling import FREE_CALLS, Clock, make, sequences, take
 

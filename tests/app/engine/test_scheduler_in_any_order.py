@@ -7,10 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from app.engine.cost import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
-from app.engine.line import LARGE
+from app.engine.cost_model import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
 from app.engine.scheduler import SENIORS, TURNS, Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
+from app.engine.waiting_queue import LARGE
 from app.errors import Overloaded, RunFailed
 from tests.app.engine.scheduling import costs
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app.errors import TooManySessions
-from app.sessions.local import LocalStore
 from app.sessions.redis import RedisStore
+from app.sessions.sqlite import LocalStore
 from app.sessions.store import SessionStore
 from tests.app.sessions.storing import record, run
 from tests.redis_server import RedisServer

@@ -1,0 +1,1 @@
+"""The HTTP API: one folder a protocol, and what they share."""

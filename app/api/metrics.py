@@ -1,0 +1,132 @@
+"""`GET /metrics`: what the workers count, in the Prometheus format, read when somebody asks."""
+
+from collections.abc import Iterator
+from itertools import accumulate
+from time import perf_counter_ns
+
+from fastapi import APIRouter, FastAPI, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.registry.registry import Registry
+from app.stats.answer_counts import BOUNDS_S, NOT_GIVEN, Answers, route_of
+
+BOUNDS = (*map(floatToGoString, BOUNDS_S), "+Inf")
+
+
+class BoardCollector(Collector):
+    """Reads the counters of all workers."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields one family a counter."""
+        board = self._registry.place.board
+        yield GaugeMetricFamily("unroll_ready", "1 when a model answers", int(self._registry.ready))
+        yield GaugeMetricFamily("unroll_workers", "Processes that answer", len(board.living()))
+        yield self._model()
+        yield from _of_answers(board.answers())
+        for name, column, text in (
+            ("chunks", "chunks", "Chunks computed"),
+            ("chunk_rows", "rows", "Sequences in all chunks; over chunks: the mean batch"),
+            ("time_steps", "time_steps", "Time steps computed"),
+            ("padding_steps", "padding", "Time steps computed in vain beside longer rows"),
+            ("sequences_completed", "completed", "Sequences that reached their end"),
+            ("sequences_failed", "failed", "Sequences that ended before"),
+            ("compilations", "compilations", "Call shapes compiled since the start"),
+        ):
+            yield CounterMetricFamily(f"unroll_{name}", text, board.total(column))
+        for name, text in (("waiting", "Sequences in line"), ("running", "Sequences in slots")):
+            yield GaugeMetricFamily(f"unroll_sequences_{name}", text, board.total(name))
+
+    def _model(self) -> Metric:
+        labels = ("name", "version", "kernel")
+        family = GaugeMetricFamily("unroll_model_info", "The model that answers", labels=labels)
+        for model in self._registry.models:
+            if model.state == "ready" and model.engine is not None:
+                kernel = model.engine.runner.kernel
+                family.add_metric((model.name, str(model.version), kernel), 1)
+        return family
+
+
+def _of_answers(answers: Answers) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "unroll_requests", "Requests answered, refused ones too", labels=("route", "status")
+    )
+    for route, status, count in answers.counts():
+        requests.add_metric((route, status), count)
+    yield requests
+    seconds = HistogramMetricFamily(
+        "unroll_request_seconds", "From a request to its answer, any status", labels=("route",)
+    )
+    for route, buckets, total_s in answers.times():
+        seconds.add_metric((route,), list(zip(BOUNDS, accumulate(buckets), strict=True)), total_s)
+    yield seconds
+
+
+class CountAnswers:
+    """Counts what the application answers; what is answered directly is counted there (ASGI).
+
+    Args:
+        app: answers.
+        answers: of the worker.
+    """
+
+    def __init__(self, app: ASGIApp, answers: Answers) -> None:
+        self._app = app
+        self._answers = answers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began_ns, route = perf_counter_ns(), route_of(scope["method"], scope["path"])
+        status, counted = NOT_GIVEN, False
+
+        def count(as_status: int) -> None:
+            nonlocal counted
+            if not counted:
+                self._answers.count(route, as_status, began_ns)
+            counted = True
+
+        async def counting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif not message.get("more_body", False):
+                count(status)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counting)
+        except BaseException:
+            # What is outside of this answers so.
+            count(500)
+            raise
+        # An answer in parts whose caller went.
+        count(NOT_GIVEN)
+
+
+def install(app: FastAPI, registry: Registry) -> None:
+    """Adds the route and counts what the application answers; each has a collector of its own."""
+    collectors = CollectorRegistry()
+    collectors.register(BoardCollector(registry))
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(collectors), media_type=CONTENT_TYPE_LATEST)
+
+    app.include_router(router)
+    app.add_middleware(CountAnswers, answers=registry.place.answers)

@@ -1,0 +1,229 @@
+"""`/v2`: the Open Inference Protocol, with Triton's binary tensors and sequences.
+
+KServe's and Triton's clients speak it. Errors are `{"error": text}`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.types import Scope
+
+from app.api.dialects import served, version_of
+from app.api.fast_path import Direct, Exchange, Reply, header_of
+from app.api.open_inference.requests import Inference, answer, decode, located
+from app.api.open_inference.schemas import (
+    ConfigTensor,
+    InferRequest,
+    InferResponse,
+    Live,
+    ModelConfig,
+    ModelMetadata,
+    ModelReady,
+    ServerMetadata,
+    ServerReady,
+    TensorMetadata,
+)
+from app.api.openapi import error_texts, reads_body
+from app.codec.envelope import HEADER
+from app.codec.signature import SEQUENCES, TensorForm
+from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownSession, UnrollError
+from app.registry.registry import Ready, Registry
+from app.service.inference import Intake
+
+PLATFORM = "tensorflow_savedmodel"
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "sequence", "sequence(string_id)"]
+
+ERRORS = error_texts(404, 503)
+INFER_ERRORS = error_texts(400, 404, 408, 409, 413, 415, 500, 503)
+
+LENGTH = HEADER.lower().encode()
+
+Find = Callable[..., Awaitable[Ready]]
+
+
+def install(app: FastAPI, intake: Intake) -> None:
+    """Adds the routes."""
+    registry = intake.registry
+    router = APIRouter(prefix="/v2", tags=["open inference protocol"])
+
+    async def newest(name: str) -> Ready:
+        return served(registry, name)
+
+    async def of_version(name: str, version: str) -> Ready:
+        return served(registry, name, version_of(version))
+
+    _add_server(router, app.version, registry)
+    app.state.schemas.append(InferRequest)
+    finds: dict[str, Find] = {
+        "/models/{name}": newest,
+        "/models/{name}/versions/{version}": of_version,
+    }
+    for path, find in finds.items():
+        _add_information(router, path, find, registry)
+        _add_infer(router, path, find, intake)
+        app.state.examples[f"/v2{path}/infer"] = lambda rows: {"inputs": [_as_tensor(rows)]}
+    app.include_router(router)
+    direct = _direct_infer(intake, registry.name)
+    app.state.direct["POST", f"/v2/models/{registry.name}/infer"] = direct
+
+
+def _as_tensor(rows: list[list[float | None]]) -> dict[str, Any]:
+    """A sequence as a tensor in JSON."""
+    shape = [1, len(rows), len(rows[0]) if rows else 0]
+    return {"name": SEQUENCES, "datatype": "FP32", "shape": shape, "data": [rows]}
+
+
+def _check_ready(registry: Registry) -> None:
+    """Whether every worker can answer; raises `NotReady`."""
+    if not registry.ready:
+        raise NotReady(registry.status)
+
+
+def _add_server(router: APIRouter, version: str, registry: Registry) -> None:
+    """Adds what can be asked of the service."""
+
+    @router.get("", summary="What this service is")
+    async def server() -> ServerMetadata:
+        return ServerMetadata(name="unroll", version=version, extensions=EXTENSIONS)
+
+    @router.get("/health/live", summary="Whether the process answers at all")
+    async def live() -> Live:
+        return Live()
+
+    @router.get(
+        "/health/ready", summary="Whether a model is loaded and warm", responses=error_texts(503)
+    )
+    async def ready() -> ServerReady:
+        _check_ready(registry)
+        return ServerReady()
+
+
+def _add_information(router: APIRouter, path: str, find: Find, registry: Registry) -> None:
+    """Adds what can be asked of a model, which `find` finds by what is in the path."""
+
+    @router.get(path, summary="What goes into a model and what comes out", responses=ERRORS)
+    async def metadata(ready: Annotated[Ready, Depends(find)]) -> ModelMetadata:
+        signature = ready.codec.signature
+        return ModelMetadata(
+            name=ready.manifest.name,
+            versions=[str(ready.manifest.version)],
+            platform=PLATFORM,
+            inputs=[_metadata(form) for form in signature.inputs_form()],
+            outputs=[_metadata(form) for form in signature.outputs_form()],
+        )
+
+    @router.get(f"{path}/ready", summary="Whether a model answers", responses=ERRORS)
+    async def is_ready(ready: Annotated[Ready, Depends(find)]) -> ModelReady:
+        _check_ready(registry)
+        return ModelReady(name=ready.manifest.name)
+
+    @router.get(
+        f"{path}/config",
+        summary="The same as a configuration of Triton",
+        response_model_exclude_none=True,
+        responses=ERRORS,
+    )
+    async def config(ready: Annotated[Ready, Depends(find)]) -> ModelConfig:
+        first, *others = ready.codec.signature.inputs_form()
+        return ModelConfig(
+            name=ready.manifest.name,
+            platform=PLATFORM,
+            backend="tensorflow",
+            input=[_config(first), *(_config(form, optional=True) for form in others)],
+            output=[_config(form) for form in ready.codec.signature.outputs_form()],
+        )
+
+
+def _add_infer(router: APIRouter, path: str, find: Find, intake: Intake) -> None:
+    """Adds what computes."""
+
+    @router.post(
+        f"{path}/infer",
+        summary="Outputs and final states of sequences, as tensors",
+        description=f"With the header `{HEADER}` that many bytes of the body are JSON, and the "
+        "tensors with a `binary_data_size` follow in their order; answers do the same.",
+        response_model=InferResponse,
+        responses=INFER_ERRORS,
+        openapi_extra=reads_body(InferRequest),
+    )
+    async def infer(request: Request, ready: Annotated[Ready, Depends(find)]) -> Response:
+        length = header_of(request.scope, LENGTH)
+
+        def understand(body: bytes) -> Inference:
+            return decode(intake, ready, body, length)
+
+        async with intake.reading(request.scope, request.receive, understand) as work:
+            timer = _timer(intake, work)
+            try:
+                await intake.submit(work)
+            except UnrollError as error:
+                raise _in_its_words(error, work) from None
+            finally:
+                if timer is not None:
+                    timer.cancel()
+        body, headers = answer(work)
+        return Response(body, headers=headers)
+
+
+def _direct_infer(intake: Intake, name: str) -> Direct:
+    """The direct route of a model's newest version."""
+
+    def direct(scope: Scope, body: bytes, exchange: Exchange) -> None:
+        intake.check_room()
+        ready = served(intake.registry, name)
+        work = decode(intake, ready, body, header_of(scope, LENGTH))
+        exchange.wait(intake.watcher, lambda reason: intake.cancel(work, reason))
+
+        def done(error: UnrollError | None) -> None:
+            if timer is not None:
+                timer.cancel()
+            exchange.finish(error and _in_its_words(error, work), lambda: _reply(work))
+
+        intake.begin(work, done)
+        timer = _timer(intake, work)
+
+    return direct
+
+
+def _reply(work: Inference) -> Reply:
+    body, headers = answer(work)
+    return body, [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def _timer(intake: Intake, work: Inference) -> asyncio.TimerHandle | None:
+    """Gives a request up when its caller's time is over, unless it is cancelled before."""
+    if not 0 < work.timeout_s < intake.watcher.request_timeout_s:
+        return None
+    reason = Expired(f"its timeout of {work.parameters.timeout} microseconds is over")
+    loop = asyncio.get_running_loop()
+    return loop.call_later(work.timeout_s, intake.cancel, work, reason)
+
+
+def _in_its_words(error: UnrollError, work: Inference) -> UnrollError:
+    """What is wrong, as the protocol says it."""
+    if isinstance(error, UnknownSession):
+        # Triton's words, by which clients know it.
+        return InvalidRequest(
+            Fault(
+                "",
+                f"inference request for sequence {work.parameters.sequence_id} to model "
+                f"'{work.ready.manifest.name}' must specify the START flag on the first request "
+                "of the sequence: it was never begun, was idle for too long, or has been ended",
+            )
+        )
+    return located(error, work.places) if isinstance(error, InvalidRequest) else error
+
+
+def _metadata(form: TensorForm) -> TensorMetadata:
+    return TensorMetadata(name=form.name, datatype=form.datatype, shape=list(form.shape))
+
+
+def _config(form: TensorForm, optional: bool | None = None) -> ConfigTensor:
+    return ConfigTensor(
+        name=form.name,
+        data_type=f"TYPE_{form.datatype}",
+        dims=list(form.shape),
+        optional=optional,
+    )

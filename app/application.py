@@ -1,0 +1,101 @@
+"""`create_app`: wires settings, registry and routes together."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.types import Lifespan
+
+from app.api import docs, health, metrics, openapi, problems
+from app.api.native import routes as predict
+from app.api.native import sessions, stream
+from app.api.open_inference import routes as open_inference
+from app.api.tensorflow_serving import routes as tensorflow_serving
+from app.engine.runner import RunnerLoader
+from app.registry.pinned_version import SERVED, Agreement
+from app.registry.registry import Registry
+from app.service.inference import Intake
+from app.sessions.open import open_store
+from app.sessions.service import Sessions
+from app.settings import Settings
+from app.stats.shared_stats import Board, Place
+
+# Seconds between two signs of life for the parent.
+BEAT_S = 1.0
+
+DESCRIPTION = """Send sequences of any lengths; get the outputs of every time step and the final
+state of every layer. Send those states back to continue where a sequence ended."""
+
+
+def create_app(
+    settings: Settings,
+    load_runner: RunnerLoader,
+    place: Place | None = None,
+    home: Path | None = None,
+) -> FastAPI:
+    """Makes an application; tests make as many as they like.
+
+    Args:
+        settings: of this application.
+        load_runner: makes the kernel from a verified model folder.
+        place: on the board of all workers; on one of its own if None.
+        home: a folder that all workers share; None for an application that is alone.
+    """
+    agreement = Agreement(home / SERVED if home else None)
+    registry = Registry(settings, load_runner, place or Board().claim(), agreement)
+    intake = Intake(settings, registry, Sessions(open_store(settings, home)))
+    app = FastAPI(
+        title="Unroll",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=_lifespan(intake),
+        docs_url=None,
+        redoc_url=None,
+        # A redirect would name the scheme of this side of a proxy.
+        redirect_slashes=False,
+    )
+    app.state.registry = registry
+    app.state.place = registry.place
+    app.state.direct = {}
+    app.state.max_body_bytes = settings.max_body_bytes
+    app.state.body_timeout_s = settings.body_timeout_s
+    _install_routes(app, intake)
+    return app
+
+
+def _lifespan(intake: Intake) -> Lifespan[FastAPI]:
+    """What happens before the first request and after the last one."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        beating = asyncio.create_task(_beat(intake.registry.place))
+        intake.registry.start_loading()
+        yield
+        await intake.registry.drain()
+        await intake.sessions.close()
+        beating.cancel()
+
+    return lifespan
+
+
+async def _beat(place: Place) -> None:
+    """Tells for ever that the event loop goes on."""
+    while True:
+        place.beat()
+        await asyncio.sleep(BEAT_S)
+
+
+def _install_routes(app: FastAPI, intake: Intake) -> None:
+    registry = intake.registry
+    problems.install(app)
+    openapi.install(app, registry)
+    predict.install(app, intake)
+    stream.install(app, intake)
+    open_inference.install(app, intake)
+    app.include_router(sessions.make_router(intake))
+    tensorflow_serving.install(app, intake)
+    app.include_router(health.make_router(registry))
+    metrics.install(app, registry)
+    docs.install(app)

@@ -1,1 +1,0 @@
-"""One file a kernel. Nothing else in `app` imports the kernels' libraries."""

@@ -1,0 +1,1 @@
+"""The versions of the model: found, verified, loaded, pinned for all workers."""

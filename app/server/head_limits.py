@@ -1,0 +1,252 @@
+"""`HeadProtocol`: uvicorn's HTTP protocol, which sees to it that heads arrive whole and in time.
+
+uvicorn limits neither. A head that never ends would fill the memory, and a connection that sends
+none would stay for ever. So would one whose caller does not read its answer.
+"""
+
+import re
+from asyncio import TimerHandle, Transport
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.api.problems import problem_of
+from app.errors import Fault, HeadTooLarge, HeadTooSlow, InvalidRequest, NotHTTP
+from app.stats.answer_counts import OTHER, Answers
+
+MAX_HEAD_BYTES = 64 << 10
+END = b"\r\n\r\n"
+# What may become a head: a request line, or the beginning of one.
+BEGINS = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/1\.[0-9]\r\n|[A-Z][^\n]*\Z")
+PATH = re.compile(rb"[A-Z]+ (/[^ ?\r\n]*)")
+# Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
+# follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
+UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", re.IGNORECASE)
+
+
+class HeadProtocol(HttpToolsProtocol):
+    """See the module. The application's `state` has `body_timeout_s`, for heads and
+    answers too, and the worker's `place`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn allows any ASGI callable here; ours is always the application.
+        state = self.app.state
+        self._timeout_s: float = state.body_timeout_s
+        self._answers: Answers = state.place.answers
+        # The pieces of a head until it is whole.
+        self._head = b""
+        # Bytes of one that is not whole, or of what stands behind a body's last chunk, there or in
+        # the parser; and how long a head may take.
+        self._head_bytes = 0
+        self._head_timer: TimerHandle | None = None
+        # Bytes of an answer that the caller has to read on, and how long it may read none.
+        self._unsent = 0
+        self._reader_timer: TimerHandle | None = None
+        # What the parser has been given last.
+        self._parsed = b""
+        self._within_message = False
+        # Whether its head has begun in what the parser was given last.
+        self._begins = False
+        # And whether a piece of a body was in it.
+        self._has_body = False
+        # Whether nothing more is read here.
+        self._is_over = False
+
+    # uvicorn's own type of a transport is a narrower one than asyncio's.
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Called by the event loop."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        if self._is_over:
+            return
+        if not self._within_message:
+            data, self._head = self._head + data, b""
+            end = data.find(END)
+            if max(end, len(data) * (end < 0)) > MAX_HEAD_BYTES:
+                self._refuse_head(len(data), data)
+                return
+            if end < 0 and BEGINS.match(data):
+                self._unset_keepalive_if_required()
+                self._head = data
+                self._await_head()
+                return
+            if end > 0 and UPGRADE.search(data, 0, end):
+                data = UPGRADE.sub(b"", data[:end]) + data[end:]
+        self._parsed = data
+        try:
+            super().data_received(data)
+        finally:
+            self._parsed = b""
+        if not self._is_over:
+            self._look_at_head(len(data))
+
+    def _look_at_head(self, size: int) -> None:
+        """Sees to it that a timer runs unless a request is computed, or its body arrives."""
+        if self._within_message and self._is_too_long(size):
+            self._refuse_head(self._head_bytes, b"")
+        elif self._parses_head:
+            self._await_head()
+        elif self._is_answered and self.timeout_keep_alive_task is None:
+            # Empty lines, or the rest of a body that was not waited for.
+            self._await_head()
+        elif self._head_timer is not None:
+            self._stop_awaiting()
+
+    def _is_too_long(self, size: int) -> bool:
+        """Whether reads without a piece of a body are too many, the last one included."""
+        # Of the read that a head begins in, much may belong to the request before.
+        self._head_bytes = 0 if self._begins or self._has_body else self._head_bytes + size
+        self._begins = self._has_body = False
+        return self._head_bytes > MAX_HEAD_BYTES
+
+    @property
+    def _parses_head(self) -> bool:
+        """Whether the parser waits for the rest of a head, which began behind another request."""
+        return self._within_message and "method" not in self.scope
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether no answer is due."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        self._within_message = self._begins = True
+        self._head_bytes = 0
+        # That of the head before says nothing of this one.
+        self._stop_awaiting()
+        super().on_message_begin()
+
+    def on_chunk_header(self) -> None:
+        """Called by the parser before each chunk of a body."""
+        if self.headers is self.scope["headers"]:
+            # Those that stand behind the last chunk are none of the request's (RFC 9110, 6.5.1).
+            self.headers = list(self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser with each piece of a body."""
+        self._has_body = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser at the end of a body."""
+        self._within_message = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called where what was sent is no HTTP."""
+        text = "it is not HTTP/1.1, in which paths are ASCII and everything else in them is escaped"
+        self._refuse(NotHTTP(Fault("", text)), self._parsed)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Called with the request that opens a stream: another protocol reads from now on."""
+        super().handle_websocket_upgrade()
+        self._is_over = True
+        self._stop_awaiting()
+        self._stop_awaiting_reader()
+
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        """Called by the event loop."""
+        super().resume_writing()
+        # What is left must leave before it closes.
+        if not self.transport.is_closing():
+            self._stop_awaiting_reader()
+
+    def on_response_complete(self) -> None:
+        """Called after each answer."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._await_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Called when no other request has come."""
+        super().timeout_keep_alive_handler()
+        self._await_reader()
+
+    def shutdown(self) -> None:
+        """Called when the server is told to stop."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._await_reader()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        super().connection_lost(exc)
+        self._stop_awaiting()
+        self._stop_awaiting_reader()
+
+    def _await_reader(self) -> None:
+        if self._reader_timer is None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._reader_timer = self.loop.call_later(self._timeout_s, self._reader_is_late)
+
+    def _stop_awaiting_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _reader_is_late(self) -> None:
+        self._reader_timer = None
+        if self.transport.get_write_buffer_size() < self._unsent:
+            # It reads slowly.
+            self._await_reader()
+        else:
+            # To close it would wait until all is read.
+            self.transport.abort()
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._timeout_s, self._head_is_late)
+
+    def _stop_awaiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.flow.read_paused:
+            # Its rest may be there.
+            self._await_head()
+        elif self._head or self._parses_head:
+            text = f"its head has no end after {self._timeout_s:g} s"
+            self._refuse(HeadTooSlow(Fault("", text)), self._head)
+        else:
+            # It waits for no answer.
+            self.transport.close()
+
+    def _refuse_head(self, size: int, head: bytes) -> None:
+        text = f"its head has {size} bytes or more, the limit is {MAX_HEAD_BYTES}"
+        self._refuse(HeadTooLarge(Fault("", text)), head)
+
+    def _refuse(self, error: InvalidRequest, head: bytes) -> None:
+        """Answers what is no request, behind those that are, and closes the connection."""
+        self._is_over, self._head = True, b""
+        self._stop_awaiting()
+        if self._is_answered:
+            self._answer_and_close(error, head)
+        elif self.cycle.more_body:
+            self.transport.close()
+        else:
+            # Its answer is the last, and the connection is closed behind it.
+            self.cycle.keep_alive = False
+
+    def _answer_and_close(self, error: InvalidRequest, head: bytes) -> None:
+        found = PATH.match(head)
+        answer = problem_of(error, str(found[1], "latin-1") if found else "")
+        # No route gets to know of it.
+        self._answers.count(OTHER, answer.status_code)
+        parts = [STATUS_LINE[answer.status_code]]
+        for name, value in (*self.server_state.default_headers, *answer.raw_headers):
+            parts += (name, b": ", value, b"\r\n")
+        self.transport.write(b"".join((*parts, b"\r\n", bytes(answer.body))))
+        self.transport.close()

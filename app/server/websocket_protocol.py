@@ -1,0 +1,212 @@
+"""`StreamProtocol`: uvicorn's WebSocket protocol, which hands messages to their stream directly.
+
+Opening and closing, pings, messages in fragments and whatever is not as it must be are left to
+uvicorn and `websockets`. A message in one frame, as nearly all are, goes past them: without a
+queue, a task's turn and ASGI's messages, which together cost several times as much as a time step.
+"""
+
+from typing import Any, NamedTuple
+
+from uvicorn._types import ASGIReceiveEvent
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import (  # type: ignore[attr-defined]  # apply_mask: in C if it was built
+    Opcode,
+    apply_mask,
+)
+from websockets.protocol import State
+
+from app.api.native.stream import EXTENSION, Stream
+
+FINAL, MASKED = 0x80, 0x80
+WHOLE = frozenset({FINAL | Opcode.TEXT, FINAL | Opcode.BINARY})
+MASK_BYTES = 4
+# A length below stands in its byte; one of these says that it follows in so many bytes.
+LONG = {126: 2, 127: 8}
+
+
+class Frame(NamedTuple):
+    """Where a frame stands in what was read (RFC 6455, section 5.2)."""
+
+    kind: int
+    masked: bool
+    start: int
+    end: int
+
+
+def find_frame(data: bytes, at: int) -> Frame | None:
+    """The frame that begins at a place; None if its head is not whole. It may end beyond `data`."""
+    if len(data) < at + 2:
+        return None
+    size, start = data[at + 1] & 0x7F, at + 2
+    masked = bool(data[at + 1] & MASKED)
+    if more := LONG.get(size, 0):
+        if len(data) < start + more:
+            return None
+        size, start = int.from_bytes(data[start : start + more]), start + more
+    start += MASK_BYTES * masked
+    return Frame(data[at], masked, start, start + size)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A message as a server sends it."""
+    size = len(payload)
+    if size < min(LONG):
+        head = bytes([FINAL | Opcode.TEXT, size])
+    else:
+        code, bytes_of = next((c, n) for c, n in LONG.items() if size < 1 << 8 * n)
+        head = bytes([FINAL | Opcode.TEXT, code]) + size.to_bytes(bytes_of)
+    return head + payload
+
+
+class StreamProtocol(WebSocketsSansIOProtocol):
+    """See the module. The application's `state` has the `registry` and the worker's `place`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._stream: Stream | None = None
+        # Of a message that is not whole: what came, and how many bytes it has.
+        self._rest = bytearray()
+        self._needed = 0
+        # Once something is wrong, uvicorn reads all of the rest.
+        self._left_to_uvicorn = False
+        # Whether something came since the last ping, and whether it would be read.
+        self._heard = False
+        self._reads = True
+        # Bytes that were to be sent at the last ping.
+        self._unsent = 0
+
+    def handle_connect(self, event: Any) -> None:
+        """Called with the opening request; the application runs after this."""
+        super().handle_connect(event)
+        if self.handshake_complete:
+            return  # it was refused
+        extensions: Any = self.scope["extensions"]
+        extensions[EXTENSION] = self
+
+    def attach(self, stream: Stream) -> None:
+        """From now on messages go to the stream."""
+        self._stream = stream
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        self._heard = True
+        if self._stream is None:
+            # Who does not wait for the answer to the opening request.
+            self._left_to_uvicorn |= self.handshake_initiated
+        if self._stream is None or self._left_to_uvicorn:
+            super().data_received(data)
+            return
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._needed:
+                return
+            data, self._rest = bytes(self._rest), bytearray()
+        at = self._needed = 0
+        while (frame := find_frame(data, at)) is not None:
+            if frame.end - frame.start > self.config.ws_max_size:
+                self._left_to_uvicorn = True
+                super().data_received(data[at:])
+                return
+            if frame.end > len(data):
+                self._needed = frame.end - at
+                break
+            self._take(self._stream, data, at, frame)
+            at = frame.end
+        self._rest += data[at:]
+
+    def _take(self, stream: Stream, data: bytes, at: int, frame: Frame) -> None:
+        is_open = self.conn.state is State.OPEN and self.conn.current_size is None
+        if frame.kind in WHOLE and frame.masked and is_open:
+            mask = data[frame.start - MASK_BYTES : frame.start]
+            stream.take(apply_mask(data[frame.start : frame.end], mask))
+        else:
+            super().data_received(data[at : frame.end])
+
+    def send_receive_event_to_app(self) -> None:
+        """Called with a message that uvicorn has read."""
+        if self._stream is None or not self.queue.empty():
+            # The application passes it on, after those before it.
+            super().send_receive_event_to_app()
+            return
+        message, self.frames = b"".join(self.frames), []
+        self._stream.take(message)
+
+    def answer(self, payload: bytes) -> None:
+        """Sends a text message, unless the connection is closing."""
+        if self.conn.state is State.OPEN and not self.transport.is_closing():
+            self.transport.write(text_frame(payload))
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the caller reads what it is sent."""
+        return self.writable.is_set()
+
+    def read_on(self, go_on: bool) -> None:
+        """Reads on, or stops for now."""
+        self._reads = go_on
+        self._read_or_pause()
+
+    def _read_or_pause(self) -> None:
+        if self.transport.is_closing():
+            return
+        # uvicorn pauses while the application has not fetched what came before the stream was open.
+        # And who does not read is not heard: the answers to its pings would pile up.
+        if self._reads and self.is_writable and not self.read_paused:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """As ASGI has it."""
+        message = await super().receive()
+        # uvicorn reads on once nothing is left to fetch, though the stream may have had enough.
+        self._read_or_pause()
+        return message
+
+    def send_keepalive_ping(self) -> None:
+        """Called when it is time to ask whether the caller is there."""
+        self._heard = False
+        super().send_keepalive_ping()
+        self._unsent = self.transport.get_write_buffer_size()
+
+    def keepalive_timeout(self) -> None:
+        """Called when the answer to a ping has not come in its time.
+
+        It stands behind all that the caller has sent ahead, which may take longer to compute. But
+        whoever reads none of its answers has gone, too.
+        """
+        reads = self.transport.get_write_buffer_size() < self._unsent
+        if (self._reads or not self.is_writable) and not self._heard and not reads:
+            super().keepalive_timeout()
+            if not self.is_writable:
+                # It does not read the reason either.
+                self.transport.abort()
+        else:
+            self.pong_timer = self.pending_ping_payload = None
+            self.schedule_ping()
+
+    def shutdown(self) -> None:
+        """Called when the server is told to stop."""
+        if self._stream is None:
+            super().shutdown()
+            return
+        self.app.state.registry.drain()
+        self._stream.finish(super().shutdown)
+
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        super().pause_writing()
+        self._read_or_pause()
+
+    def resume_writing(self) -> None:
+        """Called by the event loop."""
+        super().resume_writing()
+        self._read_or_pause()
+        if self._stream is not None:
+            self._stream.go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        super().connection_lost(exc)
+        self._stream = None
+        self.app.state.place.count_closed()

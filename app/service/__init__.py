@@ -1,0 +1,1 @@
+"""What every protocol does with a request between decoding and encoding."""

@@ -1,0 +1,75 @@
+"""Reads a request's body: at most so many bytes, in the time that its watch allows."""
+
+import asyncio
+from collections.abc import Iterable
+
+from starlette.types import Receive
+
+from app.codec.numbers import echo
+from app.errors import BodyTooLarge, Cancelled, EncodedBody, Fault
+from app.service.deadlines import Watch
+
+# A sender who is cut off in the middle sees a broken connection, not the answer. So what is too
+# much is read and thrown away first, up to so many times the limit.
+DISCARD_FACTOR = 16
+
+
+async def read_body(
+    headers: Iterable[tuple[bytes, bytes]], receive: Receive, watch: Watch, limit: int
+) -> bytes:
+    """The whole body.
+
+    Args:
+        headers: of the request, names in lower case.
+        receive: gives the messages of the request (ASGI).
+        watch: of the request; interrupts the reader when the body's time is over, or the service
+            has stopped.
+        limit: bytes.
+
+    Raises:
+        EncodedBody: it is compressed.
+        BodyTooLarge, BodyTooSlow: it goes over a limit.
+        ShuttingDown: the service stopped before the body's end.
+        Cancelled: the caller went away.
+    """
+    expected, asks_leave = _announced(headers)
+    if expected > limit and asks_leave:
+        # The sender waits for leave to send the body, and gets this answer instead.
+        raise _too_large(expected, limit)
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more and size <= limit * DISCARD_FACTOR:
+        try:
+            message = await receive()
+        except asyncio.CancelledError:
+            reason = watch.interruption(size)
+            if reason is None:
+                raise
+            raise reason from None
+        if message["type"] == "http.disconnect":
+            raise Cancelled("the caller went away while sending")
+        part, more = message.get("body", b""), message.get("more_body", False)
+        size += len(part)
+        if max(size, expected) <= limit:
+            parts.append(part)
+    if size > limit:
+        raise _too_large(size, limit)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _announced(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int, bool]:
+    """The length that the sender says, or 0; and whether it asks before it sends."""
+    length, asks_leave = 0, False
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            length = int(value)
+        elif name == b"expect":
+            asks_leave = True
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            encoding = echo(value.decode("latin-1"))
+            raise EncodedBody(Fault("", f"Content-Encoding {encoding}: send the body plain"))
+    return length, asks_leave
+
+
+def _too_large(size: int, limit: int) -> BodyTooLarge:
+    return BodyTooLarge(Fault("", f"the body has {size} bytes or more, the limit is {limit}"))

@@ -1,0 +1,1 @@
+"""The processes of the service: a parent, and workers that answer."""

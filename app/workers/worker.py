@@ -1,0 +1,63 @@
+"""`Worker`: makes the application of one process of the service."""
+
+import gc
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from app.application import create_app
+from app.kernels.loader import KernelLoader
+from app.parent_process import end_with_parent
+from app.settings import Settings
+from app.stats.shared_stats import Board
+
+# A lane's thread that comes back from the kernel waits for Python's lock up to that long while the
+# event loop is busy; Python's own 5 ms would leave the kernel idle.
+SWITCH_INTERVAL_S = 0.0005
+# New containers before the garbage collector looks at them. A body is a list a time step, gone when
+# its arrays are made, so Python's own 700 would have it look at nothing but those.
+GC_THRESHOLD = 50_000
+# Of the board in `home`.
+BOARD = "board"
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A factory that can be sent to a new process.
+
+    Attributes:
+        settings: of the service.
+        home: a folder that its workers share.
+        parent: the number of the process that started the service.
+    """
+
+    settings: Settings
+    home: Path
+    parent: int
+
+    def __call__(self) -> FastAPI:
+        """The application; called once, in the process that will serve it."""
+        if os.getpid() != self.parent:
+            end_with_parent(self.parent)
+            # A terminal that is closed tells all processes. The parent tells this one when to end.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        gc.set_threshold(GC_THRESHOLD)
+        settings = self.settings
+        place = Board(settings.num_workers, self.home / BOARD).claim()
+        load = KernelLoader(
+            settings.runner,
+            settings.slots_per_lane,
+            settings.max_chunk_steps,
+            self.home,
+            settings.logical_devices,
+            settings.tensor_float_32,
+        )
+        return create_app(settings, load, place, self.home)

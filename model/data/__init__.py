@@ -1,0 +1,1 @@
+"""A task's table: read, split, cut into windows."""

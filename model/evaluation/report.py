@@ -1,0 +1,162 @@
+"""The model card and its pictures: learning curve, forecasts against the truth, skill table."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from model.data.dataset import Split
+from model.evaluation.skill import Skill, forecast_rows, model_forecasts, readable, skill_table
+from model.network.sequence_model import SequenceModel
+from model.tasks.task import TaskConfig
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt  # the backend is chosen first
+
+# Ten days of hourly forecasts fit a picture.
+SHOWN_STEPS = 240
+
+
+def learning_curve(path: Path, history: dict[str, list[float]]) -> None:
+    """Loss on the training and the validation split by epoch."""
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    epochs = range(1, len(history["loss"]) + 1)
+    axes.plot(epochs, history["loss"], label="training")
+    axes.plot(epochs, history["val_loss"], label="validation")
+    axes.axvline(1 + int(np.argmin(history["val_loss"])), color="0.7", lw=1, ls="--", label="kept")
+    axes.set(xlabel="epoch", ylabel="loss (standard deviations)", title="Learning curve")
+    axes.legend()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def forecast_plot(
+    path: Path, model: SequenceModel, split: Split, task: TaskConfig, steps: int, batch_size: int
+) -> None:
+    """Forecasts of the shortest, a middle and the longest horizon against what came."""
+    rows = forecast_rows(split, steps)
+    rows = rows[split.series[rows] == split.series[rows[0]]][:SHOWN_STEPS]
+    made = model_forecasts(model, split, rows, steps, batch_size)
+    shown = sorted({0, len(task.outputs) // 2, len(task.outputs) - 1})
+    figure, panels = plt.subplots(
+        len(shown),
+        1,
+        figsize=(9, 2.4 * len(shown)),
+        sharex=True,
+        layout="constrained",
+        squeeze=False,
+    )
+    for axes, index in zip(panels[:, 0], shown, strict=True):
+        output = task.outputs[index]
+        times = split.times[rows] + np.timedelta64(int(output.horizon * task.time_step_s), "s")
+        axes.plot(times, split.targets[rows, index], color="0.35", lw=1.2, label="what came")
+        axes.plot(times, made[:, index], color="C0", lw=1.4, label="forecast")
+        axes.fill_between(times, split.targets[rows, index], made[:, index], color="C0", alpha=0.15)
+        error = np.abs(made[:, index] - split.targets[rows, index]).mean()
+        axes.set(ylabel=f"{output.column} ({output.unit})")
+        axes.set_title(
+            f"{output.name}: forecast {_steps(output.horizon)} ahead, "
+            f"mean error {readable(error, 1)} {output.unit}",
+            fontsize=10,
+            loc="left",
+        )
+    panels[0, 0].legend(loc="upper right", fontsize=9)
+    figure.autofmt_xdate()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _steps(count: int) -> str:
+    return f"{count} time step" + ("" if count == 1 else "s")
+
+
+def _minute(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[m]")).replace("T", " ")
+
+
+def _spans(splits: dict[str, Split]) -> str:
+    return "\n".join(
+        f"- {name}: {_minute(split.times.min())} to {_minute(split.times.max())} "
+        f"({len(split):,} rows)"
+        for name, split in splits.items()
+    )
+
+
+def write_card(
+    folder: Path,
+    manifest: dict[str, Any],
+    task: TaskConfig,
+    splits: dict[str, Split],
+    skill: Skill,
+    steps: int,
+) -> None:
+    """Writes `README.md`, the model card, beside the pictures it shows."""
+    training = manifest["training"]
+    names = [output["name"] for output in manifest["outputs"]]
+    units = ", ".join(dict.fromkeys(output["unit"] for output in manifest["outputs"]))
+    layers = " -> ".join(f"{layer['cell']} {layer['units']}" for layer in manifest["layers"])
+    features = "\n".join(
+        f"| {f['name']} | {f['unit']} | {f['description']} | {'yes' if f['missing'] else 'no'} |"
+        for f in manifest["features"]
+    )
+    outputs = "\n".join(
+        f"| {o['name']} | {o['unit']} | {_steps(o['horizon'])} |" for o in manifest["outputs"]
+    )
+    (folder / "README.md").write_text(
+        f"""# {manifest["name"]}, version {manifest["version"]}
+
+{task.description} Data: {task.source}
+
+Network: {layers}, dense head of {len(names)} outputs; trained {manifest["created"]} with seed
+{training["config"]["seed"]} in {training["seconds"]:.0f} s ({training["epochs"]} epochs).
+Libraries: {", ".join(f"{k} {v}" for k, v in manifest["libraries"].items())}.
+
+## Skill
+On the test split, {skill.num_forecasts:,} forecasts, each method from the same
+{steps} past time steps:
+
+{skill_table(skill, names, units)}
+{"".join(f"{chr(10)}{note}.{chr(10)}" for note in skill.notes)}
+No method sees a column that is no feature. The linear autoregression is a ridge regression, by
+least squares, on every feature of the past window (or of the end of it that its name says); its
+penalties were chosen on the validation split, as was the epoch of the network, which was trained
+for the absolute error.
+
+![forecasts against what came](forecast.png)
+![learning curve](learning_curve.png)
+
+## Splits (cut by time, the longest horizon apart)
+{_spans(splits)}
+
+## Inputs, raw, in this order
+| feature | unit | meaning | may be null |
+|---|---|---|---|
+{features}
+
+## Outputs, at every time step
+| output | unit | horizon |
+|---|---|---|
+{outputs}
+
+## Limits
+It knows only the time and places it was trained on. Errors grow with the horizon, as the table
+shows.
+""",
+        encoding="utf-8",
+    )
+
+
+def write_pictures(
+    folder: Path,
+    model: SequenceModel,
+    splits: dict[str, Split],
+    task: TaskConfig,
+    history: dict[str, list[float]],
+    steps: int,
+    batch_size: int,
+) -> None:
+    """Draws the pictures of the model card into `folder`."""
+    learning_curve(folder / "learning_curve.png", history)
+    forecast_plot(folder / "forecast.png", model, splits["test"], task, steps, batch_size)

@@ -1,0 +1,1 @@
+"""The exported folder: SavedModel and manifest, whole or not at all."""

@@ -1,0 +1,1 @@
+"""A recurrent layer: its cell, its forms over time, its dropout; and the dense head."""

@@ -1,0 +1,42 @@
+"""In which form a layer runs over time: as loops in a plain graph, compiled, or by cuDNN."""
+
+from typing import Literal
+
+import tensorflow as tf
+
+from model.config import LayerConfig
+from model.layers.cells import Cell
+from model.layers.cudnn import CudnnRecurrence
+from model.layers.recurrence import Recurrence
+
+# How a run of the stack is wanted. `plain`: loops that TensorFlow runs anywhere. `compiled`: loops
+# that XLA compiles. `fastest`: what the layer's device does best; not for a graph that is exported.
+Form = Literal["plain", "compiled", "fastest"]
+OverTime = Recurrence | CudnnRecurrence
+
+
+def layer_over_time(cell: Cell, device: str | None, form: Form, training: bool) -> OverTime:
+    """A layer in the form that is wanted, where its device and its dropout allow it.
+
+    Args:
+        cell: of the layer.
+        device: of the layer; None where TensorFlow puts it.
+        form: wanted.
+        training: whether dropout acts.
+    """
+    if form == "fastest" and takes_cudnn(cell.config, device, training):
+        return CudnnRecurrence(cell)
+    return Recurrence(cell, compiled=form != "plain")
+
+
+def takes_cudnn(layer: LayerConfig, device: str | None, training: bool) -> bool:
+    """Whether cuDNN computes a layer: all of it but dropout between its time steps."""
+    drops_state = training and layer.state_keep_prob < 1.0
+    return is_gpu(device) and tf.test.is_built_with_cuda() and not drops_state
+
+
+def is_gpu(device: str | None) -> bool:
+    """Whether a layer's device is a GPU; None is the first one where there is any."""
+    if device is None:
+        return bool(tf.config.list_logical_devices("GPU"))
+    return device.startswith("GPU")

@@ -1,0 +1,1 @@
+"""The layers together: the stack over time, and the model that is trained."""

@@ -1,0 +1,1 @@
+"""Which layer sits on which device, and the devices there are."""

@@ -1,0 +1,1 @@
+"""What to forecast from which table: TOML files, and what reads them."""

@@ -1,0 +1,215 @@
+"""The board: numbers that add up over all workers there are and were."""
+
+import gc
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.engine.counters import COUNTERS, GAUGES, Counters
+from app.stats.answer_counts import PREDICT
+from app.stats.shared_stats import Board, Place
+
+fork = multiprocessing.get_context("fork")
+
+
+def _work(path: Path, workers: int, orders: Connection) -> None:
+    place = Board(workers, path).claim()
+    orders.send(os.getpid())
+    while (order := orders.recv()) is not None:
+        name, value = order
+        if name == "ready":
+            place.set_ready(value)
+        elif name == "closed":
+            place.count_closed()
+        elif name == "beat":
+            place.beat()
+        elif name == "answer":
+            place.answers.count(PREDICT, value)
+        else:
+            setattr(place.counters, name, getattr(place.counters, name) + value)
+        orders.send("done")
+
+
+class Worker:
+    """A process with a place on the board."""
+
+    def __init__(self, path: Path, workers: int = 2) -> None:
+        self._orders, theirs = fork.Pipe()
+        self.process = fork.Process(target=_work, args=(path, workers, theirs), daemon=True)
+        self.process.start()
+        self.pid = self.reply()
+
+    def reply(self) -> Any:
+        assert self._orders.poll(30)
+        return self._orders.recv()
+
+    def do(self, name: str, value: int = 1) -> None:
+        self._orders.send((name, value))
+        self.reply()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join(30)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "board"
+    path.touch()
+    return path
+
+
+def test_counters_and_gauges_add_up_over_workers(path: Path) -> None:
+    board, workers = Board(2, path), [Worker(path), Worker(path)]
+    for name in (*COUNTERS, *GAUGES):
+        for number, worker in enumerate(workers, start=1):
+            worker.do(name, number)
+        assert board.total(name) == 3, name
+    for worker in workers:
+        worker.kill()
+
+
+def test_workers_that_begin_together_have_a_row_each(path: Path) -> None:
+    workers = [Worker(path, 5) for _ in range(5)]
+    board = Board(5, path)
+    for worker in workers:
+        worker.do("chunks", 10)
+    assert board.total("chunks") == 50
+    assert {living.pid for living in board.living()} == {worker.pid for worker in workers}
+    for worker in workers:
+        worker.kill()
+
+
+def test_what_the_dead_have_done_counts_and_what_they_had_to_do_does_not(path: Path) -> None:
+    board, first, second = Board(2, path), Worker(path), Worker(path)
+    for worker in (first, second):
+        for order in ("chunks", "waiting", "running", "ready", "closed"):
+            worker.do(order)
+    assert board.ready
+    first.kill()
+    assert [living.pid for living in board.living()] == [second.pid]
+    assert (board.total("chunks"), board.total("waiting"), board.total("running")) == (2, 1, 1)
+    assert not board.ready
+    # Its successor goes on with its row.
+    third = Worker(path)
+    assert (board.total("chunks"), board.total("waiting"), board.total("running")) == (2, 1, 1)
+    assert not board.ready
+    assert {tuple(living) for living in board.living()} == {
+        (second.pid, True, 1),
+        (third.pid, False, 0),
+    }
+    third.do("chunks", 5)
+    third.do("ready")
+    assert board.total("chunks") == 7
+    assert board.ready
+    second.kill()
+    third.kill()
+
+
+def test_the_answers_of_the_dead_and_of_those_in_their_place_add_up(path: Path) -> None:
+    board, first, second = Board(2, path), Worker(path), Worker(path)
+    for worker in (first, second):
+        worker.do("answer", 200)
+    first.do("answer", 503)
+    first.kill()
+    third = Worker(path)
+    third.do("answer", 200)
+    answers = board.answers()
+    counts = {status: n for route, status, n in answers.counts() if n and route == "predict"}
+    assert counts == {"200": 3, "503": 1}
+    assert {route: sum(buckets) for route, buckets, _ in answers.times()}["predict"] == 4
+    # What the dead had to do is not among what they did.
+    assert board.total("waiting") == 0
+    second.kill()
+    third.kill()
+
+
+def test_it_is_ready_when_all_are_and_not_before(path: Path) -> None:
+    board = Board(2, path)
+    assert not board.ready
+    first = Worker(path)
+    first.do("ready")
+    assert not board.ready
+    second = Worker(path)
+    assert not board.ready
+    second.do("ready")
+    assert board.ready
+    first.do("ready", 0)
+    assert not board.ready
+    first.kill()
+    second.kill()
+
+
+def test_while_workers_are_replaced_there_is_room_for_both(path: Path) -> None:
+    workers = [Worker(path, 2) for _ in range(4)]
+    assert len(Board(2, path).living()) == 4
+    for worker in workers:
+        worker.kill()
+
+
+def test_workers_that_die_again_and_again_need_no_more_room(path: Path) -> None:
+    board = Board(1, path)
+    for number in range(1, 12):
+        worker = Worker(path, 1)
+        worker.do("completed")
+        worker.kill()
+        assert board.total("completed") == number
+
+
+def test_a_beat_is_that_of_its_worker(path: Path) -> None:
+    board, workers = Board(2, path), [Worker(path), Worker(path)]
+    first, second = (worker.pid for worker in workers)
+    before = board.beats(first)
+    for _ in range(2):
+        workers[1].do("beat")
+    assert board.beats(second) == 2
+    assert board.beats(first) == before
+    for worker in workers:
+        worker.kill()
+
+
+def test_a_board_alone_needs_no_file() -> None:
+    board, other = Board(), Board()
+    place = board.claim()
+    assert not board.ready
+    place.set_ready(True)
+    assert board.ready
+    place.counters.rows += 3
+    assert board.total("rows") == 3
+    assert other.total("rows") == 0
+    (living,) = board.living()
+    assert living == (os.getpid(), True, 0)
+
+
+def test_a_board_that_is_gone_leaves_no_file_open() -> None:
+    open_files = len(os.listdir("/proc/self/fd"))
+    place: Place | None = Board().claim()
+    assert place is not None
+    place.counters.chunks += 1
+    del place
+    # What is not closed warns, which is an error here.
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == open_files
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from((*COUNTERS, *GAUGES)), st.integers(0, 2**40)), max_size=50)
+)
+def test_each_name_has_a_number_of_its_own(changes: list[tuple[str, int]]) -> None:
+    board = Board()
+    places = [board.claim(), Counters()]
+    counters = [places[0].counters, places[1]]  # type: ignore[union-attr]
+    expected = dict.fromkeys((*COUNTERS, *GAUGES), 0)
+    for name, value in changes:
+        expected[name] = value
+        for words in counters:
+            setattr(words, name, value)
+    for name, value in expected.items():
+        assert [getattr(words, name) for words in counters] == [value, value]
+        assert board.total(name) == value
