@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from model.config import LayerConfig, RNNConfig
-from model.export import export_model
-from model.network import SequenceModel
+from model.export.saved_model import export_model
+from model.network.sequence_model import SequenceModel
 from model.transforms import Change, Cyclic, Feature, Output, Standardize
 
 # One of each transform: plain, with a flag, an angle with a flag, an hour of day.

@@ -5,7 +5,7 @@ import sys
 
 import tensorflow as tf
 
-from model.gpus import why_no_gpu
+from model.placement.gpus import why_no_gpu
 
 # The whole of `tests/gpu` takes no longer; pytest ends it then, between two tests.
 LIMIT_S = 360

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from model.gpus import take_memory_as_needed
+from model.placement.gpus import take_memory_as_needed
 
 # Other processes use the card too: children of these tests, a service.
 take_memory_as_needed()

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app.engine.runners.choose import Chooser
-from app.engine.runners.cudnn import CudnnRunner
-from app.engine.runners.devices import short
-from app.engine.runners.tensorflow import TensorFlowRunner
+from app.kernels.cudnn import CudnnRunner
+from app.kernels.devices import short
+from app.kernels.selection import Chooser
+from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import Manifest, verified_manifest
 from tests.exports import MIXED, export, raw_sequence, to_json
 from tests.model import on_devices

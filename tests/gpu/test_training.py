@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from model.cells import CELLS, Weights
 from model.config import LayerConfig
-from model.cudnn import CudnnRecurrence, mode, pack
-from model.recurrence import Recurrence
+from model.layers.cells import CELLS, Weights
+from model.layers.cudnn import CudnnRecurrence, mode, pack
+from model.layers.recurrence import Recurrence
 from tests.exports import export, raw_sequence
 from tests.model import on_devices
 from tests.model.children import pool
@@ -216,7 +216,7 @@ def on_the_cpu(code: str, *arguments: str) -> str:
 SERVE = """
 import sys, json, numpy as np
 from pathlib import Path
-from app.engine.runners.tensorflow import TensorFlowRunner
+from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import verified_manifest
 folder = Path(sys.argv[1])
 runner = TensorFlowRunner(folder, verified_manifest(folder))
