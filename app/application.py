@@ -8,6 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.types import Lifespan
 
+from app import __version__
 from app.api import docs, health, metrics, openapi, problems
 from app.api.native import routes as predict
 from app.api.native import sessions, stream
@@ -48,7 +49,7 @@ def create_app(
     intake = Intake(settings, registry, Sessions(open_store(settings, home)))
     app = FastAPI(
         title="Unroll",
-        version="0.1.0",
+        version=__version__,
         description=DESCRIPTION,
         lifespan=_lifespan(intake),
         docs_url=None,
