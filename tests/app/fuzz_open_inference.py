@@ -21,7 +21,7 @@ import numpy as np
 from app.codec.envelope import HEADER
 from tests.app.caller import Caller
 from tests.app.fakes import write_version
-from tests.app.service import Service, make_service
+from tests.app.running_service import Service, make_service
 
 PATH = "/v2/models/tiny/infer"
 AT_ONCE = 16

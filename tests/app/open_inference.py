@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 
 from app.codec.envelope import HEADER
-from tests.app.service import Service
+from tests.app.running_service import Service
 
 MODEL = "/v2/models/tiny"
 # [B, T, F]: feature 0 is 1, 2, 3 and 4, 5, 6; the second and third may be missing.

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.app.service import Service
+from tests.app.running_service import Service
 
 POISON = 666.0
 OVERFLOW = 777.0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.app.dialects import error
-from tests.app.service import Service, make_service
+from tests.app.running_service import Service, make_service
 
 
 @pytest.fixture(scope="module")

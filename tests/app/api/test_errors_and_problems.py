@@ -17,7 +17,7 @@ from app import errors
 from app.api.problems import LAST, MEDIA_TYPE, faults_of, install, problem_of
 from app.api.schemas import PredictRequest
 from app.errors import Fault, InvalidRequest, UnrollError
-from tests.app.service import Service
+from tests.app.running_service import Service
 from tests.app.strategies import json_values
 
 STATUSES = {

@@ -14,7 +14,7 @@ from app.application import create_app
 from app.settings import Settings
 from tests.app.engine.running import is_idle, until
 from tests.app.live import Answer, Connection, Live, chunked, head_of, request
-from tests.app.service import Loader
+from tests.app.running_service import Loader
 
 POISON, OVERFLOW = 666.0, 777.0
 ROW = [1.0, None, None, 0.0]

@@ -14,7 +14,7 @@ from app.api.native import routes
 from tests.app.api.test_fast_path import LIMIT, OVERFLOW, POISON, ROW, body_of, both, live_of
 from tests.app.engine.running import is_idle, until
 from tests.app.live import Connection, Live, head_of, request
-from tests.app.service import Loader
+from tests.app.running_service import Loader
 from tests.scrape import Scrape
 
 INFER = "/v2/models/tiny/infer"

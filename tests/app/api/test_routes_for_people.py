@@ -12,7 +12,7 @@ import pytest
 
 from app.api.problems import DIALECTS, MEDIA_TYPE
 from tests.app.fakes import write_version
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 from tests.exports import FEATURES, OUTPUTS
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays_of
 
 from app.codec.state_token import PREFIX, StateTokens
 from app.errors import InvalidRequest, OtherModel
-from tests.app.service import Service, make_service
+from tests.app.running_service import Service, make_service
 from tests.app.strategies import finite32
 
 LAYERS = [("lstm", 2, ("h", "c")), ("gru", 1, ("h",))]

@@ -12,7 +12,7 @@ from app.settings import Settings
 from tests.app.api.native.test_stream import UPGRADE, port_of, rows, slow_reader
 from tests.app.engine.running import until
 from tests.app.live import LIMIT_S, Live, head_of
-from tests.app.service import Loader
+from tests.app.running_service import Loader
 
 
 def pinging(models_dir: Path, interval_s: float) -> Live:

@@ -11,7 +11,7 @@ import pytest
 from app.service.body import DISCARD_FACTOR
 from tests.app.caller import Caller
 from tests.app.engine.running import until
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 
 LIMIT = 5000
 ROW = [1.0, None, None, 0.0]

@@ -15,7 +15,7 @@ from app.service.body import read_body
 from app.service.deadlines import TICK_S, Watch, Watcher
 from tests.app.caller import Caller
 from tests.app.engine.running import is_idle, until
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 
 ROW = [1.0, None, None, 0.0]
 GOOD = json.dumps({"sequences": [[ROW]]}).encode()

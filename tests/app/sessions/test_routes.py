@@ -12,7 +12,7 @@ from app.sessions.sqlite import LocalStore
 from tests.app.api.test_fast_path import live_of
 from tests.app.engine.running import is_idle, until
 from tests.app.live import Answer, Live, head_of, request
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 
 ROW = [1.0, None, None, 0.0]
 

@@ -19,7 +19,7 @@ from app.stats.answer_counts import (
     route_of,
 )
 from app.stats.shared_stats import Board
-from tests.app.service import make_service
+from tests.app.running_service import make_service
 
 
 def expected_label(status: int) -> str:

@@ -16,7 +16,7 @@ from tests.app.api.test_fast_path import LIMIT, OVERFLOW, body_of, both, live_of
 from tests.app.formats import stream_of
 from tests.app.live import Live
 from tests.app.open_inference import IN_BYTES, MODEL, NUMBERS, ONE, SEQUENCES
-from tests.app.service import Loader
+from tests.app.running_service import Loader
 
 COLUMNS = dict.fromkeys(("temp", "pressure", "wind_dir", "hour"), pa.array([[1.0, 2.0], [3.0]]))
 ARROW, NPZ = arrow.MEDIA_TYPE, npz.MEDIA_TYPE

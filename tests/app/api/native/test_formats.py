@@ -13,7 +13,7 @@ import pytest
 
 from app.codec import arrow, npz
 from tests.app.formats import stream_of
-from tests.app.service import Service, make_service
+from tests.app.running_service import Service, make_service
 
 NAMES = ["temp", "pressure", "wind_dir", "hour"]
 OUTPUTS = ["temp_1h", "humid"]

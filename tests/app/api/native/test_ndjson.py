@@ -12,7 +12,7 @@ from tests.app.api.test_fast_path import live_of
 from tests.app.engine.running import is_idle, until
 from tests.app.fakes import FakeRunner
 from tests.app.live import LIMIT_S, Connection, Live, request
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 
 OVERFLOW = 777.0
 ACCEPT = "application/x-ndjson"

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.api.problems import MEDIA_TYPE
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 
 POISON = 666.0
 OVERFLOW = 777.0

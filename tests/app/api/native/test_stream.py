@@ -14,7 +14,7 @@ from app.api.native.stream import MAX_AHEAD
 from tests.app.api.test_fast_path import live_of
 from tests.app.engine.running import is_idle, until
 from tests.app.live import LIMIT_S, Live, head_of
-from tests.app.service import Loader
+from tests.app.running_service import Loader
 
 OVERFLOW = 777.0
 LIMIT = 50_000

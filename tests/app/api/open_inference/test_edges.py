@@ -15,7 +15,7 @@ from app.codec.envelope import HEADER
 from tests.app.dialects import NO_VERSIONS, error
 from tests.app.fakes import write_version
 from tests.app.fuzz_open_inference import PATH, check, fuzz, fuzz_service
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 from tests.app.strategies import json_values
 
 # Two features, the second of which may be missing.

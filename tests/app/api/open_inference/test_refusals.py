@@ -12,7 +12,7 @@ from app.registry.registry import Registry
 from tests.app.dialects import error
 from tests.app.fakes import write_version
 from tests.app.open_inference import ONE, SEQUENCES, infer
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 
 
 @pytest.fixture(scope="module")

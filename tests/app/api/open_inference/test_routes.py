@@ -22,7 +22,7 @@ from tests.app.open_inference import (
     infer,
     tensors,
 )
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.app.dialects import error
 from tests.app.fakes import write_version
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 from tests.app.tensorflow_serving import (
     MODEL,
     OVERFLOW,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.app.dialects import error
 from tests.app.fakes import write_version
-from tests.app.service import Loader, Service, make_service
+from tests.app.running_service import Loader, Service, make_service
 from tests.app.strategies import json_values
 from tests.app.tensorflow_serving import (
     FIRST,
