@@ -15,17 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import headline, report, tables
-from benchmarks.environment import EnvironmentFailed
-from benchmarks.machine import origin
-from benchmarks.places import BUILD, ROOT
-from benchmarks.plan import FULL, QUICK, SECTIONS, Plan
-from benchmarks.processes import ServerFailed
-from benchmarks.rounds import say
-from benchmarks.sections import RUN
-from benchmarks.servers import KINDS, STRONGEST, UNROLL
-from benchmarks.workloads import WORKLOADS
-from benchmarks.wrk import WrkFailed
+from benchmarks.load.workloads import WORKLOADS
+from benchmarks.load.wrk import WrkFailed
+from benchmarks.models.files import BUILD, ROOT
+from benchmarks.processes.environment import EnvironmentFailed
+from benchmarks.processes.process import ServerFailed
+from benchmarks.report import headline, tables
+from benchmarks.report import page as report
+from benchmarks.report.machine import origin
+from benchmarks.sections.plan import FULL, QUICK, SECTIONS, Plan
+from benchmarks.sections.registry import RUN
+from benchmarks.servers.kinds import KINDS, STRONGEST, UNROLL
+from benchmarks.servers.rounds import say
 
 Results = dict[str, Any]
 

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import IO, Any
 
-from benchmarks.gpu.sides import one_line
+from benchmarks.processes.side import one_line
 
 QUERY = ("name", "driver_version", "memory.total", "power.limit", "clocks.max.sm")
 # What TensorFlow loads, and the function that tells the version.
@@ -122,7 +122,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
-    from model.gpus import why_no_gpu
+    from model.placement.gpus import why_no_gpu
 
     gpus = tf.config.list_physical_devices("GPU")
     build = tf.sysconfig.get_build_info()

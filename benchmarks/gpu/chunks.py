@@ -20,16 +20,16 @@ import numpy as np
 import tensorflow as tf
 
 from app.engine.runner import ModelRunner
-from app.engine.runners.onnx_graph import build_graph
-from app.engine.runners.onnxruntime import OnnxRuntimeRunner
-from app.engine.runners.tensorflow import TensorFlowRunner
+from app.kernels.onnx_graph import build_graph
+from app.kernels.onnxruntime import OnnxRuntimeRunner
+from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import Manifest, verified_manifest
-from benchmarks.gpu import trace
 from benchmarks.gpu.plan import ChunksPlan
 from benchmarks.gpu.recorder import Recorder
-from benchmarks.gpu.sides import one_line
-from benchmarks.places import NUM_FEATURES, bench_model
-from benchmarks.rounds import say
+from benchmarks.models.files import NUM_FEATURES, bench_model
+from benchmarks.processes.side import one_line
+from benchmarks.servers.rounds import say
+from benchmarks.training import trace
 
 CUDNN, TENSORFLOW, CPU = "cuDNN", "TensorFlow", "ONNX Runtime, one core"
 # Of which the trace's figures are the mean.
@@ -46,7 +46,7 @@ Measure = Callable[[Cell, ModelRunner], None]
 
 
 def _cudnn(folder: Path, manifest: Manifest) -> ModelRunner:
-    from app.engine.runners.cudnn import CudnnRunner
+    from app.kernels.cudnn import CudnnRunner
 
     return CudnnRunner(folder, manifest)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.gpu.plan import ONE_CHUNK, WAYS, load_devices
 from benchmarks.gpu.recorder import Recorder
-from benchmarks.gpu.sides import Side
-from benchmarks.places import BUILD
+from benchmarks.models.files import BUILD
+from benchmarks.processes.side import Side
 
 SIDE = "benchmarks.gpu.devices_side"
 GROWTH = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}

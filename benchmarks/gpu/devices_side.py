@@ -16,14 +16,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from benchmarks.gpu import trace
 from benchmarks.gpu.graph import Node, cudnn_calls, executed, short
-from benchmarks.gpu.models import make_batch, make_model, network_of
 from benchmarks.gpu.plan import PIPELINED, SERIAL, DevicesPlan, load_devices
-from benchmarks.gpu.sides import Answer, answer
-from benchmarks.schedules import layer_after_layer
-from model.devices import find_devices, split_devices
-from model.placement import plan_replicas
+from benchmarks.processes.side import Answer, answer
+from benchmarks.training import trace
+from benchmarks.training.networks import make_batch, make_model, network_of
+from benchmarks.training.schedules import layer_after_layer
+from model.placement.devices import find_devices, split_devices
+from model.placement.plan import plan_replicas
 
 # Hands numbers over, or is where its variable is.
 NOT_COMPUTED = ("Const", "ReadVariableOp", "_Send", "_Recv", "_HostSend", "_HostRecv")

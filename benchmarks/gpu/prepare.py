@@ -14,8 +14,8 @@ def main() -> None:
     # Before TensorFlow is imported.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     os.nice(LOWEST)
-    from benchmarks.prepare import ensure_model
-    from benchmarks.reference import expected
+    from benchmarks.models.prepare import ensure_model
+    from benchmarks.models.reference import expected
 
     for units in map(int, sys.argv[1:]):
         expected(ensure_model(units))

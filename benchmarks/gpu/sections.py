@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.plan import Plan, dump
-from benchmarks.gpu.sides import last_line
-from benchmarks.places import BUILD, ROOT
-from benchmarks.rounds import say
+from benchmarks.models.files import BUILD, ROOT
+from benchmarks.processes.side import last_line
+from benchmarks.servers.rounds import say
 
 # In the environment of a section and of all that it starts: servers have sessions of their own.
 TOKEN = "BENCH_SECTION"

@@ -17,18 +17,18 @@ from statistics import median
 from threading import Event, Thread
 from typing import Any
 
-from benchmarks.check import check
 from benchmarks.gpu.card import Busy
 from benchmarks.gpu.plan import ServicePlan
 from benchmarks.gpu.recorder import Recorder
-from benchmarks.gpu.sides import LONGEST, last_line
-from benchmarks.places import BUILD, BenchModel, bench_model
-from benchmarks.processes import Process, ServerFailed, free_port
-from benchmarks.reference import Answers, expected
-from benchmarks.rounds import measure, say
-from benchmarks.servers import KINDS, UNROLL, Server, ServerKind, available_cores
-from benchmarks.workloads import Workload, make
-from benchmarks.wrk import WrkFailed
+from benchmarks.load.workloads import Workload, make
+from benchmarks.load.wrk import WrkFailed
+from benchmarks.models.files import BUILD, BenchModel, bench_model
+from benchmarks.models.reference import Answers, expected
+from benchmarks.processes.process import Process, ServerFailed, free_port
+from benchmarks.processes.side import LONGEST, last_line
+from benchmarks.servers.check import check
+from benchmarks.servers.kinds import KINDS, UNROLL, Server, ServerKind, available_cores
+from benchmarks.servers.rounds import measure, say
 
 # The processor's side sees no card, so that nothing of it is computed there; and it is told how
 # many workers: beside a card there would be one.

@@ -18,11 +18,11 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.gpu.graph import cudnn_calls, executed
-from benchmarks.gpu.models import CONFIG, make_batch, make_model
 from benchmarks.gpu.plan import Case
-from benchmarks.gpu.sides import answer
 from benchmarks.gpu.trainers import Trainers
-from model.fit import masked_error
+from benchmarks.processes.side import answer
+from benchmarks.training.networks import CONFIG, make_batch, make_model
+from model.training.fit import masked_error
 
 
 def keras_model(case: Case, keep: float) -> keras.Model:

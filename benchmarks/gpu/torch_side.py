@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.plan import Case
-from benchmarks.gpu.sides import answer
 from benchmarks.gpu.trainers import Trainers
+from benchmarks.processes.side import answer
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from benchmarks.gpu.plan import Case, load_case
-from benchmarks.gpu.sides import Answer
+from benchmarks.processes.side import Answer
 
 WARM_UPS = 3
 FEWEST, MOST = 2, 200

@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks.gpu.plan import Case, TrainingPlan, load_training
 from benchmarks.gpu.recorder import Recorder
-from benchmarks.gpu.sides import Side, SideFailed
-from benchmarks.places import BUILD
-from benchmarks.rounds import say
+from benchmarks.models.files import BUILD
+from benchmarks.processes.side import Side, SideFailed
+from benchmarks.servers.rounds import say
 
 # Unroll's own.
 KEEP = 0.6

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 
-from benchmarks.places import NUM_FEATURES, NUM_LAYERS, BenchModel, bench_model
+from benchmarks.models.files import NUM_FEATURES, NUM_LAYERS, BenchModel, bench_model
 
 # The benchmark stops processes that it does not measure: uvicorn must not take them for dead.
 HEALTH_S = 600

@@ -8,8 +8,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.models.files import BenchModel
 from benchmarks.peers.common import PARTS, Item, Result, pad
-from benchmarks.places import BenchModel
 
 
 class KerasKernel:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import onnxruntime
 
+from benchmarks.models.files import BenchModel
 from benchmarks.peers.common import PARTS, Item, Result, pad
-from benchmarks.places import BenchModel
 
 NAMES = ["outputs", *(f"next_{name}" for name in PARTS)]
 

@@ -24,7 +24,7 @@ from benchmarks.peers.common import (
     run_requests,
     served_model,
 )
-from benchmarks.processes import free_port
+from benchmarks.processes.process import free_port
 
 MAX_BATCH = int(os.environ.get("BENCH_MAX_BATCH", "64"))
 WAIT_S = float(os.environ.get("BENCH_WAIT_S", "0.001"))

@@ -7,19 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import openloop, places, rounds, sections, servers, serving, wrk
-from benchmarks.bound import find_bound
-from benchmarks.places import BenchModel
-from benchmarks.plan import FULL, PROCESSES, QUICK, Plan
+from benchmarks import serving
+from benchmarks.load import open_loop as openloop
+from benchmarks.load import wrk
+from benchmarks.load.workloads import WORKLOADS, make
+from benchmarks.models import files as places
+from benchmarks.models.files import BenchModel
+from benchmarks.sections import registry as sections
+from benchmarks.sections.bound import find_bound
+from benchmarks.sections.plan import FULL, PROCESSES, QUICK, Plan
+from benchmarks.servers import kinds as servers
+from benchmarks.servers import rounds
 from benchmarks.serving import kept, parse_arguments, plan_of, run
-from benchmarks.workloads import WORKLOADS, make
-from tests.benchmarks.results import Results, kernel, origin
+from tests.benchmarks.report.results import Results, kernel, origin
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> BenchModel:
     """A tiny one, in all forms, which agree."""
-    from benchmarks import models
+    from benchmarks.models import make as models
 
     build = tmp_path_factory.mktemp("build")
     with pytest.MonkeyPatch.context() as patch:
@@ -80,7 +86,7 @@ def test_the_open_loop_starts_a_server_for_each_round(
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_the_app_without_a_kernel_answers(model: BenchModel) -> None:
-    from benchmarks import bound
+    from benchmarks.sections import bound
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounds, "expected", lambda model: {})
@@ -94,7 +100,7 @@ def test_the_app_without_a_kernel_answers(model: BenchModel) -> None:
 
 def answers(model: BenchModel) -> dict[str, object]:
     """As `reference.expected`, in this process."""
-    from benchmarks import reference
+    from benchmarks.models import reference
 
     path = model.home / "expected.npz"
     reference._write(model, path)

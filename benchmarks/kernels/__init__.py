@@ -1,0 +1,1 @@
+"""The kernels alone, without a server: `python -m benchmarks.kernels`."""

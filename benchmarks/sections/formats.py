@@ -1,0 +1,196 @@
+"""`python -m benchmarks.sections.formats`: the same requests as JSON and as bytes, to the same service.
+
+`many`: 16 sequences a request; each answer has the outputs of every time step and the final states.
+"""
+
+import argparse
+import io
+import json
+import sys
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.load import wrk
+from benchmarks.load.workloads import Workload, make
+from benchmarks.models.files import BUILD, NUM_FEATURES
+from benchmarks.models.prepare import ensure_model
+from benchmarks.servers.kinds import BARE, KINDS, UNROLL, Server
+from benchmarks.servers.rounds import WARM_UP_S, awake, running, say
+
+SCRIPT = Path(__file__).with_name("bodies.lua")
+CLIENTS = 64
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
+NPZ = "application/x-npz"
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+Sequences = Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to send a request.
+
+    Attributes:
+        name: of its row.
+        path: of the route.
+        media_type: of bodies and answers.
+        body: makes one, and the length of its JSON head if it has one.
+    """
+
+    name: str
+    path: str
+    media_type: str
+    body: Callable[[bytes, Sequences], tuple[bytes, int]]
+
+
+def as_arrow(_: bytes, sequences: Sequences) -> tuple[bytes, int]:
+    """A column of lists for each feature."""
+    offsets = np.cumsum([0, *(len(rows) for rows in sequences)]).astype(np.int32)
+    rows = np.concatenate(sequences)
+    columns = [
+        pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(rows[:, i])))
+        for i in range(NUM_FEATURES)
+    ]
+    batch = pa.record_batch(columns, names=[f"sensor_{i}" for i in range(NUM_FEATURES)])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes(), 0
+
+
+def as_npz(_: bytes, sequences: Sequences) -> tuple[bytes, int]:
+    """One sequence after the other, and their lengths."""
+    sink = io.BytesIO()
+    np.savez(sink, sequences=np.concatenate(sequences), lengths=[len(s) for s in sequences])
+    return sink.getvalue(), 0
+
+
+def as_tensors(_: bytes, sequences: Sequences) -> tuple[bytes, int]:
+    """Binary tensors of the Open Inference Protocol, padded to the longest."""
+    lengths = np.array([len(s) for s in sequences], np.int32)
+    padded = np.zeros((len(sequences), lengths.max(), NUM_FEATURES), np.float32)
+    for row, sequence in enumerate(sequences):
+        padded[row, : len(sequence)] = sequence
+    inputs = [
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": kind,
+            "parameters": {"binary_data_size": array.nbytes},
+        }
+        for name, array, kind in (("sequences", padded, "FP32"), ("lengths", lengths, "INT32"))
+    ]
+    head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
+    return head + padded.tobytes() + lengths.tobytes(), len(head)
+
+
+def formats(model: str) -> tuple[Format, ...]:
+    """All of them."""
+    return (
+        Format("JSON", "/predict", JSON, lambda body, _: (body, 0)),
+        Format("Arrow IPC", "/predict", ARROW, as_arrow),
+        Format("NPZ", "/predict", NPZ, as_npz),
+        Format(
+            "binary tensors (v2)",
+            f"/v2/models/{model}/infer",
+            "application/octet-stream",
+            as_tensors,
+        ),
+    )
+
+
+def bodies_file(given: Format, workload: Workload) -> Path:
+    """What `bodies.lua` reads, written anew."""
+    path = BUILD / "bodies" / f"{workload.name}-{given.name.split()[0]}.bin"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for body, sequences in zip(workload.bodies, workload.requests, strict=True):
+            made, head = given.body(body, sequences)
+            extra = f" {HEADER_LENGTH}: {head}" if head else ""
+            file.write(f"{len(made)}{extra}\n".encode() + made)
+    return path
+
+
+def drive(server: Server, given: Format, bodies: Path, clients: int, seconds: float) -> wrk.Load:
+    """Runs `wrk` over the bodies of a format."""
+    headers = [f"Content-Type: {given.media_type}", f"Accept: {given.media_type}"]
+    url = f"http://127.0.0.1:{server.port}{given.path}"
+    return wrk.run(url, SCRIPT, [str(bodies), *headers], clients, seconds)
+
+
+def check(server: Server, workload: Workload, given: Format) -> int:
+    """Asks once; returns the bytes of the answer. The tests compare the numbers."""
+    body, head = given.body(workload.bodies[0], workload.requests[0])
+    headers = {"Content-Type": given.media_type, "Accept": given.media_type}
+    if head:
+        headers[HEADER_LENGTH] = str(head)
+    url = f"http://127.0.0.1:{server.port}{given.path}"
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as response:
+        return len(response.read())
+
+
+def measure(
+    units: int, clients: int, rounds: int, seconds: float, workload: str = "many"
+) -> list[dict[str, Any]]:
+    """A row a format: requests/s, latency, bytes in and out; medians of rounds in turn.
+
+    Beside them requests/s of the same service without a kernel: the format alone.
+    """
+    model, work = ensure_model(units), make(workload)
+    known = [(given, bodies_file(given, work)) for given in formats(model.name)]
+    loads: dict[tuple[str, str], list[wrk.Load]] = {}
+    with (
+        running([KINDS[UNROLL]], model, [work]) as (whole,),
+        running([BARE], model, []) as (alone,),
+    ):
+        with awake(whole):
+            sizes = {given.name: check(whole, work, given) for given, _ in known}
+        for _ in range(rounds):
+            for server in (whole, alone):
+                with awake(server):
+                    for given, bodies in known:
+                        drive(server, given, bodies, clients, WARM_UP_S)
+                        load = drive(server, given, bodies, clients, seconds)
+                        loads.setdefault((server.kind.name, given.name), []).append(load)
+    rows = []
+    for given, bodies in known:
+        found, bare = loads[UNROLL, given.name], loads[BARE.name, given.name]
+        row: dict[str, Any] = {
+            "format": given.name,
+            "errors": sum(load.errors for load in found + bare),
+            "bytes_in": bodies.stat().st_size // len(work.bodies),
+            "bytes_out": sizes[given.name],
+            "alone_per_second": median(load.per_second for load in bare),
+        }
+        for part in ("per_second", "p50_ms", "p99_ms"):
+            row[part] = median(getattr(load, part) for load in found)
+        rows.append(row)
+        say(f"format {row}")
+    return rows
+
+
+def main() -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sections.formats", description=__doc__
+    )
+    parser.add_argument("--model", type=int, default=100, help="units of each layer")
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
+    given = parser.parse_args()
+    for row in measure(given.model, given.clients, given.rounds, given.seconds):
+        print(row)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

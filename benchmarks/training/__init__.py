@@ -1,0 +1,1 @@
+"""Training beside Keras, and layers on two devices: `python -m benchmarks.training`."""
