@@ -13,7 +13,8 @@ import pytest
 
 from app.kernels.placement import assign
 from model.config import LayerConfig, RNNConfig
-from model.placement.plan import devices, plan
+from model.placement import devices
+from model.placement.plan import plan
 from tests.exports import OUTPUTS
 from tests.model import on_devices
 from tests.model.children import pool

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from model import train
 from model.config import RNNConfig, TrainConfig
+from model.placement import gpus
 from model.placement.devices import find_devices, free_bytes, split_devices
-from model.placement.plan import PlacementError, gpus
+from model.placement.plan import PlacementError
 from tests.model.children import run_command
 
 GIB = 1 << 30
