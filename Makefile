@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed $(if $(WITH_GPU),$(VENV)/.installed-gpu)
 DRIVER := $(wildcard /dev/nvidiactl /dev/dxg)
 
 .DEFAULT_GOAL := help
-.PHONY: help run train test test-gpu bench bench-training bench-gpu lint format lock clean
+.PHONY: help run train test test-gpu bench bench-training bench-gpu lint format docs lock clean
 # Two runs of pip at once would share an environment.
 .NOTPARALLEL:
 
@@ -52,6 +52,9 @@ lint: $(VENV)/.installed-dev  ## check style, types and the import rules
 format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(INSTALLED)  ## write the tables of docs/ that come from the code
+	$(BIN)/python -m tools.reference
 
 lock: $(VENV)/.installed-dev  ## write requirements.lock (GPU=1: requirements-gpu.lock): every dependency with its hashes
 	$(BIN)/uv pip compile --quiet --generate-hashes --strip-extras --python-version 3.11 \

@@ -6,8 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from model.config import TrainConfig
+
+# Options that say what to do, not how to train.
+SWITCHES = {
+    "only_if_missing": "do nothing where a version is exported already",
+    "explain_placement": "print which layer goes where and what it costs, and end",
+}
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,18 @@ class Command:
     explain_placement: bool = False
 
 
+def flag_of(name: str) -> str:
+    """The option of a field or switch."""
+    return f"--{name.replace('_', '-')}"
+
+
+def shown_default(field: FieldInfo) -> str | None:
+    """A field's default as it is typed; None where it is chosen later."""
+    if isinstance(field.default, tuple):
+        return " ".join(map(str, field.default))
+    return None if field.default is None else str(field.default)
+
+
 def parse_arguments(arguments: Sequence[str] | None = None) -> Command:
     """Reads the command line; each field of `TrainConfig` is an option."""
     parser = argparse.ArgumentParser(
@@ -32,10 +51,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Command:
         description="Train a deep recurrent network and export it as a SavedModel.",
     )
     for name, field in TrainConfig.model_fields.items():
-        flag, default = f"--{name.replace('_', '-')}", field.default
+        flag, shown = flag_of(name), shown_default(field)
         many = typing.get_origin(field.annotation) is tuple
-        shown = " ".join(map(str, default)) if many else default
-        known = "" if default is None else f" (default: {shown})"
+        known = "" if shown is None else f" (default: {shown})"
         help_text = f"{field.description}{known}".replace("%", "%%")
         if field.annotation is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
@@ -43,25 +61,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Command:
             parser.add_argument(flag, nargs="+", metavar=name.upper(), help=help_text)
         else:
             parser.add_argument(flag, metavar=name.upper(), help=help_text)
-    parser.add_argument(
-        "--only-if-missing",
-        action="store_true",
-        help="do nothing where a version is exported already",
-    )
-    parser.add_argument(
-        "--explain-placement",
-        action="store_true",
-        help="print which layer goes where and what it costs, and end",
-    )
+    for name, help_text in SWITCHES.items():
+        parser.add_argument(flag_of(name), action="store_true", help=help_text)
     given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
-    switches = {name: given.pop(name) for name in ("only_if_missing", "explain_placement")}
+    switches = {name: given.pop(name) for name in SWITCHES}
     try:
         config = TrainConfig.model_validate(given)
         config.layer_configs()
     except ValidationError as error:
         first = error.errors()[0]
-        flag = str(first["loc"][0]).replace("_", "-")
-        parser.error(f"--{flag}: {first['msg']}, but got {first['input']!r}")
+        flag = flag_of(str(first["loc"][0]))
+        parser.error(f"{flag}: {first['msg']}, but got {first['input']!r}")
     except ValueError as error:
         parser.error(f"--layers: {error}")
     return Command(config, **switches)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
@@ -54,20 +53,17 @@ def server(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
-def blocks(language: str, server: Server) -> list[str]:
-    """The README's examples in a language, for this server."""
-    readme = Path("README.md").read_text(encoding="utf-8")
-    found: list[str] = re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL)
-    return [block.replace("http://localhost:8000", server.url) for block in found]
+def curls(document: str, server: Server) -> tuple[list[Any], Any]:
+    """What a document's requests are answered by this server, and the answer that stands there."""
+    text = Path(document).read_text(encoding="utf-8").replace("http://localhost:8000", server.url)
+    commands = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    ran = [subprocess.run(shlex.split(each), check=True, capture_output=True) for each in commands]
+    (expected,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    return [json.loads(each.stdout) for each in ran], json.loads(expected)
 
 
 def test_readme_curls_get_the_readme_answer(server: Server) -> None:
-    first, second = (shlex.split(b.replace("\\\n", " ")) for b in blocks("sh", server))
-    whole, session = (
-        json.loads(subprocess.run(each, check=True, capture_output=True, text=True).stdout)
-        for each in (first, second)
-    )
-    expected = json.loads(blocks("json", server)[0])
+    (whole, session), expected = curls("README.md", server)
     assert whole["model"] == expected["model"]
     np.testing.assert_allclose(
         whole["outputs"], expected["outputs"], rtol=0, atol=README_TOLERANCE_DEGF
@@ -76,10 +72,6 @@ def test_readme_curls_get_the_readme_answer(server: Server) -> None:
     np.testing.assert_allclose(session["outputs"][0], whole["outputs"][0][0], rtol=1e-5)
 
 
-def test_readme_python_gets_the_same_both_ways(server: Server) -> None:
-    names: dict[str, Any] = {}
-    exec("\n".join(blocks("python", server)), names)
-    ours = names["second"].outputs
-    answer = httpx.post(f"{server.url}/predict", json={"sequences": [names["hours"]]}).json()
-    # Cut in pieces it may be rounded otherwise in the last bits of float32, of some 30 degF.
-    np.testing.assert_allclose(ours, answer["outputs"][0][-1], rtol=1e-5)
+def test_mistakes_are_answered_as_documented(server: Server) -> None:
+    answers, expected = curls("docs/errors.md", server)
+    assert answers == [expected]
