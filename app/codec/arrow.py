@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from flatbuffers.number_types import Int16Flags
 
+from app.codec.arrays import INITIAL_STATE, STATE, AnswerArrays, RequestArrays
 from app.codec.model import Codec
 from app.codec.numbers import echo, float32_copy, invalid, print_json
 from app.codec.sequences import SequenceCodec
 from app.codec.states import State, StateCodec
-from app.codec.table import INITIAL_STATE, STATE, Answer, Batch
 
 MEDIA_TYPE = "application/vnd.apache.arrow.stream"
 ABOUT = b"unroll"
@@ -31,7 +31,7 @@ OLD_COMPRESSION = b"ARROW:experimental_compression"
 SCHEMA, RECORD_BATCH = "schema", "record batch"
 
 
-def read(body: bytes, codec: Codec) -> Batch:
+def read(body: bytes, codec: Codec) -> RequestArrays:
     """Reads a request.
 
     Raises:
@@ -41,10 +41,10 @@ def read(body: bytes, codec: Codec) -> Batch:
     table = _table(body, codec)
     codec.sequences.check_count(table.num_rows)
     lengths, rows = _rows(table, codec.sequences)
-    return Batch(codec.sequences.cut(rows, lengths), _states(table, codec.states))
+    return RequestArrays(codec.sequences.cut(rows, lengths), _states(table, codec.states))
 
 
-def write(answer: Answer) -> bytes:
+def write(answer: AnswerArrays) -> bytes:
     """Prints an answer."""
     columns: dict[str, pa.Array] = {}
     if answer.outputs is not None:

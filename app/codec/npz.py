@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from app.codec.arrays import INITIAL_STATE, STATE, AnswerArrays, RequestArrays
 from app.codec.model import Codec
 from app.codec.numbers import echo, float32_copy, invalid, parse_json, print_json
 from app.codec.sequences import SequenceCodec
 from app.codec.states import State, StateCodec
-from app.codec.table import INITIAL_STATE, STATE, Answer, Batch
 from app.errors import NotJSON
 
 MEDIA_TYPE = "application/x-npz"
@@ -52,7 +52,7 @@ KINDS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|U[1-9]\d{0,6})")
 MAX_ASCII = 127
 
 
-def read(body: bytes, codec: Codec, limit: int) -> Batch:
+def read(body: bytes, codec: Codec, limit: int) -> RequestArrays:
     """Reads a request.
 
     Args:
@@ -80,13 +80,13 @@ def read(body: bytes, codec: Codec, limit: int) -> Batch:
             f"/{LENGTHS}", f"must be whole numbers [B], is {lengths.dtype} {list(lengths.shape)}"
         )
     rows, steps = _ragged(rows, lengths, codec.sequences)
-    return Batch(
+    return RequestArrays(
         codec.sequences.cut(rows, steps),
         _states(arrays.get(INITIAL_STATE), codec.states, len(steps)),
     )
 
 
-def write(answer: Answer) -> bytes:
+def write(answer: AnswerArrays) -> bytes:
     """Prints an answer."""
     arrays: dict[str, Any] = {ABOUT: np.array(print_json(answer.about).decode())}
     if answer.outputs is not None:

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pytest
 
 from app.codec import arrow, npz
+from app.codec.arrays import RequestArrays
 from app.codec.model import Codec
 from app.codec.sequences import Limits, SequenceCodec
 from app.codec.signature import Signature, StateTensor
 from app.codec.state_token import StateTokens
 from app.codec.states import LayerLayout, StateCodec
-from app.codec.table import Batch
 from app.errors import InvalidRequest
 from tests.app.formats import npy, stream_of, zip_of
 from tests.app.strategies import attempt
@@ -48,11 +48,11 @@ ODD_TEXTS = ["", "0", "-1", "9" * 30, "1e9", "(", ")", "[", "{", "'", ",", "None
 ODD_TEXTS += ["<U0", "<U1", "|O", ">f8", "|b1", "<f3", "(" * 300, "-" * 3000, "2**9", "shape", " "]
 
 
-def read_arrow(body: bytes) -> Batch:
+def read_arrow(body: bytes) -> RequestArrays:
     return arrow.read(body, CODEC)
 
 
-def read_npz(body: bytes) -> Batch:
+def read_npz(body: bytes) -> RequestArrays:
     return npz.read(body, CODEC, LIMIT)
 
 
@@ -125,28 +125,28 @@ def change(body: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
-def read_within(read: Callable[[bytes], Batch], body: bytes) -> Batch | None:
+def read_within(read: Callable[[bytes], RequestArrays], body: bytes) -> RequestArrays | None:
     """What is read, None if it is refused; anything else is a failure, and so is much memory."""
     tracemalloc.reset_peak()
     before, _ = tracemalloc.get_traced_memory()
-    batch, faults = attempt(read, body)
+    arrays, faults = attempt(read, body)
     _, peak = tracemalloc.get_traced_memory()
     assert peak - before <= BESIDES + PER_BYTE * len(body), (peak - before, body)
-    if batch is None:
+    if arrays is None:
         assert all(len(str(fault)) < 500 for fault in faults), faults
         return None
-    assert 1 <= len(batch.sequences) == len(batch.states) <= 4
-    for array in batch.sequences:
+    assert 1 <= len(arrays.sequences) == len(arrays.states) <= 4
+    for array in arrays.sequences:
         assert array.dtype == np.float32
         assert array.shape[1] == 2
         assert 1 <= len(array) <= 50
         assert np.isfinite(array[:, 0]).all()
         assert not np.isinf(array[:, 1]).any()
-    assert all(s is None or (s.shape == (4,) and np.isfinite(s).all()) for s in batch.states)
-    return batch
+    assert all(s is None or (s.shape == (4,) and np.isfinite(s).all()) for s in arrays.states)
+    return arrays
 
 
-def refused(read: Callable[[bytes], Batch], body: bytes) -> str:
+def refused(read: Callable[[bytes], RequestArrays], body: bytes) -> str:
     """The error; fails if reading took much memory."""
     tracemalloc.start()
     try:
@@ -159,9 +159,9 @@ def refused(read: Callable[[bytes], Batch], body: bytes) -> str:
     return str(caught.value)
 
 
-def check_kept(batch: Batch) -> None:
+def check_kept(arrays: RequestArrays) -> None:
     """Whether nothing of a body is kept but its numbers."""
-    for kept in (*batch.sequences, *batch.states):
+    for kept in (*arrays.sequences, *arrays.states):
         owner: Any = kept
         while getattr(owner, "base", None) is not None:
             owner = owner.base
@@ -170,7 +170,7 @@ def check_kept(batch: Batch) -> None:
 
 
 def fuzz(
-    read: Callable[[bytes], Batch],
+    read: Callable[[bytes], RequestArrays],
     make: Callable[[random.Random], bytes],
     count: int,
     seed: int,
@@ -184,8 +184,8 @@ def fuzz(
             body = make(chance)
             if chance.random() < 0.5:
                 body = change(body, chance)
-            batch = read_within(read, body)
-            found["refused" if batch is None else "read"] += 1
+            arrays = read_within(read, body)
+            found["refused" if arrays is None else "read"] += 1
     finally:
         tracemalloc.stop()
     return found

@@ -13,21 +13,21 @@ from app.api.native import ndjson
 from app.api.native.requests import Prediction, answer, checked, head, reference, session_of
 from app.api.schemas import BatchOptions, SessionPart
 from app.codec import arrow, npz
+from app.codec.arrays import AnswerArrays, RequestArrays
 from app.codec.model import Codec
 from app.codec.numbers import print_json
-from app.codec.table import Answer, Batch
 from app.service.inference import Intake
 
 JSON = "application/json"
 OFFERED = (JSON, ndjson.MEDIA_TYPE, arrow.MEDIA_TYPE, npz.MEDIA_TYPE)
 
-Reader = Callable[[bytes, Codec, int], Batch]
+Reader = Callable[[bytes, Codec, int], RequestArrays]
 
 READERS: dict[str, Reader] = {
     arrow.MEDIA_TYPE: lambda body, codec, _: arrow.read(body, codec),
     npz.MEDIA_TYPE: npz.read,
 }
-WRITERS: dict[str, Callable[[Answer], bytes]] = {
+WRITERS: dict[str, Callable[[AnswerArrays], bytes]] = {
     arrow.MEDIA_TYPE: arrow.write,
     npz.MEDIA_TYPE: npz.write,
 }
@@ -70,4 +70,4 @@ def encode(work: Prediction, media_type: str) -> bytes:
         states = np.stack(work.final_states)
     about: dict[str, Any] = head(work) | session_of(work)
     names = tuple(output.name for output in work.ready.manifest.outputs)
-    return WRITERS[media_type](Answer(about, names, outputs, states))
+    return WRITERS[media_type](AnswerArrays(about, names, outputs, states))

@@ -1,4 +1,4 @@
-"""`Batch` and `Answer`: sequences and results as arrays, for formats that carry bytes."""
+"""Requests and answers as arrays, for the formats that carry bytes: Arrow and NPZ."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,12 @@ STATE = "state"
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a request brings.
+class RequestArrays:
+    """What a body in one of these formats is read as.
 
     Attributes:
         sequences: float32 `[T, F]` each.
-        states: float32 `[sum of H]` each, or None for zeros.
+        states: the initial state of each sequence, float32 `[sum of H]`, or None for zeros.
     """
 
     sequences: list[np.ndarray]
@@ -26,14 +26,14 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What an answer takes home.
+class AnswerArrays:
+    """What an answer in one of these formats is printed from.
 
     Attributes:
         about: the model, and the session if there is one; for JSON.
         names: of the outputs.
         outputs: float32 `[T, O]` for each sequence; None if none are wanted.
-        states: float32 `[B, sum of H]`, or tokens; None if none are wanted.
+        states: the final states, float32 `[B, sum of H]`, or tokens; None if none are wanted.
     """
 
     about: dict[str, Any]
