@@ -6,15 +6,22 @@ passed in, stored in the manifest, and never changed.
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-CellKind = Literal["rnn", "lstm", "gru"]
-Activation = Literal["tanh", "relu"]
+from model.cell_spec import CELL_SPECS, Activation, CellKind, CellSpec
+
 KeepProb = Annotated[float, Field(gt=0.0, le=1.0)]
 # More than anybody means, and far from where float32 ends: infinity over infinity is no number.
 LARGEST = 1e9
+DEFAULT_ACTIVATION: Activation = "tanh"
+# As `LayerConfig.parse` reads them.
+LAYER_FORMS = [
+    f"{kind}:UNITS" if activation == DEFAULT_ACTIVATION else f"{kind}:UNITS:{activation}"
+    for kind, spec in CELL_SPECS.items()
+    for activation in spec.activations
+]
 
 
 def canonical(device: str) -> str:
@@ -52,22 +59,30 @@ class LayerConfig(Frozen):
 
     cell: CellKind
     units: Annotated[int, Field(ge=1, le=65536)]
-    activation: Activation = "tanh"
+    activation: Activation = DEFAULT_ACTIVATION
     input_keep_prob: KeepProb = 1.0
     output_keep_prob: KeepProb = 1.0
     state_keep_prob: KeepProb = 1.0
     device: str | None = None
 
     @model_validator(mode="after")
-    def _relu_is_for_rnn(self) -> Self:
-        if self.activation != "tanh" and self.cell != "rnn":
-            raise ValueError(f"activation {self.activation!r} is for cell 'rnn', not {self.cell!r}")
+    def _cell_has_activation(self) -> Self:
+        if self.activation not in self.spec.activations:
+            cells = [
+                repr(kind)
+                for kind, spec in CELL_SPECS.items()
+                if self.activation in spec.activations
+            ]
+            raise ValueError(
+                f"activation {self.activation!r} is for cell {' or '.join(cells)}, "
+                f"not {self.cell!r}"
+            )
         return self
 
     @property
-    def state_names(self) -> tuple[str, ...]:
-        """The parts of this layer's state, in order: `h`, and `c` for an LSTM."""
-        return ("h", "c") if self.cell == "lstm" else ("h",)
+    def spec(self) -> CellSpec:
+        """What a cell of this kind is."""
+        return CELL_SPECS[self.cell]
 
     @classmethod
     def parse(cls, text: str) -> "LayerConfig":
@@ -116,8 +131,8 @@ class TrainConfig(Frozen):
     )
     layers: tuple[str, ...] = Field(
         ("lstm:100", "lstm:100", "lstm:100"),
-        description="the stack, first layer first, each of rnn:UNITS, rnn:UNITS:relu, lstm:UNITS, "
-        "gru:UNITS; with @DEVICE, as in lstm:100@gpu:1, on a device of its own",
+        description=f"the stack, first layer first, each of {', '.join(LAYER_FORMS)}; "
+        "with @DEVICE, as in lstm:100@gpu:1, on a device of its own",
         min_length=1,
         max_length=64,
     )

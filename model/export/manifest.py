@@ -37,7 +37,7 @@ def describe_layer(index: int, layer: LayerConfig, device: str) -> dict[str, Any
         "activation": layer.activation,
         "device": device.rpartition("device:")[2],
         "states": [
-            {"name": part, "tensor": state_tensor(index, part)} for part in layer.state_names
+            {"name": part, "tensor": state_tensor(index, part)} for part in layer.spec.states
         ],
     }
 

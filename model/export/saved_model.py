@@ -58,7 +58,7 @@ def _signatures(model: SequenceModel) -> tuple[Any, Any]:
             [None, layer.units], tf.float32, state_tensor(index, part)
         )
         for index, layer in enumerate(layers)
-        for part in layer.state_names
+        for part in layer.spec.states
     }
 
     def named(outputs: tf.Tensor, final_state: StackState) -> dict[str, tf.Tensor]:
@@ -70,7 +70,7 @@ def _signatures(model: SequenceModel) -> tuple[Any, Any]:
 
     def chunk(sequences: tf.Tensor, lengths: tf.Tensor, **given: tf.Tensor) -> dict[str, tf.Tensor]:
         initial = tuple(
-            tuple(given[state_tensor(index, part)] for part in layer.state_names)
+            tuple(given[state_tensor(index, part)] for part in layer.spec.states)
             for index, layer in enumerate(layers)
         )
         form: Form = "plain" if one_device else "compiled"

@@ -7,7 +7,7 @@ A time step is two matrix products and numbers that meet one by one:
     next state = activate(join(x_gates, h_gates), state)
 
 Only `join` and `activate` differ between cells. A state is a tuple of float32 tensors `[B, H]`, in
-the order of the cell's `state_names`; the first, `h`, is the layer's output.
+the order of its `CellSpec`; the first, `h`, is the layer's output.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from model.config import CellKind, LayerConfig
+from model.cell_spec import CellKind
+from model.config import LayerConfig
 
 State = tuple[tf.Tensor, ...]
 
@@ -26,7 +27,7 @@ class Weights(NamedTuple):
     Attributes:
         kernel: float32 `[I, G*H]`, for G gates.
         recurrent_kernel: float32 `[H, G*H]`.
-        bias: float32 `[G*H]`; a GRU's `[2, G*H]`, of inputs and of state.
+        bias: float32 `[G*H]`; `[2, G*H]`, of inputs and of state, where the cell has two.
     """
 
     kernel: tf.Tensor
@@ -37,28 +38,30 @@ class Weights(NamedTuple):
 class Cell(keras.layers.Layer):  # type: ignore[misc]  # keras has no type information
     """One layer at one time step. Its weights are variables; its mathematics takes tensors."""
 
-    state_names: tuple[str, ...] = ("h",)
-    num_gates = 1
-    num_sums = 1
-
     def __init__(self, config: LayerConfig, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.units = config.units
         self.config = config
+        self.spec = config.spec
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights for inputs `[B, I]`: Glorot for inputs, orthogonal for the state."""
-        width = self.num_gates * self.units
+        width = self.spec.num_columns(self.units)
         self.kernel = self.add_weight(
             name="kernel", shape=(input_shape[-1], width), initializer="glorot_uniform"
         )
         self.recurrent_kernel = self.add_weight(
             name="recurrent_kernel", shape=(self.units, width), initializer="orthogonal"
         )
-        self._add_bias(width)
+        self.bias = self.add_weight(
+            name="bias",
+            shape=self.spec.bias_shape(self.units),
+            initializer=self.initial_bias,
+        )
 
-    def _add_bias(self, width: int) -> None:
-        self.bias = self.add_weight(name="bias", shape=(width,), initializer="zeros")
+    def initial_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
+        """What the bias is before training: zeros."""
+        return tf.zeros(shape, dtype)
 
     def read(self) -> Weights:
         """The weights as they are now."""
@@ -68,11 +71,13 @@ class Cell(keras.layers.Layer):  # type: ignore[misc]  # keras has no type infor
 
     def x_gates(self, inputs: tf.Tensor, weights: Weights) -> tf.Tensor:
         """What the inputs add to the gates: float32 `[N, I]` to `[N, G*H]`."""
-        return tf.matmul(inputs, weights.kernel) + weights.bias
+        bias = weights.bias if self.spec.num_biases == 1 else weights.bias[0]
+        return tf.matmul(inputs, weights.kernel) + bias
 
     def h_gates(self, h: tf.Tensor, weights: Weights) -> tf.Tensor:
         """What the state adds to the gates: float32 `[B, H]` to `[B, G*H]`."""
-        return tf.matmul(h, weights.recurrent_kernel)
+        product = tf.matmul(h, weights.recurrent_kernel)
+        return product if self.spec.num_biases == 1 else product + weights.bias[1]
 
     def join(self, x_gates: tf.Tensor, h_gates: tf.Tensor) -> tf.Tensor:
         """The sums that `activate` takes, `[B, num_sums*H]`; linear."""
@@ -93,7 +98,10 @@ class Cell(keras.layers.Layer):  # type: ignore[misc]  # keras has no type infor
 
     def bias_gradient(self, d_x_gates: tf.Tensor, d_h_gates: tf.Tensor) -> tf.Tensor:
         """The gradient of the bias, from those of the gates, `[N, G*H]`."""
-        return tf.reduce_sum(d_x_gates, axis=0)
+        of_inputs = tf.reduce_sum(d_x_gates, axis=0)
+        if self.spec.num_biases == 1:
+            return of_inputs
+        return tf.stack([of_inputs, tf.reduce_sum(d_h_gates, axis=0)])
 
 
 class RNNCell(Cell):
@@ -111,18 +119,11 @@ class LSTMCell(Cell):
     c' = sigmoid(f) * c + sigmoid(i) * tanh(g);  h' = sigmoid(o) * tanh(c').
     """
 
-    state_names = ("h", "c")
-    num_gates = 4
-    num_sums = 4
-
-    def _add_bias(self, width: int) -> None:
-        def forget_at_first(shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
-            # A bias of 1 for the forget gate lets gradients through from the start
-            # (Jozefowicz et al. 2015).
-            ones = tf.ones(self.units, dtype)
-            return tf.concat([0 * ones, ones, 0 * ones, 0 * ones], axis=0)
-
-        self.bias = self.add_weight(name="bias", shape=(width,), initializer=forget_at_first)
+    def initial_bias(self, shape: tuple[int, ...], dtype: str | None = None) -> tf.Tensor:
+        """One for the forget gate, so that gradients pass from the start (Jozefowicz et al. 2015),
+        and zero for the others."""
+        ones = tf.ones(self.units, dtype)
+        return tf.concat([0 * ones, ones, 0 * ones, 0 * ones], axis=0)
 
     def activate(self, sums: tf.Tensor, state: State) -> State:
         """See `Cell.activate`."""
@@ -138,20 +139,6 @@ class GRUCell(Cell):
     Gates in the order z, r, n along the columns; the bias is `[2, 3H]`, of inputs and of state:
     n = tanh(x Wn + bn + sigmoid(r) * (h Un + un));  h' = z * h + (1 - z) * n.
     """
-
-    num_gates = 3
-    num_sums = 4
-
-    def _add_bias(self, width: int) -> None:
-        self.bias = self.add_weight(name="bias", shape=(2, width), initializer="zeros")
-
-    def x_gates(self, inputs: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """See `Cell.x_gates`."""
-        return tf.matmul(inputs, weights.kernel) + weights.bias[0]
-
-    def h_gates(self, h: tf.Tensor, weights: Weights) -> tf.Tensor:
-        """See `Cell.h_gates`."""
-        return tf.matmul(h, weights.recurrent_kernel) + weights.bias[1]
 
     def join(self, x_gates: tf.Tensor, h_gates: tf.Tensor) -> tf.Tensor:
         """The sums of z and r, and both parts of n, which meet behind the reset gate only."""
@@ -171,10 +158,6 @@ class GRUCell(Cell):
         z = tf.sigmoid(z)
         n = tf.tanh(xn + tf.sigmoid(r) * hn)
         return (z * h + (1.0 - z) * n,)
-
-    def bias_gradient(self, d_x_gates: tf.Tensor, d_h_gates: tf.Tensor) -> tf.Tensor:
-        """See `Cell.bias_gradient`."""
-        return tf.stack([tf.reduce_sum(d_x_gates, axis=0), tf.reduce_sum(d_h_gates, axis=0)])
 
 
 CELLS: dict[CellKind, type[Cell]] = {"rnn": RNNCell, "lstm": LSTMCell, "gru": GRUCell}

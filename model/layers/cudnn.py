@@ -5,20 +5,26 @@ condition for every time step. TensorFlow has the calls as `CudnnRNNV3` and `Cud
 
 cuDNN wants a layer's weights as one flat array, `pack`: the matrices of the inputs, those of the
 state, the biases of the inputs, those of the state, each gate after gate, each matrix transposed
-(cuDNN's `cudnnGetRNNWeightParams`). Its gates stand in the order i, f, g, o and r, z, n.
+(cuDNN's `cudnnGetRNNWeightParams`).
 
 All arrays are time-major: `[C, B, ...]`.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from model.cell_spec import CellKind
 from model.config import LayerConfig
 from model.layers.cells import Cell, State, Weights
 
-# Where each of cuDNN's gates stands among ours. A GRU's are z, r, n with us.
-GATES = {"rnn": (0,), "lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}
+# The cells that cuDNN has, each with its gates in cuDNN's order.
+GATES: Mapping[CellKind, tuple[str, ...]] = {
+    "rnn": ("new",),
+    "lstm": ("input", "forget", "new", "output"),
+    "gru": ("reset", "update", "new"),
+}
 
 
 class Packed(NamedTuple):
@@ -152,11 +158,11 @@ def pack(layer: LayerConfig, weights: Weights) -> tf.Tensor:
     bias = weights.bias
     if bias.shape.rank == 1:
         bias = tf.stack([bias, tf.zeros_like(bias)])
+    places = layer.spec.places(GATES[layer.cell])
     matrices = [
-        _in_order(tf.transpose(part), GATES[layer.cell])
-        for part in (weights.kernel, weights.recurrent_kernel)
+        _in_order(tf.transpose(part), places) for part in (weights.kernel, weights.recurrent_kernel)
     ]
-    biases = [_in_order(part, GATES[layer.cell]) for part in tf.unstack(bias)]
+    biases = [_in_order(part, places) for part in tf.unstack(bias)]
     return tf.concat([tf.reshape(part, [-1]) for part in (*matrices, *biases)], axis=0)
 
 
@@ -168,17 +174,17 @@ def unpack(layer: LayerConfig, params: tf.Tensor, num_inputs: int) -> Weights:
         params: float32 `[N]`.
         num_inputs: I.
     """
-    gates = GATES[layer.cell]
+    spec = layer.spec
     # Where each of our gates stands among cuDNN's.
-    ours = tuple(gates.index(gate) for gate in range(len(gates)))
-    width = len(gates) * layer.units
+    ours = tuple(GATES[layer.cell].index(gate) for gate in spec.gates)
+    width = spec.num_columns(layer.units)
     sizes = [width * num_inputs, width * layer.units, width, width]
     kernel, recurrent, of_inputs, of_state = tf.split(params, sizes)
     biases = [_in_order(part, ours) for part in (of_inputs, of_state)]
     return Weights(
         kernel=tf.transpose(_in_order(tf.reshape(kernel, [width, num_inputs]), ours)),
         recurrent_kernel=tf.transpose(_in_order(tf.reshape(recurrent, [width, layer.units]), ours)),
-        bias=tf.stack(biases) if layer.cell == "gru" else biases[0],
+        bias=tf.stack(biases) if spec.num_biases == 2 else biases[0],
     )
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from model.config import LayerConfig
 from model.layers.cells import Cell
-from model.layers.cudnn import CudnnRecurrence
+from model.layers.cudnn import GATES, CudnnRecurrence
 from model.layers.recurrence import Recurrence
 
 # How a run of the stack is wanted. `plain`: loops that TensorFlow runs anywhere. `compiled`: loops
@@ -30,9 +30,10 @@ def layer_over_time(cell: Cell, device: str | None, form: Form, training: bool) 
 
 
 def takes_cudnn(layer: LayerConfig, device: str | None, training: bool) -> bool:
-    """Whether cuDNN computes a layer: all of it but dropout between its time steps."""
+    """Whether cuDNN computes a layer: a cell that it has, without dropout between time steps."""
     drops_state = training and layer.state_keep_prob < 1.0
-    return is_gpu(device) and tf.test.is_built_with_cuda() and not drops_state
+    known = layer.cell in GATES and not drops_state
+    return known and is_gpu(device) and tf.test.is_built_with_cuda()
 
 
 def is_gpu(device: str | None) -> bool:

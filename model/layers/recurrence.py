@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from model.config import Activation, CellKind, LayerConfig
+from model.cell_spec import Activation, CellKind
+from model.config import LayerConfig
 from model.layers.cells import CELLS, Cell, State, Weights
 
 
@@ -169,7 +170,7 @@ def _forward(
         return time + 1, state, rows
 
     batch_size, units = x_gates.shape[1], cell.units
-    widths = [units, cell.num_sums * units, *[units] * len(state)] if keep else [units]
+    widths = [units, cell.spec.num_sums * units, *[units] * len(state)] if keep else [units]
     rows = tuple(
         tf.TensorArray(tf.float32, size=num_steps, element_shape=[batch_size, width])
         for width in widths

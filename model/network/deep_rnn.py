@@ -100,7 +100,7 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
         state = []
         for cell, device in zip(self.cells, self.devices(replica), strict=True):
             with on(device):
-                state.append(tuple(tf.zeros([batch_size, cell.units]) for _ in cell.state_names))
+                state.append(tuple(tf.zeros([batch_size, cell.units]) for _ in cell.spec.states))
         return tuple(state)
 
     def unroll(

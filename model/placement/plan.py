@@ -8,15 +8,11 @@ next is one layer's outputs. The plan is a table that people can read
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from model.config import LayerConfig, RNNConfig
+from model.config import DEFAULT_ACTIVATION, LayerConfig, RNNConfig
 
 FLOAT_BYTES = 4
 # A weight, its gradient and AdamW's two moments; other replicas have but the first two.
 TRAINING_COPIES, REPLICA_COPIES = 4, 2
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
-# What a layer keeps of each time step for its gradient, in numbers for each unit: the sums before
-# the gates (four for a GRU, whose candidate needs two), its state and its output.
-KEPT = {"rnn": 1 + 1 + 1, "gru": 4 + 1 + 1, "lstm": 4 + 2 + 1}
 
 
 class PlacementError(ValueError):
@@ -84,13 +80,13 @@ class Placement:
 
 def layer_cost(layer: LayerConfig, num_inputs: int) -> Cost:
     """What one recurrent layer costs, with inputs `[B, num_inputs]`."""
-    width = GATES[layer.cell] * layer.units
+    spec = layer.spec
+    width = spec.num_columns(layer.units)
     product = (num_inputs + layer.units) * width
-    biases = 2 if layer.cell == "gru" else 1
     return Cost(
-        parameters=product + biases * width,
+        parameters=product + spec.num_biases * width,
         step_flops=2 * product,
-        kept=KEPT[layer.cell] * layer.units,
+        kept=spec.num_kept * layer.units,
     )
 
 
@@ -192,7 +188,7 @@ def balance(weights: Sequence[int], num_blocks: int) -> list[int]:
 
 def describe(layer: LayerConfig) -> str:
     """A layer as the command line names it, without its device: `rnn:64:relu`."""
-    activation = "" if layer.activation == "tanh" else f":{layer.activation}"
+    activation = "" if layer.activation == DEFAULT_ACTIVATION else f":{layer.activation}"
     return f"{layer.cell}:{layer.units}{activation}"
 
 

@@ -38,13 +38,8 @@ def layer_of(kind: str, units: int) -> LayerConfig:
 def weights_of(layer: LayerConfig, num_inputs: int) -> Weights:
     """Of the size that training gives, so that gates are neither open nor shut."""
     random = np.random.default_rng(layer.units)
-    gates = {"rnn": 1, "gru": 3, "lstm": 4}[layer.cell]
-    width, scale = gates * layer.units, 1 / np.sqrt(layer.units)
-    shapes = (
-        (num_inputs, width),
-        (layer.units, width),
-        (2, width) if layer.cell == "gru" else (width,),
-    )
+    width, scale = layer.spec.num_columns(layer.units), 1 / np.sqrt(layer.units)
+    shapes = ((num_inputs, width), (layer.units, width), layer.spec.bias_shape(layer.units))
     return Weights(*(tf.constant(random.uniform(-scale, scale, s), tf.float32) for s in shapes))
 
 
@@ -97,7 +92,7 @@ def test_a_chunk_and_its_gradient_are_those_of_the_loops_and_of_float64(
     def numbers(*shape: int) -> tf.Tensor:
         return tf.constant(random.normal(size=shape), tf.float32)
 
-    inputs, state = numbers(STEPS, BATCH, INPUTS), [numbers(BATCH, units) for _ in cell.state_names]
+    inputs, state = numbers(STEPS, BATCH, INPUTS), [numbers(BATCH, units) for _ in cell.spec.states]
     d_outputs, d_state = numbers(STEPS, BATCH, units), [numbers(BATCH, units) for _ in state]
 
     def everything(over_time: Any, lengths: tf.Tensor) -> list[tf.Tensor]:

@@ -54,21 +54,21 @@ def test_one_time_step_equals_plain_numpy(
     cell = make_cell(text.format(units), num_inputs, seed)
     random = np.random.default_rng(seed + 1)
     inputs = random.normal(size=(batch, num_inputs)).astype(np.float32)
-    state = [random.normal(size=(batch, units)).astype(np.float32) for _ in cell.state_names]
+    state = [random.normal(size=(batch, units)).astype(np.float32) for _ in cell.spec.states]
     output, next_state = step(cell, tf.constant(inputs), tuple(map(tf.constant, state)))
     weights = [
         w.numpy().astype(np.float64) for w in (cell.kernel, cell.recurrent_kernel, cell.bias)
     ]
     for row in range(batch):
         before = {
-            n: s[row].astype(np.float64) for n, s in zip(cell.state_names, state, strict=True)
+            n: s[row].astype(np.float64) for n, s in zip(cell.spec.states, state, strict=True)
         }
         x = inputs[row].astype(np.float64)
         expected, after = Reference._cell(
             x, before, cell.config.cell, cell.config.activation, *weights
         )
         assert_close(output[row], expected)
-        for name, found in zip(cell.state_names, next_state, strict=True):
+        for name, found in zip(cell.spec.states, next_state, strict=True):
             assert_close(found[row], after[name], name)
 
 
@@ -169,7 +169,7 @@ def test_keep_probs_of_one_are_the_cell_alone(text: str) -> None:
     cell = make_cell(text, 2)
     random = np.random.default_rng(0)
     inputs = tf.constant(random.normal(size=(4, 2)), tf.float32)
-    state = tuple(tf.constant(random.normal(size=(4, 3)), tf.float32) for _ in cell.state_names)
+    state = tuple(tf.constant(random.normal(size=(4, 3)), tf.float32) for _ in cell.spec.states)
     expected = tf.nest.flatten(step(cell, inputs, state))
     found = tf.nest.flatten(step_with_dropout(cell, (1, 2), inputs, state))
     for a, b in zip(found, expected, strict=True):

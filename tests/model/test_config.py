@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from model.config import CellKind, LayerConfig, RNNConfig, TrainConfig
+from model.cell_spec import CellKind
+from model.config import LayerConfig, RNNConfig, TrainConfig
 
 KEEP_PROBS = ("input_keep_prob", "output_keep_prob", "state_keep_prob")
 
@@ -50,12 +51,6 @@ def test_parse_refuses_a_value_in_one_line_that_names_the_layer(text: str, why: 
     with pytest.raises(ValueError) as refusal:  # noqa: PT011  # the whole text is compared
         LayerConfig.parse(text)
     assert str(refusal.value) == f"layer {text!r}: {why}"
-
-
-def test_only_an_lstm_has_a_memory_in_its_state() -> None:
-    assert LayerConfig.parse("lstm:2").state_names == ("h", "c")
-    assert LayerConfig.parse("gru:2").state_names == ("h",)
-    assert LayerConfig.parse("rnn:2").state_names == ("h",)
 
 
 @pytest.mark.parametrize("field", KEEP_PROBS)

@@ -31,13 +31,8 @@ CLOSE = 1e-5
 
 def random_weights(layer: LayerConfig, num_inputs: int, seed: int = 0) -> Weights:
     random = np.random.default_rng(seed)
-    cell = CELLS[layer.cell](layer)
-    width = cell.num_gates * layer.units
-    shapes = (
-        (num_inputs, width),
-        (layer.units, width),
-        (2, width) if layer.cell == "gru" else (width,),
-    )
+    width = layer.spec.num_columns(layer.units)
+    shapes = ((num_inputs, width), (layer.units, width), layer.spec.bias_shape(layer.units))
     return Weights(*(tf.constant(random.normal(0.2, 0.6, shape), tf.float32) for shape in shapes))
 
 
@@ -88,10 +83,10 @@ def test_a_chunk_and_its_gradient_are_those_of_the_loops(
 
     weights = random_weights(cell.config, INPUTS, seed)
     inputs, given_lengths = numbers(STEPS, BATCH, INPUTS), tf.constant(lengths)
-    state = tuple(numbers(BATCH, cell.units) for _ in cell.state_names)
+    state = tuple(numbers(BATCH, cell.units) for _ in cell.spec.states)
     inside = np.arange(STEPS)[:, np.newaxis] < np.array(lengths)
     d_outputs = tf.where(inside[..., np.newaxis], numbers(STEPS, BATCH, cell.units), 0.0)
-    d_state = tuple(numbers(BATCH, cell.units) for _ in cell.state_names)
+    d_state = tuple(numbers(BATCH, cell.units) for _ in cell.spec.states)
 
     def everything(layer: Recurrence | CudnnRecurrence) -> list[np.ndarray]:
         prepared: Any = layer.prepare(weights)

@@ -58,7 +58,7 @@ def random_state(rnn: DeepRNN, seed: int = 1) -> Any:
     return tuple(
         tuple(
             tf.constant(random.normal(size=(BATCH, cell.units)), tf.float32)
-            for _ in cell.state_names
+            for _ in cell.spec.states
         )
         for cell in rnn.cells
     )
