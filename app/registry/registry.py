@@ -16,7 +16,7 @@ from pathlib import Path
 from app.codec.model import Codec
 from app.codec.sequences import Limits
 from app.engine.engine import Engine
-from app.engine.executors import lane_threads, slots_per_lane
+from app.engine.lanes import lane_threads, slots_per_lane
 from app.engine.runner import ModelRunner, RunnerLoader, most_rows, on_accelerator
 from app.engine.scheduler import Sizes
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel, quoted
@@ -182,11 +182,6 @@ class Registry:
             served = self._served()
         if self._current is None and served is not None:
             self._load_same(served, loop)
-        if self._current is not None:
-            # What was loaded stays. A full collection would look at all of TensorFlow's objects
-            # while every caller waits.
-            gc.collect()
-            gc.freeze()
 
     def _served(self) -> Served | None:
         with self._agreement as agreement:
@@ -249,6 +244,9 @@ class Registry:
             engine = self._engine_of(model.folder, model.manifest)
             if verified_manifest(model.folder).checksum != model.manifest.checksum:
                 raise ModelRefused(f"{model.folder} was replaced while it was loaded")
+            # A full collection looks at all objects of the kernel's library, and holds Python's lock:
+            # callers would wait for it. `_join` sees to it that none comes later.
+            gc.collect()
             self._join(model, model.manifest, engine, loop)
         except Exception as error:
             # `ModelRefused` says why. Anything else is told by its name, and by its trace here.
@@ -299,6 +297,7 @@ class Registry:
             elif agreement.served.checksum != manifest.checksum:
                 model.state = "found"
                 return
+            gc.freeze()
             engine.start(loop)
             model.engine, model.state = engine, "ready"
             self._current = ready

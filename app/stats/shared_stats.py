@@ -66,7 +66,7 @@ class Board:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             row = next(row for row in self._rows if not _lives(row[PID]))
-            for column in (READY, CLOSED, *range(FIRST + len(COUNTERS), ANSWERS)):
+            for column in (READY, CLOSED, BEATS, *range(FIRST + len(COUNTERS), ANSWERS)):
                 row[column] = 0
             row[PID] = os.getpid()
         finally:

@@ -1,6 +1,7 @@
 """Which version is served, and what is told when there is none."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from app import settings as settings_module
 from app.engine.cost_model import Cost
-from app.engine.executors import lane_threads
+from app.engine.lanes import lane_threads
 from app.engine.runner import ModelRunner, RunnerLoader
 from app.engine.sequence import Sequence
 from app.errors import ModelRefused, NotReady, ShuttingDown, UnknownModel
@@ -203,6 +204,36 @@ def test_no_version_is_not_ready_with_a_way_out(tmp_path: Path, name: str) -> No
         )
 
     with_loaded(tmp_path, check)
+
+
+def test_the_garbage_collector_has_run_before_the_first_caller_may_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks at all that was loaded, and whoever asks meanwhile waits for it."""
+    write_version(tmp_path / "tiny", 1)
+    answering: list[bool] = []
+    collect = gc.collect
+
+    async def run() -> None:
+        registry = registry_of(tmp_path)
+
+        def recorded() -> int:
+            answering.append(registry.engine is not None)
+            return collect()
+
+        monkeypatch.setattr(gc, "collect", recorded)
+        registry.start_loading()
+        while registry.loading:
+            await asyncio.sleep(0.001)
+        monkeypatch.undo()
+        assert registry.ready
+        await registry.drain()
+
+    frozen = gc.get_freeze_count()
+    asyncio.run(run())
+    assert answering == [False]
+    # What was loaded is never looked at again.
+    assert gc.get_freeze_count() > frozen
 
 
 def test_before_loading_is_over_it_is_not_ready(tmp_path: Path) -> None:

@@ -174,6 +174,19 @@ def test_a_beat_is_that_of_its_worker(path: Path) -> None:
         worker.kill()
 
 
+def test_a_successor_has_not_beaten_yet(path: Path) -> None:
+    """It is new: its parent gives it the time that a start takes."""
+    board, first = Board(1, path), Worker(path, 1)
+    for _ in range(3):
+        first.do("beat")
+    first.kill()
+    second = Worker(path, 1)
+    assert board.beats(second.pid) == 0
+    second.do("beat")
+    assert board.beats(second.pid) == 1
+    second.kill()
+
+
 def test_a_board_alone_needs_no_file() -> None:
     board, other = Board(), Board()
     place = board.claim()
