@@ -244,8 +244,8 @@ class Registry:
             engine = self._engine_of(model.folder, model.manifest)
             if verified_manifest(model.folder).checksum != model.manifest.checksum:
                 raise ModelRefused(f"{model.folder} was replaced while it was loaded")
-            # A full collection looks at all objects of the kernel's library, and holds Python's lock:
-            # callers would wait for it. `_join` sees to it that none comes later.
+            # A full collection looks at all objects of the kernel's library and holds Python's
+            # lock: callers would wait for it. `_join` sees to it that none comes later.
             gc.collect()
             self._join(model, model.manifest, engine, loop)
         except Exception as error:
