@@ -110,6 +110,8 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
                 loss = self.compute_loss(inputs, targets, outputs, training=True)
             d_outputs = tape.gradient(loss, computed)
         parts = [self.rnn.gradients(run, d) for run, d in zip(runs, d_outputs, strict=True)]
+        for part in parts:
+            _check_paired(part, self.trainable_variables)
         self.optimizer.apply(_sums(parts, self.trainable_variables), self.trainable_variables)
         (mean_loss,) = (metric for metric in self.metrics if metric.name == "loss")
         mean_loss.update_state(loss, sample_weight=tf.shape(sequences)[0])
@@ -149,6 +151,21 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
             outputs = decode_outputs(standardized, sequences, self.outputs_spec, self.features)
             valid = tf.sequence_mask(lengths, tf.shape(sequences)[1])[..., tf.newaxis]
             return tf.where(valid, outputs, 0.0)
+
+
+def _check_paired(
+    gradients: Sequence[tf.Tensor | None], variables: Sequence[keras.Variable]
+) -> None:
+    """Each variable has a gradient of its shape at its position.
+
+    Keras passes over variables whose gradient is None, and pairs the others by position.
+    """
+    assert len(gradients) == len(variables), (
+        f"this is a bug: {len(gradients)} gradients for {len(variables)} variables"
+    )
+    for gradient, variable in zip(gradients, variables, strict=True):
+        fits = gradient is not None and gradient.shape.is_compatible_with(variable.shape)
+        assert fits, f"this is a bug: {variable.path} has no gradient of its shape"
 
 
 def _sums(

@@ -1,5 +1,7 @@
 """The model as a whole: shapes that must agree, and what is beyond a row's length."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -46,11 +48,35 @@ def test_keras_calls_the_model_as_the_signatures_do(model: SequenceModel) -> Non
     np.testing.assert_array_equal(model({"sequences": padded(), "lengths": lengths}), expected)
 
 
+def batch() -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    inputs = {"sequences": padded(), "lengths": tf.constant(LENGTHS)}
+    return inputs, tf.zeros([len(LENGTHS), 5, 2])
+
+
+@pytest.mark.parametrize(
+    ("lose", "told"),
+    [
+        (lambda gradients: gradients[1:], "7 gradients for 8 variables"),
+        (lambda gradients: [None, *gradients[1:]], "has no gradient of its shape"),
+        (lambda gradients: [*gradients[1:], gradients[0]], "has no gradient of its shape"),
+    ],
+)
+def test_a_weight_without_its_gradient_is_a_bug(
+    monkeypatch: pytest.MonkeyPatch, lose: Any, told: str
+) -> None:
+    """Keras would leave that weight as it is, or take the next one's gradient, without a word."""
+    model = make_model(("gru:4", "lstm:3"))
+    model.compile(keras.optimizers.SGD(0.1), loss="mae", jit_compile=False)
+    found = model.rnn.gradients
+    monkeypatch.setattr(model.rnn, "gradients", lambda *given: lose(found(*given)))
+    with pytest.raises(AssertionError, match=told):
+        model.train_step(batch())
+
+
 def test_dropout_is_on_in_training_only() -> None:
     model = make_model(("gru:8",), output_keep_prob=0.5)
     model.compile(keras.optimizers.SGD(0.0), loss="mae", jit_compile=False)
-    inputs = {"sequences": padded(), "lengths": tf.constant(LENGTHS)}
-    targets = tf.zeros([len(LENGTHS), 5, 2])
+    inputs, targets = batch()
 
     def loss() -> float:
         model.reset_metrics()
