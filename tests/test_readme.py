@@ -19,6 +19,7 @@ DOCUMENTS = [
 ]
 # Of docker-compose.yml, beside the settings that it passes on.
 OF_COMPOSE = {"UNROLL_PUBLISH", "UNROLL_STOP_GRACE"}
+OF_A_COMMIT = "results say of which commit they are"
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 
@@ -59,6 +60,15 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 @each_document
+def test_files_that_are_named_are_there(document: Path) -> None:
+    if document.name.startswith(("architecture", "benchmarks")):
+        pytest.skip(OF_A_COMMIT)
+    rooms = "app|benchmarks|client|data|docs|model|tests|tools"
+    for path in re.findall(rf"`((?:{rooms})/[\w./-]*)`", read(document)):
+        assert Path(path).exists(), path
+
+
+@each_document
 def test_targets_of_make_are_there(document: Path) -> None:
     makefile = read(Path("Makefile"))
     for words in commands(document, "make"):
@@ -69,7 +79,7 @@ def test_targets_of_make_are_there(document: Path) -> None:
 @each_document
 def test_modules_that_are_run_are_there(document: Path) -> None:
     if document.name.startswith("benchmarks"):
-        pytest.skip("it says of which commit its commands are")
+        pytest.skip(OF_A_COMMIT)
     for words in commands(document, r"python3? -m"):
         assert find_spec(words[2]), words
 
