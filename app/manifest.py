@@ -1,19 +1,59 @@
 """`manifest.json` as the service reads it, and the check that a model folder is what it says.
 
-Called by `registry.py` before anything of the folder is loaded.
+The registry calls the check before anything of the folder is loaded, and the process that chooses
+the kernel calls it again.
 """
 
 import hashlib
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from app.errors import ModelRefused
 
 FORMAT = "unroll/1"
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.sha256"
+
+CellKind = Literal["rnn", "lstm", "gru"]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """A kind of cell.
+
+    Attributes:
+        gates: in the order of their columns in the weights.
+        states: parts of the state; the first, `h`, is the layer's output.
+    """
+
+    gates: tuple[str, ...]
+    states: tuple[str, ...]
+
+    def places(self, gates: Sequence[str]) -> tuple[int, ...]:
+        """Where each of these gates, in a library's order, stands among the columns."""
+        return tuple(self.gates.index(gate) for gate in gates)
+
+
+CELL_SPECS: Mapping[CellKind, CellSpec] = {
+    "rnn": CellSpec(("new",), ("h",)),
+    "lstm": CellSpec(("input", "forget", "new", "output"), ("h", "c")),
+    "gru": CellSpec(("update", "reset", "new"), ("h",)),
+}
 
 
 class Part(BaseModel):
@@ -22,14 +62,39 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class Standardize(Part):
+    """x -> (x - mean) / std; of an output y -> y * std + mean."""
+
+    kind: Literal["standardize"]
+    mean: Number
+    std: Positive
+
+
+class Cyclic(Part):
+    """x -> sin(2 pi x / period), cos(2 pi x / period)."""
+
+    kind: Literal["cyclic"]
+    period: Positive
+
+
+class Change(Part):
+    """y -> y * std + mean + the raw value of a feature at the same time step."""
+
+    kind: Literal["change"]
+    feature: str
+    mean: Number
+    std: Positive
+
+
 class Feature(Part):
-    """One raw input column."""
+    """One raw input column. One that may be `missing` (NaN) gives its inputs as zeros then, and a
+    flag behind them."""
 
     name: str
     unit: str
     description: str = ""
     missing: bool = False
-    transform: dict[str, Any]
+    transform: Annotated[Standardize | Cyclic, Field(discriminator="kind")]
 
 
 class Output(Part):
@@ -38,7 +103,7 @@ class Output(Part):
     name: str
     unit: str
     horizon: int = 0
-    transform: dict[str, Any]
+    transform: Annotated[Standardize | Change, Field(discriminator="kind")]
 
 
 class StatePart(Part):
@@ -51,11 +116,24 @@ class StatePart(Part):
 class Layer(Part):
     """One recurrent layer."""
 
-    cell: Literal["rnn", "lstm", "gru"]
+    cell: CellKind
     units: Annotated[int, Field(ge=1)]
     activation: str = "tanh"
     device: str = "CPU:0"
     states: Annotated[tuple[StatePart, ...], Field(min_length=1)]
+
+    @property
+    def spec(self) -> CellSpec:
+        """What a cell of this kind is."""
+        return CELL_SPECS[self.cell]
+
+    @model_validator(mode="after")
+    def _states_are_those_of_the_cell(self) -> Self:
+        found = tuple(part.name for part in self.states)
+        if found != self.spec.states:
+            wanted, found = (", ".join(names) for names in (self.spec.states, found))
+            raise ValueError(f"the states of {self.cell!r} are {wanted}, not {found}")
+        return self
 
 
 class File(Part):
@@ -86,6 +164,22 @@ class Manifest(Part):
     metrics: dict[str, Any] = {}
     files: dict[str, File]
 
+    @field_validator("outputs")
+    @classmethod
+    def _changes_are_of_features(
+        cls, outputs: tuple[Output, ...], info: ValidationInfo
+    ) -> tuple[Output, ...]:
+        # Where the features are wrong themselves, that is told.
+        names = {feature.name for feature in info.data.get("features", ())}
+        for output in outputs:
+            transform = output.transform
+            if names and isinstance(transform, Change) and transform.feature not in names:
+                raise ValueError(
+                    f"output {output.name!r} is a change of {transform.feature!r}, "
+                    f"which is not among the features"
+                )
+        return outputs
+
     @property
     def state_sizes(self) -> list[int]:
         """Units of each state tensor, layers in order, h before c."""
@@ -115,14 +209,22 @@ def verified_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise ModelRefused(f"{error.filename}: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ModelRefused(f"{folder / MANIFEST}: {place}: {first['msg']}") from error
+        raise ModelRefused(f"{folder / MANIFEST}: {_first_error(error)}") from error
     if (manifest.name, str(manifest.version)) != (folder.parent.name, folder.name):
         raise ModelRefused(
             f"{folder} holds the manifest of {manifest.name} version {manifest.version}"
         )
     return manifest.model_copy(update={"checksum": digest})
+
+
+def _first_error(error: ValidationError) -> str:
+    """The first field that is wrong, why, and the beginning of its value."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    reason = first["msg"].removeprefix("Value error, ")
+    told = f"{reason}, but got {reprlib.repr(first['input'])}"
+    # A manifest that is no JSON object is wrong as a whole.
+    return f"{place}: {told}" if place else told
 
 
 def _check_nothing_else(folder: Path, manifest: Manifest) -> None:

@@ -7,7 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-RunnerChoice = Literal["auto", "tensorflow", "onnxruntime", "bfloat16", "cudnn"]
+# Each is a module of `app/kernels`.
+KernelName = Literal["tensorflow", "onnxruntime", "bfloat16", "cudnn"]
+RunnerChoice = Literal["auto", KernelName]
 
 Count = Annotated[int, Field(ge=1)]
 # At most a day: infinity would pass as a number here and fail where a thread waits for it.

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidati
 from pydantic_core import PydanticCustomError
 
 from app.codec.states import StateForm
-from app.manifest import Feature, Manifest, Output
+from app.manifest import CellKind, Feature, Manifest, Output
 
 MAX_FIELDS = 32
 # Characters of a name: of a session, a key, a message.
@@ -201,7 +201,7 @@ class OutputInfo(BaseModel):
 class LayerInfo(BaseModel):
     """One layer."""
 
-    cell: Literal["rnn", "lstm", "gru"]
+    cell: CellKind
     units: int
     device: str | None = Field(None, description="where it is, once the model is ready")
 

@@ -1,1 +1,2 @@
-"""One file a kernel, their graphs, and how one is chosen: all that imports kernels' libraries."""
+"""One file a kernel, the graphs they run, and how one is chosen. Only here are kernels' libraries
+imported."""

@@ -11,12 +11,13 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-import openvino
 
 from app.engine.cost_model import Cost
 from app.kernels.call_shapes import CallShapes, padded, sizes
+from app.kernels.kernel import Graphs, Kernel, Variant
 from app.kernels.onnxruntime import session_of
 from app.kernels.timing import measure_cost
 from app.manifest import Manifest
@@ -47,6 +48,9 @@ class Bfloat16Runner:
     kernel = "bfloat16"
 
     def __init__(self, graphs: Sequence[bytes], manifest: Manifest) -> None:
+        # Here, since it is large: whoever looks at `KERNEL` only does without.
+        import openvino
+
         self.state_size = sum(manifest.state_sizes)
         self.num_outputs = len(manifest.outputs)
         self.devices = ("CPU:0",) * len(manifest.layers)
@@ -121,3 +125,17 @@ class Bfloat16Runner:
             {"encoded": encoded, "lengths": lengths, "state": state}, share_outputs=True
         )
         return found["top"], found["next_state"]
+
+
+def _prepare(folder: Path, manifest: Manifest) -> Graphs:
+    from app.kernels.onnx_graph import build_graph, cut_graph
+
+    parts = cut_graph(build_graph(folder, manifest, take_lengths=False))
+    return tuple(part.SerializeToString() for part in parts)
+
+
+def _load(graphs: Graphs, folder: Path, manifest: Manifest) -> Bfloat16Runner:
+    return Bfloat16Runner(graphs, manifest)
+
+
+KERNEL = Kernel(Variant("bfloat16", _load, factor_bits=8), _prepare, automatic=False)

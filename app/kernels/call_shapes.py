@@ -1,4 +1,7 @@
-"""`CallShapes`: the few shapes of calls of a kernel that prepares itself for each it meets."""
+"""`CallShapes`: the few shapes `[rows, time steps]` that a kernel is called with.
+
+A kernel that compiles or prepares each shape that it meets is given few: calls are padded to them.
+"""
 
 from collections.abc import Iterator, Sequence
 

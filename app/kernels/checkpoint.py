@@ -32,11 +32,13 @@ class Checkpoint:
         return np.asarray(self._reader.get_tensor(key))
 
     def layer(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A layer's kernel `[I, G*H]`, recurrent kernel `[H, G*H]` and bias: `[G*H]`, of a GRU
-        `[2, G*H]`, of inputs and of state.
+        """A layer's kernel `[I, G*H]`, recurrent kernel `[H, G*H]` and biases `[2, G*H]`.
+
+        The biases are of inputs and of state; a cell with one bias adds it to the inputs.
 
         Raises:
             ModelRefused: one is absent.
         """
         kernel, recurrent, bias = (self.weight(f"layer_{index}/{part}") for part in PARTS)
-        return kernel, recurrent, bias
+        biases = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
+        return kernel, recurrent, biases

@@ -1,4 +1,4 @@
-"""`Choice`: which kernel runs a model, as it is handed from process to process."""
+"""`Choice`: which kernel runs a model, in files that selection leaves for the workers."""
 
 import json
 import os
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-# Of a kernel that computes, as `UNROLL_RUNNER` has it.
-KernelName = Literal["tensorflow", "onnxruntime", "bfloat16", "cudnn"]
+from app.settings import KernelName
 
 KIND, GRAPH = "choice.json", "{}.onnx"
 

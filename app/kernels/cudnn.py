@@ -1,7 +1,8 @@
 """The kernel for GPUs: cuDNN's recurrent layers with the weights of the verified SavedModel.
 
-`cudnn_graph.py` has the function. Nothing is compiled. But cuDNN's descriptors are kept for each
-call shape, so there are some hundred of them, and others are padded on the device.
+`cudnn_graph.py` has the function. Nothing is compiled. But TensorFlow keeps a descriptor of cuDNN
+for each call shape it meets, so calls have some hundred shapes, and
+others are padded on the device.
 """
 
 import logging
@@ -17,6 +18,7 @@ from app.errors import ModelRefused
 from app.kernels.call_shapes import CallShapes, sizes
 from app.kernels.cudnn_graph import HOST, ChunkGraph
 from app.kernels.devices import gpus, no_gpu, refused_failures, set_up
+from app.kernels.kernel import Graphs, Kernel, Variant
 from app.kernels.placement import assign
 from app.kernels.timing import measure_cost
 from app.manifest import Manifest
@@ -101,3 +103,19 @@ class CudnnRunner:
         inputs = np.zeros((rows, steps, self._features), np.float32)
         state = np.zeros((rows, self.state_size), np.float32)
         self.run(inputs, np.full(rows, steps, np.int32), state)
+
+
+def _load(graphs: Graphs, folder: Path, manifest: Manifest) -> CudnnRunner:
+    return CudnnRunner(folder, manifest)
+
+
+def _load_in_tensor_float_32(graphs: Graphs, folder: Path, manifest: Manifest) -> CudnnRunner:
+    return CudnnRunner(folder, manifest, tensor_float_32=True)
+
+
+KERNEL = Kernel(
+    # Where rows are all full, or are empty, cuDNN computes in another way.
+    Variant("cuDNN", _load, lengths=("ragged", "equal", "some zero")),
+    on_accelerator=True,
+    rounded=Variant("TensorFloat-32", _load_in_tensor_float_32, factor_bits=10),
+)

@@ -7,7 +7,6 @@ in one. Both copies are of memory that TensorFlow allocates itself: it is pinned
 on the CPU makes what a GPU takes, and kept for the next call.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.kernels.checkpoint import Checkpoint
-from app.kernels.columns import Columns
+from app.kernels.columns import InputColumns, OutputColumns
 from app.kernels.cudnn_params import mode_of, pack_params
 from app.manifest import Feature, Layer, Manifest, Output
 
@@ -75,11 +74,11 @@ class ChunkGraph:
         ).get_concrete_function()
 
     def _packed(self, checkpoint: Checkpoint, index: int, layer: Layer) -> np.ndarray:
-        kernel, recurrent, bias = checkpoint.layer(index)
+        kernel, recurrent, biases = checkpoint.layer(index)
         if index == 0:
             # In the order in which the encoder makes the inputs.
             kernel = kernel[self._encode.columns.order]
-        return pack_params(layer.cell, kernel, recurrent, bias)
+        return pack_params(layer, kernel, recurrent, biases)
 
     def _compute(
         self, inputs: tf.Tensor, lengths: tf.Tensor, state: tf.Tensor, shape: tf.Tensor
@@ -140,26 +139,22 @@ class _Encoder:
     """Raw columns to the first layer's inputs, in the order of `columns`."""
 
     def __init__(self, features: tuple[Feature, ...]) -> None:
-        self.columns = Columns.of(features)
+        self.columns = InputColumns.of(features)
         self._count = len(features)
-        transforms = [feature.transform for feature in features]
-        self._mean = [transforms[i]["mean"] for i in self.columns.plain]
-        self._std = [transforms[i]["std"] for i in self.columns.plain]
-        self._scale = [2 * math.pi / transforms[i]["period"] for i in self.columns.cyclic]
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:
         """float32 `[C, S, F]` to `[C, S, I]`."""
-        made = []
-        if self._mean:
-            made.append((self._take(raw, self.columns.plain) - self._mean) / self._std)
-        if self._scale:
-            angle = self._take(raw, self.columns.cyclic) * self._scale
+        columns, made = self.columns, []
+        if columns.plain:
+            made.append((self._take(raw, columns.plain) - columns.mean) / columns.std)
+        if columns.cyclic:
+            angle = self._take(raw, columns.cyclic) * columns.scale
             made += [tf.sin(angle), tf.cos(angle)]
         values = made[0] if len(made) == 1 else tf.concat(made, axis=2)
-        if not self.columns.missing:
+        if not columns.missing:
             return values
         known = tf.where(tf.math.is_nan(values), 0.0, values)
-        absent = tf.math.is_nan(self._take(raw, self.columns.missing))
+        absent = tf.math.is_nan(self._take(raw, columns.missing))
         return tf.concat([known, tf.cast(absent, tf.float32)], axis=2)
 
     def _take(self, raw: tf.Tensor, columns: list[int]) -> tf.Tensor:
@@ -172,31 +167,24 @@ class _Decoder:
     def __init__(
         self, checkpoint: Checkpoint, features: tuple[Feature, ...], outputs: tuple[Output, ...]
     ) -> None:
-        transforms = [output.transform for output in outputs]
-        std = np.array([transform["std"] for transform in transforms])
-        mean = np.array([transform["mean"] for transform in transforms])
-        kernel, bias = checkpoint.weight("head/kernel"), checkpoint.weight("head/bias")
-        self._kernel = tf.Variable(kernel * std, False, dtype=tf.float32, name="head_kernel")
-        self._bias = tf.Variable(bias * std + mean, False, dtype=tf.float32, name="head_bias")
-        names = [feature.name for feature in features]
-        # Of a change, the column that it is of.
-        self._changes = [transform["kind"] == "change" for transform in transforms]
-        self._columns = [
-            names.index(transform["feature"]) if change else 0
-            for transform, change in zip(transforms, self._changes, strict=True)
-        ]
+        columns = self._columns = OutputColumns.of(outputs, features)
+        kernel = checkpoint.weight("head/kernel") * columns.std
+        bias = checkpoint.weight("head/bias") * columns.std + columns.mean
+        self._kernel = tf.Variable(kernel, False, dtype=tf.float32, name="head_kernel")
+        self._bias = tf.Variable(bias, False, dtype=tf.float32, name="head_bias")
 
     def __call__(self, top: tf.Tensor, raw: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
         """float32 `[C', S', H]`, raw `[C, S, F]`, valid `[C, S]`, 1 or 0, to `[C, S, O]`."""
         steps, rows = tf.unstack(tf.shape(valid))
         total = tf.tensordot(top, self._kernel, 1) + self._bias
         total = total[:steps, :rows]
-        if any(self._changes):
+        if self._columns.is_change.any():
             # Not a product with 0: another column may be missing, which is NaN.
-            total += tf.where(self._changes, _gather(raw, self._columns), 0.0)
+            present = _gather(raw, self._columns.of_feature)
+            total += tf.where(self._columns.is_change, present, 0.0)
         return tf.where(valid[:, :, tf.newaxis] > 0.0, total, 0.0)
 
 
-def _gather(raw: tf.Tensor, columns: list[int]) -> tf.Tensor:
+def _gather(raw: tf.Tensor, columns: Sequence[int] | np.ndarray) -> tf.Tensor:
     # Of int32 a GPU keeps constants on the host, and would copy them in every call.
     return tf.gather(raw, tf.constant(columns, tf.int64), axis=2)

@@ -5,15 +5,21 @@ the inputs, gate by gate, each `[H, I]` row by row, then those of the state, `[H
 biases of the inputs, then those of the state.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from app.errors import ModelRefused
-from app.manifest import Layer
+from app.manifest import CellKind, Layer
 
-# Our gates in cuDNN's order. LSTM: i, f, g, o stands the same. GRU: z, r, n -> r, z, n.
-GATES = {"rnn": (0,), "gru": (1, 0, 2), "lstm": (0, 1, 2, 3)}
+# The gates of each cell in cuDNN's order.
+GATES: Mapping[CellKind, tuple[str, ...]] = {
+    "rnn": ("new",),
+    "lstm": ("input", "forget", "new", "output"),
+    "gru": ("reset", "update", "new"),
+}
 # By cell and activation, as `rnn_mode` has it.
-MODES = {
+MODES: Mapping[tuple[CellKind, str], str] = {
     ("lstm", "tanh"): "lstm",
     ("gru", "tanh"): "gru",
     ("rnn", "tanh"): "rnn_tanh",
@@ -34,26 +40,25 @@ def mode_of(layer: Layer) -> str:
 
 
 def pack_params(
-    cell: str, kernel: np.ndarray, recurrent_kernel: np.ndarray, bias: np.ndarray
+    layer: Layer, kernel: np.ndarray, recurrent_kernel: np.ndarray, biases: np.ndarray
 ) -> np.ndarray:
     """The weights, flat.
 
     Args:
-        cell: `lstm`, `gru` or `rnn`.
+        layer: one that has a mode.
         kernel: float32 `[I, G*H]`.
         recurrent_kernel: float32 `[H, G*H]`.
-        bias: float32 `[G*H]`, which goes to the inputs'; or `[2, G*H]`, of inputs and of state.
+        biases: float32 `[2, G*H]`, of inputs and of state.
 
     Returns:
         float32 `[G*H*(I + H + 2)]`.
     """
-    gates = GATES[cell]
-    both = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
+    places = layer.spec.places(GATES[layer.cell])
     matrices = [
-        np.split(matrix, len(gates), axis=1)[gate].T
+        np.split(matrix, len(places), axis=1)[place].T
         for matrix in (kernel, recurrent_kernel)
-        for gate in gates
+        for place in places
     ]
-    biases = [np.split(part, len(gates))[gate] for part in both for gate in gates]
-    packed: np.ndarray = np.concatenate([part.ravel() for part in [*matrices, *biases]])
+    parts = [np.split(bias, len(places))[place] for bias in biases for place in places]
+    packed: np.ndarray = np.concatenate([part.ravel() for part in [*matrices, *parts]])
     return packed

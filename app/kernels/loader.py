@@ -1,4 +1,5 @@
-"""Loads the kernel of a model. The first worker that wants it has the choice made for all."""
+"""Loads the kernel of a model. The first worker that loads the model has the kernel chosen, for all
+workers, by a process of its own: `selection.py`."""
 
 import fcntl
 import logging
@@ -12,8 +13,8 @@ from pathlib import Path
 
 from app.engine.runner import ModelRunner
 from app.errors import ModelRefused
-from app.kernels.catalogue import KERNELS
 from app.kernels.choice import Choice
+from app.kernels.kernel import kernel_named
 from app.manifest import Manifest
 from app.settings import RunnerChoice
 
@@ -60,9 +61,9 @@ class KernelLoader:
             raise ModelRefused(choice.reason)
         logger.info("runs on %s", choice.kernel)
         if choice.kernel != "tensorflow":
-            form = KERNELS[choice.kernel].forms(self._tensor_float_32)[-1]
+            variant = kernel_named(choice.kernel).variants(self._tensor_float_32)[-1]
             try:
-                return form.load(choice.graphs, folder, manifest)
+                return variant.load(choice.graphs, folder, manifest)
             except ModelRefused:
                 # What was chosen is no more: a GPU that has vanished, or that others have filled.
                 # The next who asks has the choice made again.

@@ -1,11 +1,10 @@
 """Builds an ONNX graph that computes what a SavedModel's `chunk` computes.
 
 From the manifest (transforms, layers) and the weights in the checkpoint. Used by `onnxruntime.py`,
-and in parts by `bfloat16.py`. Operators as in https://onnx.ai/onnx/operators/; their gates stand in
-another order than ours.
+and in parts by `bfloat16.py`. Operators as in https://onnx.ai/onnx/operators/.
 """
 
-import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,20 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.utils import Extractor
 
+from app.errors import ModelRefused
 from app.kernels.checkpoint import Checkpoint
-from app.kernels.columns import Columns
-from app.manifest import Feature, Layer, Manifest, Output
+from app.kernels.columns import InputColumns, OutputColumns
+from app.manifest import CellKind, Feature, Layer, Manifest, Output
 
 # ONNX Runtime's newest operator set at the pinned version is higher; this one has all we need.
 OPSET = 17
 
-# Our gates in ONNX's order. LSTM: i, f, g, o -> i, o, f, g. GRU: z, r, n stands the same.
-GATES = {"rnn": (0,), "gru": (0, 1, 2), "lstm": (0, 3, 1, 2)}
-OPERATORS = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}
+# The operator of each cell, and its gates in ONNX's order.
+OPERATORS: Mapping[CellKind, tuple[str, tuple[str, ...]]] = {
+    "rnn": ("RNN", ("new",)),
+    "lstm": ("LSTM", ("input", "output", "forget", "new")),
+    "gru": ("GRU", ("update", "reset", "new")),
+}
 
 # What passes between the parts of a graph: float32 `[S,C,I]` and `[S,C,H]`.
 ENCODED, TOP = "encoded", "top"
@@ -47,7 +50,7 @@ def build_graph(folder: Path, manifest: Manifest, take_lengths: bool = True) -> 
             and h is taken from each row's last time step.
 
     Raises:
-        ModelRefused: a weight is absent.
+        ModelRefused: a weight is absent, or ONNX has no such cell.
     """
     builder = _Builder(folder)
     encoded, order = builder.encode(manifest.features)
@@ -66,7 +69,7 @@ def build_graph(folder: Path, manifest: Manifest, take_lengths: bool = True) -> 
     top = builder.named(TOP, builder.one("Transpose", [top], perm=[1, 0, 2]))
     total = builder.one("MatMul", [top, builder.constant(builder.checkpoint.weight("head/kernel"))])
     total = builder.one("Add", [total, builder.constant(builder.checkpoint.weight("head/bias"))])
-    builder.decode(total, [feature.name for feature in manifest.features], manifest.outputs)
+    builder.decode(total, manifest.features, manifest.outputs)
     return builder.finish(manifest, len(order))
 
 
@@ -124,7 +127,8 @@ class _Builder:
         # int64 `[S,2]`: time step and row.
         self._last = self.one("Cast", [self.one("Concat", pairs, axis=1)], to=TensorProto.INT64)
 
-    def columns(self, indices: list[int]) -> str:
+    def columns(self, indices: Sequence[int] | np.ndarray) -> str:
+        """Some raw columns, float32 `[S,C,N]`."""
         return self.one("Gather", ["sequences", self.constant(indices, np.int64)], axis=2)
 
     def encode(self, features: tuple[Feature, ...]) -> tuple[str, list[int]]:
@@ -133,21 +137,19 @@ class _Builder:
         Returns:
             float32 `[S,C,I]`, and for each of its columns its place among the network's inputs.
         """
-        columns = Columns.of(features)
+        columns = InputColumns.of(features)
         made = []
-        if plain := columns.plain:
-            mean, std = (
-                self.constant([features[i].transform[name] for i in plain])
-                for name in ("mean", "std")
-            )
-            made.append(self.one("Div", [self.one("Sub", [self.columns(plain), mean]), std]))
-        if cyclic := columns.cyclic:
-            scale = self.constant([2 * math.pi / features[i].transform["period"] for i in cyclic])
-            angle = self.one("Mul", [self.columns(cyclic), scale])
+        if columns.plain:
+            mean, std = self.constant(columns.mean), self.constant(columns.std)
+            centred = self.one("Sub", [self.columns(columns.plain), mean])
+            made.append(self.one("Div", [centred, std]))
+        if columns.cyclic:
+            scale = self.constant(columns.scale)
+            angle = self.one("Mul", [self.columns(columns.cyclic), scale])
             made += [self.one("Sin", [angle]), self.one("Cos", [angle])]
         values = made[0] if len(made) == 1 else self.one("Concat", made, axis=2)
-        if missing := columns.missing:
-            absent = self.one("IsNaN", [self.columns(missing)])
+        if columns.missing:
+            absent = self.one("IsNaN", [self.columns(columns.missing)])
             flags = self.one("Cast", [absent], to=TensorProto.FLOAT)
             known = self.one("Where", [self.one("IsNaN", [values]), self.constant(0.0), values])
             values = self.one("Concat", [known, flags], axis=2)
@@ -171,26 +173,28 @@ class _Builder:
         self, index: int, layer: Layer, inputs: str, initial: list[str], order: list[int] | None
     ) -> tuple[str, list[str]]:
         """A layer's outputs `[C,S,H]` and final states."""
-        gates = GATES[layer.cell]
-        kernel, recurrent, bias = self.checkpoint.layer(index)
+        if layer.cell not in OPERATORS:
+            raise ModelRefused(f"ONNX has no operator for the cell {layer.cell!r}")
+        operator, gates = OPERATORS[layer.cell]
+        places = layer.spec.places(gates)
+        kernel, recurrent, biases = self.checkpoint.layer(index)
         if order is not None:
             kernel = kernel[order]
         if self._padding and layer.cell == "lstm":
             inputs, kernel = self._held(inputs, kernel)
-        both = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
         attributes: dict[str, Any] = {"hidden_size": layer.units}
         if layer.cell == "gru":
             attributes["linear_before_reset"] = 1
         elif layer.cell == "rnn":
             attributes["activations"] = [layer.activation.capitalize()]
         outputs, *final = self.add(
-            OPERATORS[layer.cell],
+            operator,
             [
                 inputs,
                 # ONNX wants [1, G*H, I], [1, G*H, H] and [1, 2*G*H].
-                self.constant(_ordered(kernel, gates).T[np.newaxis]),
-                self.constant(_ordered(recurrent, gates).T[np.newaxis]),
-                self.constant(_ordered(both, gates).reshape(1, -1)),
+                self.constant(_ordered(kernel, places).T[np.newaxis]),
+                self.constant(_ordered(recurrent, places).T[np.newaxis]),
+                self.constant(_ordered(biases, places).reshape(1, -1)),
                 "" if self._padding else "lengths",
                 *initial,
             ],
@@ -213,22 +217,18 @@ class _Builder:
         inputs = self.one("Where", [self._is_padding, self.constant(0.0), inputs])
         return self.one("Concat", [inputs, flag], axis=2), np.concatenate([kernel, more])
 
-    def decode(self, total: str, names: list[str], outputs: tuple[Output, ...]) -> None:
+    def decode(
+        self, total: str, features: tuple[Feature, ...], outputs: tuple[Output, ...]
+    ) -> None:
         """The head's outputs in real units, zero beyond each row's length."""
-        transforms = [output.transform for output in outputs]
-        std = self.constant([transform["std"] for transform in transforms])
-        mean = self.constant([transform["mean"] for transform in transforms])
-        total = self.one("Add", [self.one("Mul", [total, std]), mean])
-        changes = [transform["kind"] == "change" for transform in transforms]
-        if any(changes):
-            columns = [
-                names.index(transform["feature"]) if change else 0
-                for transform, change in zip(transforms, changes, strict=True)
-            ]
+        columns = OutputColumns.of(outputs, features)
+        scaled = self.one("Mul", [total, self.constant(columns.std)])
+        total = self.one("Add", [scaled, self.constant(columns.mean)])
+        if columns.is_change.any():
+            is_change = self.constant(columns.is_change, np.bool_)
             # Not a product with 0: another column may be missing, which is NaN.
             present = self.one(
-                "Where",
-                [self.constant(changes, np.bool_), self.columns(columns), self.constant(0.0)],
+                "Where", [is_change, self.columns(columns.of_feature), self.constant(0.0)]
             )
             total = self.one("Add", [total, present])
         self._nodes.append(
@@ -277,7 +277,7 @@ class _Builder:
         return model
 
 
-def _ordered(weights: np.ndarray, gates: tuple[int, ...]) -> np.ndarray:
-    """Columns of gates `[N, G*H]` in another order of gates."""
-    parts = np.split(weights, len(gates), axis=1)
-    return np.concatenate([parts[gate] for gate in gates], axis=1)
+def _ordered(weights: np.ndarray, places: tuple[int, ...]) -> np.ndarray:
+    """Columns of gates `[N, G*H]`, the gates taken from these places in turn."""
+    parts = np.split(weights, len(places), axis=1)
+    return np.concatenate([parts[place] for place in places], axis=1)

@@ -6,11 +6,13 @@ and the same graph, so there are no call shapes to compile, and no padding of ro
 
 import logging
 import time
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from app.engine.cost_model import Cost
+from app.kernels.kernel import Graphs, Kernel, Variant
 from app.kernels.timing import measure_cost
 from app.manifest import Manifest
 
@@ -66,3 +68,18 @@ def session_of(graph: bytes) -> onnxruntime.InferenceSession:
     # It would keep a plan of memory for each shape it meets, and ours are of all kinds.
     options.enable_mem_pattern = False
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _prepare(folder: Path, manifest: Manifest) -> Graphs:
+    # Here, since a service that runs the graph needs neither TensorFlow nor onnx.
+    from app.kernels.onnx_graph import build_graph
+
+    return (build_graph(folder, manifest).SerializeToString(),)
+
+
+def _load(graphs: Graphs, folder: Path, manifest: Manifest) -> OnnxRuntimeRunner:
+    (graph,) = graphs
+    return OnnxRuntimeRunner(graph, manifest)
+
+
+KERNEL = Kernel(Variant("ONNX Runtime", _load), _prepare)

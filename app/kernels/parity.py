@@ -1,7 +1,8 @@
-"""Whether two kernels computed the same, whatever the units of the outputs are."""
+"""Whether two kernels computed the same, in standard deviations of each output."""
 
 import numpy as np
 
+from app.kernels.columns import OutputColumns
 from app.manifest import Manifest
 
 # Two kernels sum up in other orders: a few 1e-6 is usual, a wrong gate or transform gives 1e-2.
@@ -17,11 +18,11 @@ Results = tuple[np.ndarray, np.ndarray]
 
 def agree(ours: Results, theirs: Results, manifest: Manifest) -> bool:
     """Whether outputs and states differ by rounding only; NaN never does."""
-    transforms = [output.transform for output in manifest.outputs]
-    mean = np.array([transform["mean"] for transform in transforms])
-    std = np.array([transform["std"] for transform in transforms])
-    outputs, others = ((results[0].astype(np.float64) - mean) / std for results in (ours, theirs))
-    smallest = TOLERANCE + ROUNDING * np.abs(theirs[0]) / std
+    columns = OutputColumns.of(manifest.outputs, manifest.features)
+    outputs, others = (
+        (results[0].astype(np.float64) - columns.mean) / columns.std for results in (ours, theirs)
+    )
+    smallest = TOLERANCE + ROUNDING * np.abs(theirs[0]) / columns.std
     return bool(
         np.isclose(outputs, others, TOLERANCE, smallest).all()
         and np.allclose(ours[1], theirs[1], TOLERANCE, TOLERANCE)

@@ -1,4 +1,4 @@
-"""Inputs to try a kernel on: near the manifest's example, of random lengths."""
+"""Inputs on which kernels are compared: time steps of the manifest's example, of random lengths."""
 
 import numpy as np
 

@@ -1,12 +1,12 @@
 """Chooses the kernel: TensorFlow, which can run any model, or another one where it is better.
 
 `auto` takes ONNX Runtime on a processor and cuDNN on a GPU, if it agrees with TensorFlow on probe
-inputs and measured faster. Its failure to do so is logged, never fatal. Of kernels that round, the
-log tells how far their outputs are from TensorFlow's.
+inputs and measured faster. If it does not, the log says so and TensorFlow runs. A kernel that
+rounds is refused only if its outputs are far from TensorFlow's; the log tells how far they are.
 
-The comparison needs TensorFlow, a service that runs another kernel does not; and what it takes of a
-GPU's memory is free again when its process ends. So it is a command, run once for all workers by
-`loader.py`: `python -m app.kernels.selection --help`.
+The comparison needs TensorFlow, but a service that runs another kernel does not; and the GPU memory
+that a comparison takes is free again when its process ends. So it is a command, which `loader.py`
+runs once for all workers: `python -m app.kernels.selection --help`.
 """
 
 import argparse
@@ -21,16 +21,17 @@ import numpy as np
 
 from app.engine.runner import ModelRunner, most_rows, on_accelerator
 from app.errors import DeviceFailed, ModelRefused
-from app.kernels.catalogue import KERNELS, Form, Lengths
-from app.kernels.choice import Choice, KernelName
+from app.kernels.choice import Choice
+from app.kernels.columns import OutputColumns
 from app.kernels.devices import gpus, no_gpu, refused_failures
+from app.kernels.kernel import Lengths, Variant, all_kernels, kernel_named
 from app.kernels.parity import Results, agree
 from app.kernels.probe import probe, probe_state
 from app.kernels.tensorflow import TensorFlowRunner
 from app.kernels.timing import median_seconds
 from app.manifest import Manifest, verified_manifest
 from app.parent_process import end_with_parent
-from app.settings import RunnerChoice, accelerator_present
+from app.settings import KernelName, RunnerChoice, accelerator_present
 
 logger = logging.getLogger(__name__)
 
@@ -83,51 +84,51 @@ class Chooser:
             return self._tried(wanted)[0]
         if accelerator_present() and not gpus():
             logger.warning("%s", no_gpu())
-        for name, kernel in KERNELS.items():
+        for name, kernel in all_kernels():
             if kernel.automatic and kernel.on_accelerator == self._on_accelerator:
                 try:
                     if (choice := self._if_faster(name)) is not None:
                         return choice
                 except Exception as error:
                     reason = f"{type(error).__name__}: {error}"
-                    logger.warning("%s is not used: %s", kernel.form.title, reason)
+                    logger.warning("%s is not used: %s", kernel.variant.title, reason)
         return Choice("tensorflow")
 
     def _tried(self, name: KernelName) -> tuple[Choice, ModelRunner]:
-        """A kernel that computes what TensorFlow does, in the form that it will serve in."""
-        kernel = KERNELS[name]
+        """A kernel that computes what TensorFlow does, as it will serve."""
+        kernel = kernel_named(name)
         with refused_failures(list(self._reference.devices)):
             graphs = kernel.prepare(self._folder, self._manifest)
-            for form in kernel.forms(self._tensor_float_32):
+            for variant in kernel.variants(self._tensor_float_32):
                 # Before it is loaded, which may change how TensorFlow rounds.
                 self._expected("ragged")
-                candidate = form.load(graphs, self._folder, self._manifest)
+                candidate = variant.load(graphs, self._folder, self._manifest)
                 candidate.set_limits(self._max_rows, self._max_steps)
-                if form.rounds_to is None:
-                    self._check(form, candidate)
+                if variant.factor_bits is None:
+                    self._check(variant, candidate)
                 else:
-                    self._check_error(form, candidate)
+                    self._check_error(variant, candidate)
         return Choice(name, graphs), candidate
 
-    def _check(self, form: Form, candidate: ModelRunner) -> None:
+    def _check(self, variant: Variant, candidate: ModelRunner) -> None:
         """Whether it agrees with TensorFlow but for float32's rounding."""
-        for lengths in form.lengths:
+        for lengths in variant.lengths:
             probe = self._probe(self._max_rows, lengths)
             ours, our_state = candidate.run(*probe)
             theirs, their_state = self._expected(lengths)
             valid = np.arange(self._max_steps) < probe[1][:, np.newaxis]
             if not agree((ours[valid], our_state), (theirs[valid], their_state), self._manifest):
                 raise ModelRefused(
-                    f"{form.title} and TensorFlow disagree on probe inputs ({lengths} lengths)"
+                    f"{variant.title} and TensorFlow disagree on probe inputs ({lengths} lengths)"
                 )
 
-    def _check_error(self, form: Form, candidate: ModelRunner) -> None:
+    def _check_error(self, variant: Variant, candidate: ModelRunner) -> None:
         """Tells how far it is from float32, and refuses what is no rounding."""
         of_outputs, of_states = self._errors(candidate)
         logger.info(
             "%s: outputs differ from those of float32 by up to %.4f of their standard "
             "deviation, over %d time steps",
-            form.title,
+            variant.title,
             of_outputs,
             self._max_steps,
         )
@@ -138,8 +139,8 @@ class Chooser:
             # Not `error > MAX_ERROR`: it may be NaN.
             if not error <= MAX_ERROR:
                 raise ModelRefused(
-                    f"in {form.title} its {what} differ by {error:.3g} of their {scale} from those "
-                    f"of float32; the limit is {MAX_ERROR}"
+                    f"in {variant.title} its {what} differ by {error:.3g} of their {scale} from "
+                    f"those of float32; the limit is {MAX_ERROR}"
                 )
 
     def _errors(self, candidate: ModelRunner) -> tuple[float, float]:
@@ -147,9 +148,9 @@ class Chooser:
         state, where that is above 1 as a part of it."""
         ours, our_state = candidate.run(*self._probe(self._max_rows, "ragged"))
         theirs, their_state = self._expected("ragged")
-        std = [output.transform["std"] for output in self._manifest.outputs]
+        columns = OutputColumns.of(self._manifest.outputs, self._manifest.features)
         # Beyond a row's length both are zero.
-        of_outputs = np.abs(ours - theirs) / std
+        of_outputs = np.abs(ours - theirs) / columns.std
         of_states = np.abs(our_state - their_state) / np.maximum(1.0, np.abs(their_state))
         return float(np.max(of_outputs)), float(np.max(of_states))
 
@@ -161,7 +162,7 @@ class Chooser:
         product = 1.0
         for rows, arguments in asked.items():
             ratio = theirs[rows] / median_seconds(candidate, *arguments)
-            title = KERNELS[name].form.title
+            title = kernel_named(name).variant.title
             logger.info("%d rows: %s is %.2f times as fast as TensorFlow", rows, title, ratio)
             product *= ratio
         return choice if product > 1 else None

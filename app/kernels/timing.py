@@ -1,4 +1,4 @@
-"""Measures kernels at warm-up: which one is faster, and what its chunks cost."""
+"""Times kernels: calls of one kind, to compare kernels, and what chunks cost, at warm-up."""
 
 import time
 from statistics import median

@@ -15,6 +15,10 @@ from tests.app.fakes import describe_file, write_manifest, write_version
 POSITIONS_A_FILE = 3
 
 
+STANDARDIZE = {"kind": "standardize", "mean": 0.0, "std": 1.0}
+H = {"name": "h", "tensor": "state_0_h"}
+
+
 def whole_copy(models_dir: Path, to: Path) -> Path:
     return Path(shutil.copytree(models_dir / "mixed" / "1", to / "mixed" / "1"))
 
@@ -163,6 +167,52 @@ def test_a_manifest_of_another_form_is_refused(
 ) -> None:
     folder = write_version(tmp_path / "tiny", 1, **changes)
     assert refused(folder).startswith(f"{folder / 'manifest.json'}: {place}: ")
+
+
+@pytest.mark.parametrize(
+    ("transform", "fault", "value"),
+    [
+        (None, "transform: Input should be an object", "None"),
+        ({}, "transform: Unable to extract tag using discriminator 'kind'", "{}"),
+        ({"kind": "log"}, "transform: Input tag 'log' found using 'kind'", "{'kind': 'log'}"),
+        # Only an output can be a change.
+        ({"kind": "change"}, "transform: Input tag 'change' found", "{'kind': 'change'}"),
+        ({"kind": "cyclic"}, "transform.cyclic.period: Field required", "{'kind': 'cyclic'}"),
+        ({"kind": "cyclic", "period": 0}, "transform.cyclic.period: Input should be gr", "0"),
+        ({**STANDARDIZE, "std": -1.0}, "transform.standardize.std: Input should be gr", "-1.0"),
+        ({**STANDARDIZE, "mean": float("nan")}, "transform.standardize.mean: Input", "nan"),
+    ],
+)
+def test_a_transform_that_is_unknown_or_incomplete_is_refused(
+    tmp_path: Path, transform: object, fault: str, value: str
+) -> None:
+    feature = {"name": "x", "unit": "1", "transform": transform}
+    folder = write_version(tmp_path / "tiny", 1, features=[feature])
+    message = refused(folder)
+    assert message.startswith(f"{folder / 'manifest.json'}: features.0.{fault}")
+    assert message.endswith(f", but got {value}")
+
+
+def test_a_change_of_a_feature_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    change = {**STANDARDIZE, "kind": "change", "feature": "y"}
+    folder = write_version(
+        tmp_path / "tiny", 1, outputs=[{"name": "sum", "unit": "1", "transform": change}]
+    )
+    assert refused(folder).startswith(
+        f"{folder / 'manifest.json'}: outputs: output 'sum' is a change of 'y', "
+        "which is not among the features, but got "
+    )
+
+
+def test_a_state_that_its_cell_has_not_is_refused(tmp_path: Path) -> None:
+    layers = [{"cell": "lstm", "units": 1, "states": [H]}]
+    folder = write_version(tmp_path / "tiny", 1, layers=layers)
+    assert "layers.0: the states of 'lstm' are h, c, not h, but got " in refused(folder)
+
+
+def test_the_value_of_a_refusal_is_short(tmp_path: Path) -> None:
+    folder = write_version(tmp_path / "tiny", 1, dtype="float" * 1000)
+    assert len(refused(folder)) < 300 + len(str(folder))
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"a": "\xff"}', b"[" * 10_000])

@@ -14,14 +14,14 @@ from onnx import numpy_helper
 
 from app.engine.runner import ModelRunner
 from app.errors import ModelRefused
-from app.kernels import bfloat16
+from app.kernels import bfloat16, onnx_graph
 from app.kernels.bfloat16 import Bfloat16Runner
 from app.kernels.call_shapes import sizes
 from app.kernels.cudnn import CudnnRunner
 from app.kernels.onnx_graph import build_graph, cut_graph
 from app.kernels.onnxruntime import OnnxRuntimeRunner
 from app.kernels.tensorflow import TensorFlowRunner
-from app.manifest import Manifest, StatePart, verified_manifest
+from app.manifest import Manifest, Standardize, StatePart, verified_manifest
 from tests.app.kernels.on_host import cudnn_on_host
 from tests.exports import export, raw_sequence
 from tests.reference import Reference, State, assert_close
@@ -71,10 +71,12 @@ class Kernel:
     def assert_outputs(self, actual: np.ndarray, expected: np.ndarray, message: str = "") -> None:
         # Those above a ReLU have no bound either. Of a change the present value is no part.
         spread = [
-            max(output["std"], output["kind"] != "change" and np.abs(column - output["mean"]).max())
-            for output, column in zip(
-                (output.transform for output in self.manifest.outputs), expected.T, strict=True
+            max(
+                output.transform.std,
+                isinstance(output.transform, Standardize)
+                and np.abs(column - output.transform.mean).max(),
             )
+            for output, column in zip(self.manifest.outputs, expected.T, strict=True)
         ]
         self.assert_close(actual, expected, spread, message)
 
@@ -359,6 +361,15 @@ def test_padding_above_a_growing_relu_holds_the_state(tmp_path: Path) -> None:
     _, alone = runner.run(beside[:1, :2], np.array([2], np.int32), state[:1])
     # As far as other batch sizes round alike.
     np.testing.assert_allclose(together[0], alone[0], rtol=1e-2, atol=1e-2)
+
+
+def test_a_cell_that_onnx_has_not_is_refused(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = models_dir / "gru" / "1"
+    monkeypatch.setattr(onnx_graph, "OPERATORS", {"lstm": onnx_graph.OPERATORS["lstm"]})
+    with pytest.raises(ModelRefused, match="ONNX has no operator for the cell 'gru'"):
+        build_graph(folder, verified_manifest(folder))
 
 
 def test_odd_units_are_warned_of(models_dir: Path, caplog: pytest.LogCaptureFixture) -> None:

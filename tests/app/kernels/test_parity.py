@@ -30,8 +30,9 @@ class Scaled:
 
     def manifest(self, folder: Path) -> Manifest:
         manifest = verified_manifest(folder)
-        transform = {"kind": "standardize", "mean": self.mean, "std": self.std}
-        output = manifest.outputs[0].model_copy(update={"transform": transform})
+        output = manifest.outputs[0]
+        transform = output.transform.model_copy(update={"mean": self.mean, "std": self.std})
+        output = output.model_copy(update={"transform": transform})
         return manifest.model_copy(update={"outputs": (output,)})
 
     def outputs(self, error: float) -> np.ndarray:
