@@ -18,8 +18,7 @@ from app.engine.runner import RunnerLoader
 from app.registry.pinned_version import SERVED, Agreement
 from app.registry.registry import Registry
 from app.service.inference import Intake
-from app.sessions.open import open_store
-from app.sessions.service import Sessions
+from app.sessions.service import SessionService, open_store
 from app.settings import Settings
 from app.stats.shared_stats import Board, Place
 
@@ -46,7 +45,7 @@ def create_app(
     """
     agreement = Agreement(home / SERVED if home else None)
     registry = Registry(settings, load_runner, place or Board().claim(), agreement)
-    intake = Intake(settings, registry, Sessions(open_store(settings, home)))
+    intake = Intake(settings, registry, SessionService(open_store(settings, home)))
     app = FastAPI(
         title="Unroll",
         version=__version__,

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """What goes into a call.
+    """What goes into a call of the kernel.
 
     Attributes:
         inputs: float32 `[S, C, F]`, zeros where a row is shorter than C.
@@ -33,7 +33,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Results:
-    """What comes out.
+    """What comes out of a call.
 
     Attributes:
         outputs: float32 `[S, C, O]`.
@@ -60,7 +60,7 @@ def pack(chunk: Chunk, state_size: int) -> Batch:
 
 
 def compute(runner: ModelRunner, batch: Batch) -> Results:
-    """Computes rows together; where that fails, halves them until only the cause fails."""
+    """Computes all rows together; if that fails, halves of them, down to the rows that fail."""
     try:
         return Results(*runner.run(batch.inputs, batch.lengths, batch.state))
     except Exception as error:
@@ -74,11 +74,11 @@ def compute(runner: ModelRunner, batch: Batch) -> Results:
             compute(runner, Batch(batch.inputs[part], batch.lengths[part], batch.state[part]))
             for part in (slice(None, half), slice(half, None))
         )
-        late = {half + row: failure for row, failure in second.failures.items()}
+        of_second = {half + row: failure for row, failure in second.failures.items()}
         return Results(
             np.concatenate([first.outputs, second.outputs]),
             np.concatenate([first.state, second.state]),
-            first.failures | late,
+            first.failures | of_second,
         )
 
 
@@ -119,8 +119,8 @@ def finite_rows(outputs: np.ndarray, state: np.ndarray) -> np.ndarray | None:
         outputs: float32 `[S, C, O]`.
         state: float32 `[S, sum of H]`.
     """
-    # One number that is not finite makes the sum so; a sum may overflow of itself, which the
-    # second look forgives.
+    # A sum with a number that is not finite is not finite. The sum of finite numbers may overflow
+    # too, so the rows are looked at before any is blamed.
     with np.errstate(over="ignore", invalid="ignore"):
         total = outputs.sum() + state.sum()
     if np.isfinite(total):

@@ -10,15 +10,16 @@ ROW_S = 10e-6
 # Rows are enough when a chunk of so many time steps reaches this part of what more would reach.
 TYPICAL_STEPS = 20
 ENOUGH = 0.77
-# The same where nobody is held up by more rows: all end together, or many are in line anyhow.
+# The same where more rows hold nobody up: all rows end together, or many sequences wait anyhow.
 AMPLE = 0.9
-# A chunk ends after so many seconds, for newcomers wait for it; but a call must be worth its price.
+# A chunk takes at most so many seconds, since newcomers wait for it, but has at least so many time
+# steps, so that it is worth its call.
 QUANTUM_S = 16e-3
 MIN_STEPS = 8
-# Of rows, to estimate with.
+# The most rows that `shortest_s` reckons with.
 MAX_ENOUGH = 64
-# Of two lengths of a chunk nearly as good as each other, the longer: long sequences, whose callers
-# wait longest, have fewer turns to wait for.
+# Of all lengths of a chunk that reach this part of the best rate the longest is chosen: long
+# sequences, whose callers wait longest, have fewer turns to wait for.
 NEARLY = 0.95
 
 
@@ -38,7 +39,7 @@ class Cost:
 
     @classmethod
     def fit(cls, rows: int, steps: int, one_s: float, long_s: float, full_s: float) -> "Cost":
-        """From three measured calls; what noise makes negative counts as nothing.
+        """From three measured calls; a difference that noise makes negative counts as 0.
 
         Args:
             rows: of the full call.
@@ -63,8 +64,8 @@ class Cost:
     def enough_rows(self, most: int, steps: int = TYPICAL_STEPS, enough: float = ENOUGH) -> int:
         """The fewest rows up to `most` that use the kernel well in a chunk of so many time steps.
 
-        More would hold their callers for longer and gain little. `enough` is the part of a chunk's
-        seconds that is spent on its rows.
+        More rows would hold their callers for longer and gain little. `enough` is the part of a
+        chunk's seconds that is spent on its rows.
         """
         for rows in range(1, most):
             useful = rows * (ROW_S + steps * self.row_step_s)
@@ -84,7 +85,7 @@ class Cost:
         """
         rows, most = len(remaining), self._bounded(len(remaining), most)
         if remaining[0] == remaining[-1]:
-            # Nobody ends before the others.
+            # No row ends before the others.
             return min(remaining[0], most)
         ended = 0
         rates: list[tuple[float, int]] = []

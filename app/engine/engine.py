@@ -1,32 +1,33 @@
 """`Engine`: joins scheduler and lanes.
 
-1. A route calls `begin`: its sequences wait.
+1. The service calls `begin`, or `submit`, which returns when all is computed: the request's
+   sequences wait for slots. A piece of a session is admitted before (`admit`), and comes when the
+   pieces before it are computed.
 2. `_dispatch` cuts chunks for the lanes that are free and packs their numbers.
 3. A lane computes them: a thread, or the event loop itself.
 4. `_computed` unpacks the results, gives the lane its next chunk, then tells the requests that are
    done.
 
-All else happens on the event loop, so nothing here needs a lock.
+All but the threads' computing happens on the event loop, so nothing here needs a lock.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
+from app.engine.admission import Admission, Done
 from app.engine.batch import Results, pack, unpack
 from app.engine.cost_model import Cost
 from app.engine.counters import Counters
-from app.engine.executors import Lanes, LoopLane, ThreadLanes
-from app.engine.reservation import Reservation
+from app.engine.lanes import Lanes, LoopLane, ThreadLanes
 from app.engine.runner import ModelRunner
 from app.engine.scheduler import Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
-from app.engine.ticket import Done, Ticket
 from app.errors import RunFailed, ShuttingDown, UnrollError
 
-# Seconds until the next look at who is held back beside a lane: if that hangs, nothing tells.
+# Seconds until the next look at sequences that wait though a lane is free: if the lane beside it
+# hangs, no chunk comes back that would wake them.
 LOOK_S = 0.5
 
 
@@ -69,8 +70,8 @@ class Engine:
         else:
             assert sizes.lanes == 1, "there is one event loop"
             self._lanes = LoopLane(runner, self._computed)
-        self._tickets: dict[Sequence, Ticket] = {}
-        self._reservations: set[Reservation] = set()
+        # Of each sequence that waits or runs.
+        self._admissions: dict[Sequence, Admission] = {}
         self._draining = False
         self._stopped = False
         self._emptied: asyncio.Event | None = None  # while `drain` waits for it
@@ -80,7 +81,7 @@ class Engine:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Starts the lanes. Everything else is called on `loop`."""
         self._loop = loop
-        # Whose place this worker takes may have compiled too.
+        # The worker that this one replaces counted here too.
         self._compiled_before = self.counters.compilations
         self._count_compilations()
         self._lanes.start(loop)
@@ -91,9 +92,9 @@ class Engine:
         return self._lanes.alive
 
     def load(self) -> Load:
-        """Sequences waiting and running now."""
-        waiting = len(self._scheduler.waiting) + self._scheduler.expected
-        return Load(waiting, self._scheduler.running)
+        """Sequences waiting and running now; expected ones wait too."""
+        running = self._scheduler.running
+        return Load(self._scheduler.capacity.sequences - running, running)
 
     def check_room(self) -> None:
         """Whether one more sequence would be taken.
@@ -102,51 +103,67 @@ class Engine:
             Overloaded, ShuttingDown: as `begin` would.
         """
         self._check_open()
-        self._scheduler.check_room(1, 1)
+        self._scheduler.capacity.check(1, 1)
 
-    def reserve(self, steps: int) -> Reservation:
-        """Room for a sequence that will come; it is waited for when the engine drains.
+    def admit(self, steps: int) -> Admission:
+        """Admits a piece whose sequence comes later; a drain waits until it leaves.
+
+        Its room is its own until `leave`: it waits elsewhere within the limits of those who wait
+        here, and no other request takes its place before it has come, or may come again.
 
         Args:
-            steps: its time steps.
+            steps: time steps of the piece.
 
         Raises:
             Overloaded, ShuttingDown: as `begin` would.
         """
         self._check_open()
-        self._scheduler.check_room(1, steps)
-        submit = partial(self.submit, reserved=True)
-        return Reservation(self._scheduler, steps, submit, self._reserved)
+        self._scheduler.capacity.take(1, steps)
+        self._count_load()
+        return Admission(steps)
 
-    def _check_open(self, reserved: bool = False) -> None:
-        if self._stopped or (self._draining and not reserved):
+    def leave(self, admission: Admission) -> None:
+        """Ends what `admit` began; a sequence that is still in the engine keeps its room till then.
+
+        Called once for each.
+        """
+        last = admission.sequences[-1] if admission.sequences else None
+        self._scheduler.release(admission.steps, last)
+        self._count_load()
+
+    def _check_open(self, admitted: bool = False) -> None:
+        if self._stopped or (self._draining and not admitted):
             raise ShuttingDown("the service is stopping")
 
-    def begin(self, sequences: list[Sequence], done: Done, reserved: bool = False) -> None:
+    def begin(
+        self, sequences: list[Sequence], done: Done, admission: Admission | None = None
+    ) -> None:
         """Takes a request's sequences; `done` is called when all are complete or one failed.
 
         Args:
             sequences: new ones, at least one; results are found in them afterwards.
             done: is not called before this returns.
-            reserved: they were expected, so they are taken while the engine drains.
+            admission: of a piece, whose one sequence this is; None for a request that is admitted
+                now.
 
         Raises:
-            Overloaded: the waiting line is full; nothing was queued.
-            ShuttingDown: the engine takes no more.
+            Overloaded: the engine is full; nothing was queued. Never for a piece.
+            ShuttingDown: the engine takes no more; a piece it takes while it drains.
         """
-        self._check_open(reserved)
-        self._scheduler.add(sequences)
-        ticket = Ticket(sequences, len(sequences), done)
+        self._check_open(admission is not None)
+        self._scheduler.add(sequences, expected=admission is not None)
+        admission = admission or Admission()
+        admission.begin(sequences, done)
         for sequence in sequences:
-            self._tickets[sequence] = ticket
+            self._admissions[sequence] = admission
         self._count_load()
         if not self._dispatch_is_due:
-            # Not at once: who arrives at the same moment may share a chunk.
+            # Not at once: requests that arrive at the same moment may share a chunk.
             self._dispatch_is_due = True
             self._loop.call_soon(self._dispatch)
 
-    async def submit(self, sequences: list[Sequence], reserved: bool = False) -> None:
-        """As `begin`, for who can wait; a caller that is cancelled cancels its sequences.
+    async def submit(self, sequences: list[Sequence], admission: Admission | None = None) -> None:
+        """As `begin`, and waits until it is done; a caller that is cancelled cancels its sequences.
 
         Raises:
             UnrollError: the error of the first sequence that failed; the others are cancelled.
@@ -161,7 +178,7 @@ class Engine:
             else:
                 future.set_exception(error)
 
-        self.begin(sequences, done, reserved)
+        self.begin(sequences, done, admission)
         try:
             await future
         except asyncio.CancelledError:
@@ -171,16 +188,16 @@ class Engine:
     def cancel(self, sequences: list[Sequence], error: UnrollError | None = None) -> None:
         """Ends a request's sequences and frees their slots, at the latest after their chunk.
 
-        Who still waits for them gets the error at once, even if a kernel hangs.
+        A caller that still waits gets the error at once, even if a kernel hangs.
         """
         self._scheduler.cancel(sequences, error)
-        ticket = next((self._tickets[s] for s in sequences if s in self._tickets), None)
-        if error is not None and ticket is not None:
-            ticket.tell(error)
+        inside = (self._admissions[s] for s in sequences if s in self._admissions)
+        if error is not None and (admission := next(inside, None)) is not None:
+            admission.tell(error)
         self._resolve()
 
     async def drain(self, timeout_s: float) -> None:
-        """Takes no more, lets what is there finish, then stops the lanes.
+        """Takes no more, lets all that is admitted finish, then stops the lanes.
 
         Args:
             timeout_s: after so many seconds what is left ends with `ShuttingDown`; a kernel that
@@ -198,17 +215,17 @@ class Engine:
 
     @property
     def _is_empty(self) -> bool:
-        return len(self._scheduler) == 0 and not self._reservations
+        return self._scheduler.capacity.sequences == 0
 
     def _give_up(self, error: UnrollError) -> None:
         self._stopped = True
         self._scheduler.cancel_all(error)
-        for ticket in list(self._tickets.values()):
-            ticket.tell(error)
+        for admission in list(self._admissions.values()):
+            admission.tell(error)
         self._resolve()
 
     def _dispatch(self) -> None:
-        """Gives the free lanes chunks, then tells who ended meanwhile."""
+        """Gives the free lanes chunks, then tells the requests that are done."""
         self._dispatch_is_due = False
         while (chunk := self._scheduler.next_chunk()) is not None:
             try:
@@ -260,23 +277,15 @@ class Engine:
     def _resolve(self) -> None:
         """Counts ended sequences off their requests."""
         for sequence in self._scheduler.take_ended():
-            ticket = self._tickets.pop(sequence)
-            ticket.left -= 1
+            admission = self._admissions.pop(sequence)
+            admission.left -= 1
             if sequence.error is None:
                 self.counters.completed += 1
             else:
                 self.counters.failed += 1
-            if sequence.error is not None and ticket.done is not None:
-                ticket.tell(sequence.error)
-                self.cancel(ticket.sequences)
-            elif ticket.left == 0:
-                ticket.tell(None)
-        self._count_load()
-
-    def _reserved(self, reservation: Reservation) -> None:
-        """Called when a reservation takes room, or gives it back."""
-        if reservation.is_over:
-            self._reservations.remove(reservation)
-        else:
-            self._reservations.add(reservation)
+            if sequence.error is not None and admission.done is not None:
+                admission.tell(sequence.error)
+                self.cancel(admission.sequences)
+            elif admission.left == 0:
+                admission.tell(None)
         self._count_load()

@@ -9,11 +9,12 @@ import numpy as np
 from app.engine.cost_model import Cost
 from app.manifest import Manifest
 
+# Rows of a chunk at most, where no setting says so. Rows are nearly free on an accelerator.
 MOST_ROWS, MOST_ROWS_ON_ACCELERATOR = 64, 512
 
 
 class ModelRunner(Protocol):
-    """A loaded model that computes chunks. Lanes call `run` at the same time.
+    """A loaded model that computes chunks. Several lanes may call `run` at the same time.
 
     Attributes:
         kernel: its name, as `UNROLL_RUNNER` has it.
@@ -83,5 +84,5 @@ def on_accelerator(devices: Iterable[str]) -> bool:
 
 
 def most_rows(devices: Iterable[str]) -> int:
-    """Most rows of a chunk where no setting says so; an accelerator has more for nearly nothing."""
+    """Most rows of a chunk on these devices, where no setting says so."""
     return MOST_ROWS_ON_ACCELERATOR if on_accelerator(devices) else MOST_ROWS

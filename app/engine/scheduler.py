@@ -1,11 +1,11 @@
 """`Scheduler`: which sequences run in the next chunk. No TensorFlow, no asyncio, no threads.
 
-A sequence's way: waiting -> running (ready, in flight, ready, ...) -> ended. Whoever runs holds a
-slot; sequences that are long or of large requests lend some of theirs to others. A chunk is led by
-the ready sequence that has waited longest since its last chunk, so that nobody starves. Some of its
-rows are for those who came first, so that long sequences do not wait through all of their turns;
-the rest are those whose lengths waste least beside the leader. The engine collects the ended with
-`take_ended`.
+A sequence's way: waiting -> running (ready, in flight, ready, ...) -> ended. A running sequence
+holds a slot; sequences that are long or of large requests lend some of theirs to others. A chunk is
+led by the ready sequence that has waited longest since its last chunk, so that none starves. Some
+of the chunk's rows are for the sequences that arrived first, so that long ones do not wait through
+all of their turns; the rest are those whose lengths waste least beside the leader. The engine
+collects the ended sequences with `take_ended`.
 """
 
 from collections import deque
@@ -13,21 +13,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import nsmallest
 
+from app.engine.capacity import Capacity
 from app.engine.cost_model import AMPLE, TYPICAL_STEPS, Cost
 from app.engine.sequence import Sequence
-from app.engine.waiting_queue import NUMBER, Line
-from app.errors import Cancelled, Expired, Overloaded, UnrollError
+from app.engine.waiting_queue import BY_ARRIVAL, WaitingQueue
+from app.errors import Cancelled, Expired, UnrollError
 
 # A chunk that takes so many times as long as expected is overdue.
 PATIENCE = 10
-# Where many are in line, a chunk takes one of so many of them, so that all soon have their turn.
+# Where many sequences wait, a chunk takes a third of them, so that all soon have their turn.
 TURNS = 3
-# One row of so many is for who came first: those are the long ones, whose callers wait longest.
+# A quarter of a chunk's rows is for the sequences that arrived first: those are the long ones,
+# whose callers wait longest.
 SENIORS = 4
-# Who has more time steps than so many of the longest chunks, or than so many in all, is long: it
-# would keep its slot from others for longer than they should wait.
+# A sequence of more time steps than so many of the longest chunks, or than so many in all, is long:
+# it would keep its slot from others for longer than they should wait.
 LONG_CHUNKS, LONG_STEPS = 2, 512
-# Who listens hears of a sequence after each of its chunks, so those are no longer than that.
+# A sequence with a listener is cut after so many time steps: its caller reads each chunk's outputs
+# as they come.
 LISTENED_STEPS = 64
 
 
@@ -55,7 +58,7 @@ class Sizes:
         slots: sequences that run at once.
         chunk_rows: most rows of a chunk.
         chunk_steps: most time steps of a chunk.
-        waiting: most sequences waiting and running.
+        waiting: most sequences that are admitted: waiting, running and expected.
         waiting_steps: most time steps of them.
     """
 
@@ -77,7 +80,8 @@ class Scheduler:
     """
 
     def __init__(self, sizes: Sizes, cost: Cost, clock: Callable[[], float]) -> None:
-        self.waiting = Line(sizes.slots, min(LONG_CHUNKS * sizes.chunk_steps, LONG_STEPS))
+        self.capacity = Capacity(sizes.waiting, sizes.waiting_steps)
+        self.waiting = WaitingQueue(sizes.slots, min(LONG_CHUNKS * sizes.chunk_steps, LONG_STEPS))
         # Running and not in flight, in the order of their last chunks.
         self.ready: deque[Sequence] = deque()
         self.in_flight: set[Chunk] = set()
@@ -91,11 +95,7 @@ class Scheduler:
         self._rows_of_short = [
             cost.enough_rows(sizes.chunk_rows, steps) for steps in range(1, TYPICAL_STEPS)
         ]
-        # Sequences that will come: room is kept for them.
-        self.expected = 0
-        self._steps = 0
         self._arrived = 0
-        self._oldest_leads = False
         self._clock = clock
 
     def __len__(self) -> int:
@@ -106,58 +106,52 @@ class Scheduler:
     def has_work(self) -> bool:
         """Whether a free lane should start a chunk now.
 
-        While others compute, it waits for as many rows as the smallest of their chunks has: a few
-        rows cost nearly as much as many. So lone callers are computed at once, side by side, and
-        under load chunks grow until they are large enough.
+        While other lanes compute, it waits for as many rows as the smallest of their chunks has: a
+        few rows cost nearly as much as many. So lone callers are computed at once, side by side,
+        and under load chunks grow until they are large enough.
         """
         ready = len(self.ready) + min(len(self.waiting), self._sizes.slots - self.running)
         now = self._clock()
-        # Nobody waits for a lane that hangs.
+        # A free lane does not wait for one that hangs.
         sizes = [len(chunk.sequences) for chunk in self.in_flight if chunk.overdue > now]
         smallest = min(sizes, default=1)
         return len(self.in_flight) < self._sizes.lanes and ready >= min(smallest, self._rows)
 
     @property
     def holds_back(self) -> bool:
-        """Whether a lane is free, and somebody waits nevertheless."""
+        """Whether a lane is free, and a sequence waits nevertheless."""
         return len(self.in_flight) < self._sizes.lanes and bool(self.ready or self.waiting)
 
-    def add(self, sequences: list[Sequence]) -> None:
-        """Takes all of a request's sequences into the waiting line, or none.
+    def add(self, sequences: list[Sequence], expected: bool = False) -> None:
+        """Takes all of a request's sequences into the waiting queue, or none.
+
+        Args:
+            sequences: new ones, at least one.
+            expected: `capacity` has room for them already, and keeps it when they have ended.
 
         Raises:
             Overloaded: they do not fit.
         """
-        steps = sum(len(sequence.inputs) for sequence in sequences)
-        self.check_room(len(sequences), steps)
-        self._steps += steps
+        if not expected:
+            steps = sum(len(sequence.inputs) for sequence in sequences)
+            self.capacity.take(len(sequences), steps)
         for sequence in sequences:
             self._arrived += 1
             sequence.number = self._arrived
+            sequence.keeps_room = expected
         self.waiting.add(sequences)
 
-    def check_room(self, count: int, steps: int) -> None:
-        """Whether so many more sequences, of so many time steps together, fit.
+    def release(self, steps: int, last: Sequence | None) -> None:
+        """Gives back the room that was kept for a piece.
 
-        Raises:
-            Overloaded: they do not.
+        Args:
+            steps: its time steps.
+            last: its last sequence, if it had any; one that has not ended has the room till then.
         """
-        for what, held, asked, limit in (
-            ("sequences", len(self) + self.expected, count, self._sizes.waiting),
-            ("time steps", self._steps, steps, self._sizes.waiting_steps),
-        ):
-            if held + asked > limit:
-                raise Overloaded(f"{held} {what} are waiting or running, the limit is {limit}")
-
-    def keep_room(self, steps: int) -> None:
-        """Counts a sequence of so many time steps that will come."""
-        self.expected += 1
-        self._steps += steps
-
-    def give_room(self, steps: int) -> None:
-        """Counts it no longer: it is there, or will not come."""
-        self.expected -= 1
-        self._steps -= steps
+        if last is None or last.status == "ended":
+            self.capacity.give_back(steps)
+        else:
+            last.keeps_room = False
 
     def next_chunk(self) -> Chunk | None:
         """The next chunk for a lane that is free; None when none is, or it should wait."""
@@ -175,12 +169,12 @@ class Scheduler:
             self._clock() + patience_s,
         )
         for sequence in sequences:
-            sequence.place = "in flight"
+            sequence.status = "in flight"
         self.in_flight.add(chunk)
         return chunk
 
     def advance(self, chunk: Chunk) -> None:
-        """Takes a computed chunk back: moves cursors, frees the slots of those that ended."""
+        """Takes a computed chunk back: moves cursors, frees the slots of sequences that ended."""
         self.in_flight.remove(chunk)
         for sequence, steps in zip(chunk.sequences, chunk.steps, strict=True):
             if sequence.error is None:
@@ -188,19 +182,19 @@ class Scheduler:
             if sequence.ended:
                 self._free(sequence)
             else:
-                sequence.place = "ready"
+                sequence.status = "ready"
                 self.ready.append(sequence)
 
     def cancel(self, sequences: Iterable[Sequence], error: UnrollError | None = None) -> None:
-        """Ends sequences whose caller has gone; one in flight leaves with its chunk."""
+        """Ends sequences whose caller has gone; one in flight ends when its chunk is computed."""
         for sequence in sequences:
-            if sequence.place == "ended" or sequence.ended:
+            if sequence.status == "ended" or sequence.ended:
                 continue
             sequence.error = error or Cancelled("the caller has gone")
-            if sequence.place == "waiting":
+            if sequence.status == "waiting":
                 self.waiting.remove(sequence)
                 self._end(sequence)
-            elif sequence.place == "ready":
+            elif sequence.status == "ready":
                 self.ready.remove(sequence)
                 self._free(sequence)
 
@@ -220,38 +214,38 @@ class Scheduler:
         self._end(sequence)
 
     def _end(self, sequence: Sequence) -> None:
-        sequence.place = "ended"
-        self._steps -= len(sequence.inputs)
+        sequence.status = "ended"
+        if not sequence.keeps_room:
+            self.capacity.give_back(len(sequence.inputs))
         self._ended.append(sequence)
 
     def _drop_expired(self) -> None:
         now = self._clock()
-        # All wait equally long, so the line is in the order of deadlines.
         late = self.waiting.late(now)
         self.cancel(late, Expired("its time ran out in the waiting line"))
         late = [sequence for sequence in self.ready if sequence.deadline <= now]
         self.cancel(late, Expired("its time ran out before its last time step"))
 
     def _fill(self) -> None:
-        """Gives free slots to those who wait, and some of the slots of large sequences."""
-        # Who gets its slot only now has a chunk first, else it would never go on. The youngest of
-        # the others lend first, and go on later, where they were.
-        givers = sorted((sequence for sequence in self.ready if sequence.large), key=NUMBER)
+        """Gives free slots to waiting sequences, and lends them some that large ones hold."""
+        # A large sequence that gets its slot only now keeps it for a chunk, else it would never go
+        # on. The youngest of the others lend first, and go on later from where they were.
+        lenders = sorted((sequence for sequence in self.ready if sequence.large), key=BY_ARRIVAL)
         while self.waiting and self.running < self._sizes.slots:
-            self._admit(self.waiting.take())
-        while givers and self.waiting.is_crowded_out:
-            giver = givers.pop()
-            self.ready.remove(giver)
+            self._run(self.waiting.take())
+        while lenders and self.waiting.is_crowded_out:
+            lender = lenders.pop()
+            self.ready.remove(lender)
             self.running -= 1
-            self._admit(self.waiting.lend(giver))
+            self._run(self.waiting.lend(lender))
 
-    def _admit(self, sequence: Sequence) -> None:
-        sequence.place = "ready"
+    def _run(self, sequence: Sequence) -> None:
+        sequence.status = "ready"
         self.ready.append(sequence)
         self.running += 1
 
     def _pick(self) -> tuple[Sequence, ...]:
-        """Takes the rows of a chunk from the ready: a fair share for a lane, alike in length."""
+        """Takes the rows of a chunk from `ready`: a fair share for a lane, alike in length."""
         free_lanes = self._sizes.lanes - len(self.in_flight)
         rows = min(self._most_rows(), -(-len(self.ready) // free_lanes))
         if rows == len(self.ready):
@@ -261,9 +255,9 @@ class Scheduler:
         longest = self._sizes.chunk_steps
         lengths = {s: min(s.remaining, longest) for s in self.ready}
         leader = self.ready[0]
-        seniors = nsmallest(rows // SENIORS, self.ready, key=NUMBER)
+        seniors = nsmallest(rows // SENIORS, self.ready, key=BY_ARRIVAL)
         taken = {leader, *seniors}
-        # Sorting is stable: of those alike, the one that is ready longest.
+        # Sorting is stable: of sequences alike, the one that is ready longest comes first.
         alike = sorted(self.ready, key=lambda other: abs(lengths[other] - lengths[leader]))
         for other in alike:
             if len(taken) == rows:
@@ -274,7 +268,7 @@ class Scheduler:
         return picked
 
     def _most_steps(self, sequences: tuple[Sequence, ...]) -> int:
-        """How many time steps a chunk of them may have."""
+        """How many time steps a chunk of these sequences may have."""
         most = self._sizes.chunk_steps
         listened = any(sequence.listener is not None for sequence in sequences)
         return min(most, LISTENED_STEPS) if listened else most
@@ -282,13 +276,13 @@ class Scheduler:
     def _most_rows(self) -> int:
         """How many rows the next chunk may have.
 
-        More where all end soon, or at the same step, or where so many are in line that what they
-        wait for is the kernel's rate rather than the chunk beside them.
+        More where all end soon, or at the same time step, or where so many wait that the kernel's
+        rate holds them up rather than the chunk before theirs.
         """
         steps = self.ready[0].remaining
         if steps < TYPICAL_STEPS and all(s.remaining <= steps for s in self.ready):
             return self._rows_of_short[steps - 1]
         if all(s.remaining == steps for s in self.ready):
             return self._rows_ample
-        in_line = len(self.ready) + len(self.waiting)
-        return min(self._rows_ample, max(self._rows, in_line // TURNS))
+        queued = len(self.ready) + len(self.waiting)
+        return min(self._rows_ample, max(self._rows, queued // TURNS))

@@ -1,4 +1,4 @@
-"""`Sequence`: one row of a request inside the engine. Routes make it, the scheduler moves it."""
+"""`Sequence`: one row of a request in the engine. The service makes it, the scheduler moves it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ State = np.ndarray
 
 NO_OUTPUTS = np.empty((0, 0), np.float32)
 
-Place = Literal["new", "waiting", "ready", "in flight", "ended"]
+Status = Literal["new", "waiting", "ready", "in flight", "ended"]
 
-# Is told of a sequence after each of its chunks, on the event loop: its outputs up to the cursor
-# are there.
+# Is called with a sequence after each of its chunks, on the event loop: its outputs up to the
+# cursor are there.
 Listener = Callable[["Sequence"], None]
 
 
@@ -32,12 +32,14 @@ class Sequence:
             one; None for zeros.
         deadline: on the engine's clock in seconds; after it the sequence is dropped.
         cursor: time steps computed so far.
-        number: of its arrival, given by the scheduler.
-        large: whether it is long or its request has many sequences; given by the line.
-        place: where the scheduler has it; `ready` and `in flight` hold a slot.
+        number: in the order of arrival, given by the scheduler.
+        large: whether it is long or its request has many sequences; given by the waiting queue.
+        keeps_room: whether its room in the engine stays taken when it has ended, since its piece
+            may be computed again; given by the scheduler.
+        status: where the scheduler has it; a sequence that is `ready` or `in flight` holds a slot.
         outputs: float32 `[T, O]`, filled up to the cursor.
         error: why it ended before T.
-        listener: is told of each chunk; most sequences have none.
+        listener: is called after each chunk; most sequences have none.
     """
 
     inputs: np.ndarray
@@ -47,7 +49,8 @@ class Sequence:
     cursor: int = 0
     number: int = 0
     large: bool = False
-    place: Place = "new"
+    keeps_room: bool = False
+    status: Status = "new"
     outputs: np.ndarray = field(default_factory=lambda: NO_OUTPUTS)
     error: UnrollError | None = None
     listener: Listener | None = None

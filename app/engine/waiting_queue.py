@@ -1,40 +1,44 @@
-"""`Line`: who waits for a slot."""
+"""`WaitingQueue`: the sequences that wait for a slot."""
 
 from collections import deque
 from collections.abc import Iterator
 from heapq import merge
-from itertools import takewhile
+from itertools import chain
 from operator import attrgetter
 
 from app.engine.sequence import Sequence
 
-# A request has many sequences if they are more than one of so many slots.
+# A request has many sequences if it has more of them than one of so many slots.
 LARGE = 4
-NUMBER = attrgetter("number")
+BY_ARRIVAL = attrgetter("number")
+NEVER = float("inf")
 
 
-class Line:
-    """Sequences that wait, oldest first, but for large ones: those that are long or of many.
+class WaitingQueue:
+    """Gives slots to the oldest first, except that large sequences have only a part of the slots.
 
-    Large ones may have all slots while nobody else wants one. Else a part of the slots is not for
-    them, however many there are, so that others do not wait through all their turns.
+    A sequence is large if it is long or its request has many. Large sequences may have all slots
+    while no other sequence waits. Else a part of the slots is not for them, however many there are,
+    so that the others do not wait through all their turns.
 
     Args:
-        slots: of all.
+        slots: of the scheduler.
         long: a sequence of more time steps is large.
 
     Attributes:
-        large_running: slots that large ones have.
+        large_running: slots that large sequences hold.
     """
 
     def __init__(self, slots: int, long: int) -> None:
         self._long = long
         self._largest = max(1, slots // LARGE)
-        # Slots that large ones may keep while others wait; of a single slot none.
+        # Slots that large sequences may keep while others wait; of a single slot none.
         self._share = slots - self._largest
         self.large_running = 0
         self._small: deque[Sequence] = deque()
         self._large: deque[Sequence] = deque()
+        # No sequence in the queue has an earlier deadline. It may be that of one that has left.
+        self._earliest = NEVER
 
     def __len__(self) -> int:
         """Sequences that wait."""
@@ -42,22 +46,24 @@ class Line:
 
     def __iter__(self) -> Iterator[Sequence]:
         """Those who wait, oldest first."""
-        return merge(self._small, self._large, key=NUMBER)
+        return merge(self._small, self._large, key=BY_ARRIVAL)
 
     def add(self, sequences: list[Sequence]) -> None:
-        """Puts a request behind all others."""
+        """Puts a request's sequences behind all others."""
         many = len(sequences) > self._largest
         for sequence in sequences:
-            sequence.place = "waiting"
+            sequence.status = "waiting"
             sequence.large = many or len(sequence.inputs) > self._long
             self._queue_of(sequence).append(sequence)
+            if sequence.deadline < self._earliest:
+                self._earliest = sequence.deadline
 
     def remove(self, sequence: Sequence) -> None:
-        """Takes out one that waits."""
+        """Takes out a sequence that waits no more."""
         self._queue_of(sequence).remove(sequence)
 
     def take(self) -> Sequence:
-        """Takes out who gets the next free slot. There must be one."""
+        """Takes out the sequence that gets the next free slot. The queue must not be empty."""
         if self._large and not self._small_first():
             self.large_running += 1
             return self._large.popleft()
@@ -66,37 +72,51 @@ class Line:
     def _small_first(self) -> bool:
         if not self._small:
             return False
-        # A single slot goes to whoever is older: large ones shall have their turns too.
+        # A single slot goes to the older of the two: large sequences shall have their turns too.
         share_is_used = self.large_running >= max(1, self._share)
         return share_is_used or self._small[0].number < self._large[0].number
 
     @property
     def is_crowded_out(self) -> bool:
-        """Whether somebody waits while large ones have more than their share."""
+        """Whether a small sequence waits while large ones hold more than their share."""
         return bool(self._small) and self.large_running > self._share
 
     def lend(self, sequence: Sequence) -> Sequence:
-        """Puts a large one, which has run already, where it was; returns who gets its slot.
+        """Puts a large sequence that held a slot back to its place in the order of arrival.
 
-        Somebody must be crowded out.
+        Small ones must be crowded out.
+
+        Returns:
+            The sequence that gets its slot.
         """
-        sequence.place = "waiting"
+        sequence.status = "waiting"
         older = (at for at, other in enumerate(self._large) if other.number > sequence.number)
         self._large.insert(next(older, len(self._large)), sequence)
+        self._earliest = min(self._earliest, sequence.deadline)
         self.large_running -= 1
         return self._small.popleft()
 
     def has_left(self, sequence: Sequence) -> None:
-        """Counts one that has run, and does so no more."""
+        """Counts out a sequence that held a slot and holds none any more."""
         self.large_running -= sequence.large
 
     def late(self, now: float) -> list[Sequence]:
-        """Those whose time is over. All wait equally long, so each line is in their order."""
-        return [
-            sequence
-            for queue in (self._small, self._large)
-            for sequence in takewhile(lambda waiting: waiting.deadline <= now, queue)
-        ]
+        """The sequences whose deadline is over; the caller removes them.
+
+        Deadlines are not in the order of arrival: a piece of a session has waited elsewhere before.
+        All are looked at, but only once the earliest deadline is over: while slots become free in
+        time, that is rarely.
+        """
+        if now < self._earliest:
+            return []
+        late: list[Sequence] = []
+        self._earliest = NEVER
+        for sequence in chain(self._small, self._large):
+            if sequence.deadline <= now:
+                late.append(sequence)
+            elif sequence.deadline < self._earliest:
+                self._earliest = sequence.deadline
+        return late
 
     def _queue_of(self, sequence: Sequence) -> deque[Sequence]:
         return self._large if sequence.large else self._small

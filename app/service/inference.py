@@ -10,15 +10,14 @@ from typing import TypeVar
 import numpy as np
 from starlette.types import Receive, Scope
 
-from app.engine.reservation import Reservation
+from app.engine.admission import Admission, Done
 from app.engine.sequence import Sequence
-from app.engine.ticket import Done
 from app.errors import Expired, Fault, InvalidRequest, UnrollError
 from app.registry.registry import Ready, Registry
 from app.service.body import read_body
 from app.service.deadlines import Watch, Watcher
 from app.sessions.rules import Piece, SessionRef, Start, conflict
-from app.sessions.service import Sessions
+from app.sessions.service import SessionService
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class Intake:
         watcher: of all requests that wait.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, sessions: Sessions) -> None:
+    def __init__(self, settings: Settings, registry: Registry, sessions: SessionService) -> None:
         self.registry = registry
         self.sessions = sessions
         self.watcher = Watcher(
@@ -138,13 +137,14 @@ class Intake:
         if work.piece is None:
             work.ready.engine.begin(work.sequences, done)
             return
-        room = work.ready.engine.reserve(len(work.piece.inputs))
+        engine = work.ready.engine
+        admission = engine.admit(len(work.piece.inputs))
 
         def ended(task: asyncio.Task[None]) -> None:
-            room.end()
+            engine.leave(admission)
             done(_error_of(task, work))
 
-        run = self._run_piece(work, work.piece, room)
+        run = self._run_piece(work, work.piece, admission)
         work.task = asyncio.get_running_loop().create_task(run)
         work.task.add_done_callback(ended)
 
@@ -200,11 +200,11 @@ class Intake:
             watch.body_is_read(lambda reason: self.cancel(work, reason), at_once)
             yield work
 
-    async def _run_piece(self, work: Work, piece: Piece, room: Reservation) -> None:
+    async def _run_piece(self, work: Work, piece: Piece, admission: Admission) -> None:
         (first,) = work.sequences
         made: list[Sequence] = []
 
-        def compute(start: Start) -> Sequence:
+        async def compute(start: Start) -> Sequence:
             if made and first.listener is not None:
                 raise conflict(
                     piece.ref, "another piece came meanwhile, and outputs have been sent"
@@ -212,10 +212,11 @@ class Intake:
             sequence = Sequence(piece.inputs, first.pointer, start.state, first.deadline)
             sequence.listener = first.listener
             made.append(sequence)
+            await work.ready.engine.submit([sequence], admission)
             return sequence
 
         sequence, work.time_step = await self.sessions.run(
-            piece, compute, room, work.ready.codec.states.tokens
+            piece, compute, work.ready.codec.states.tokens
         )
         work.sequences = [sequence]
 

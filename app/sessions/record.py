@@ -1,4 +1,4 @@
-"""`Record`: what is kept of a session, and as which bytes."""
+"""`Record`: what a store keeps of a session, and its form as bytes."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ REVISION_BYTES = 8
 
 
 class NoRecord(ValueError):
-    """Bytes are no record."""
+    """These bytes are no record."""
 
 
 @dataclass(frozen=True)
 class Before:
-    """What the last piece began from, so that it can be computed again for who lost its answer.
+    """What the last piece began from. If its answer got lost, it is computed again from there.
 
     Attributes:
         time_step: of the session before the piece.

@@ -19,8 +19,8 @@ FAILURES = (RedisError, OSError, RuntimeError)
 RESEND_MS = 20_000
 MARK_BYTES = 8
 
-# Keys: the session, and the names of all sessions by when they expire. The same write twice is one
-# write: what was sent again, since no answer came, finds its own revision.
+# Keys: the session, and the names of all sessions by when they expire. A write that is sent again,
+# since no answer came, finds its own revision and is done.
 WRITE = f"""
 local found = redis.call('GET', KEYS[1])
 local revision = found and string.sub(found, 1, {REVISION_BYTES}) or ''
@@ -37,7 +37,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[3])
 return 1
 """
 
-# The same twice is one, too: it leaves a mark of its own, which it finds when it is sent again.
+# A delete leaves a mark. If it is sent again, it finds the mark and is done.
 DELETE = f"""
 if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
 local found = redis.call('GET', KEYS[1])
@@ -73,7 +73,7 @@ class RedisStore(SessionStore):
         self._limit = limit
         self._idle_ms = int(idle_s * 1000)
         self._clock = clock
-        # In braces what a cluster goes by: all keys of a model are on one of its nodes.
+        # With the model's name in braces, a cluster keeps all keys of a model on one node.
         self._prefix = f"unroll:{{{model}}}:session:"
         self._names = f"unroll:{{{model}}}:sessions"
         self._ended = f"unroll:{{{model}}}:ended:"

@@ -1,4 +1,4 @@
-"""What a piece of a session begins from, and what it leaves behind. Pure rules, no store."""
+"""The rules of sessions: where a piece begins, and what is kept after it. They know no store."""
 
 import hashlib
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class SessionRef:
         name: of the session.
         time_step: where the caller believes that the piece begins; None if it does not say.
         key: the same for the same piece, whenever it is sent; None if there is none.
-        start: begin anew, whatever was there.
-        must_exist: refuse to begin one.
-        end: it is the last piece.
+        start: whether the session begins anew with this piece, whatever was there.
+        must_exist: whether the piece is refused if there is no such session.
+        end: whether it is the last piece.
         pointer: to the session in the request.
     """
 
@@ -70,7 +70,7 @@ class Start:
     Attributes:
         time_step: of the session.
         state: float32 `[sum of H]`; None for zeros.
-        again: the piece is part of the session already; its answer is computed once more.
+        again: whether the piece is part of the session already; its answer is computed once more.
     """
 
     time_step: int
@@ -90,7 +90,7 @@ def start_of(piece: Piece, record: Record | None, tokens: StateTokens) -> Start:
     ref = piece.ref
     if record is None or (ref.start and not _is_again(piece, record)):
         return _first(piece, record)
-    # First of all: what another version began, this one does not compute again either.
+    # Opened first: if another model or version wrote it, the piece is not computed again either.
     state = tokens.open(record.state, ref.pointer)
     if _is_again(piece, record):
         return _again(piece, record, tokens)

@@ -1,30 +1,53 @@
-"""`Sessions`: computes pieces of sessions, those of one session one after the other.
+"""`SessionService`: computes pieces of sessions, those of one session one after the other.
 
-In this process they stand in a line. Other workers and replicas may work on the same session: a
-state is written only over the one it was computed from, and who comes too late computes again from
-what is there by then. If nothing is, the piece is refused: it would begin anew from zeros, and
-nobody would know. So no lock is held while something is computed, and none can be left behind.
+In this process the pieces of a session wait in a queue. Other workers and replicas may work on the
+same session. So a record is written only over the one that its piece was computed from. If another
+is there by then, the piece is computed again from that one. If none is, the piece is refused: it
+would begin anew from zeros, and nobody would know. So no lock between processes is held while a
+piece is computed, and none can be left behind.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from app.codec.state_token import StateTokens
-from app.engine.reservation import Reservation
 from app.engine.sequence import Sequence
 from app.errors import quoted
 from app.sessions.record import Record
 from app.sessions.rules import Piece, Start, conflict, record_after, start_of, unknown
+from app.sessions.sqlite import SqliteStore
 from app.sessions.store import Kept, SessionStore
+from app.settings import Settings
 
-# Each time that a piece comes too late another one was written, so this many are very many.
+# A piece is computed again only after another one was written, so this many attempts are very many.
 MAX_ATTEMPTS = 100
 
-Compute = Callable[[Start], Sequence]
+MEMORY = "memory://"
+FILE = "sessions"
+
+# Computes a piece from where it begins; returns its sequence, complete.
+Compute = Callable[[Start], Awaitable[Sequence]]
 
 
-class Sessions:
+def open_store(settings: Settings, home: Path | None) -> SessionStore:
+    """The store that the settings name.
+
+    Args:
+        settings: of the service.
+        home: a folder that its workers share; None for sessions of this process alone.
+    """
+    limit, idle_s = settings.max_sessions, settings.session_idle_s
+    if settings.sessions_url == MEMORY:
+        return SqliteStore(home / FILE if home else None, limit, idle_s)
+    # Loaded only where it is used.
+    from app.sessions.redis import RedisStore
+
+    return RedisStore(settings.sessions_url, settings.model, limit, idle_s)
+
+
+class SessionService:
     """The sessions of an application.
 
     Args:
@@ -33,17 +56,16 @@ class Sessions:
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
-        self._lines: dict[str, _Line] = {}
+        self._queues: dict[str, _Queue] = {}
 
     async def run(
-        self, piece: Piece, compute: Compute, room: Reservation, tokens: StateTokens
+        self, piece: Piece, compute: Compute, tokens: StateTokens
     ) -> tuple[Sequence, int]:
         """Computes a piece and keeps the state after it.
 
         Args:
             piece: of a session.
-            compute: makes the sequence that begins at a state.
-            room: for the piece, in the engine of the model.
+            compute: is called for each attempt.
             tokens: of the model.
 
         Returns:
@@ -51,8 +73,8 @@ class Sessions:
 
         Raises:
             UnknownSession: it is not there, or was ended or expired while the piece was computed.
-            UnrollError: nothing was kept. After `SessionsUnavailable` it may have been: who sends
-                the same piece again, with its time step or key, gets the same answer.
+            UnrollError: nothing was kept. After `SessionsUnavailable` it may have been: the same
+                piece sent again, with its time step or key, gets the same answer.
         """
         name = piece.ref.name
         async with self._turn(name):
@@ -64,8 +86,7 @@ class Sessions:
                     raise unknown(name, piece.ref.pointer)
                 was_there = was_there or record is not None
                 start = start_of(piece, record, tokens)
-                sequence = compute(start)
-                await room.submit(sequence)
+                sequence = await compute(start)
                 assert sequence.state is not None, "it has been computed"
                 after = record_after(piece, start, record, sequence.state, tokens)
                 if await self._keep(piece, start, record, after):
@@ -75,12 +96,12 @@ class Sessions:
         )
 
     async def _keep(self, piece: Piece, start: Start, record: Record | None, after: Record) -> bool:
-        """Keeps what is after a piece; whether nobody else was quicker."""
+        """Writes the record after a piece; False if another one was written meanwhile."""
         name = piece.ref.name
         if piece.ref.end:
             return record is None or await self._store.delete(name, record)
         if start.again and record is not None:
-            # Not idle: it is there for as long as after any other piece.
+            # Its record stays as it is. Only its time to live begins anew.
             await self._store.write(name, record, record)
             return True
         return await self._store.write(name, after, record)
@@ -113,20 +134,23 @@ class Sessions:
 
     @asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[None]:
-        """Waits for those who came before to the same session."""
-        line = self._lines.setdefault(name, _Line())
-        line.members += 1
+        """Waits for all that came before to the same session."""
+        queue = self._queues.setdefault(name, _Queue())
+        queue.members += 1
         try:
-            async with line.lock:
+            async with queue.lock:
                 yield
         finally:
-            line.members -= 1
-            if line.members == 0:
-                del self._lines[name]
+            queue.members -= 1
+            if queue.members == 0:
+                del self._queues[name]
 
 
-class _Line:
-    """Who waits for a session. asyncio's lock is fair: first come, first served."""
+class _Queue:
+    """All that wait for a session, and the one that has it.
+
+    asyncio's lock is fair: first come, first served.
+    """
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()

@@ -1,4 +1,4 @@
-"""`LocalStore`: sessions of one service on one machine, in a file that its workers share.
+"""`SqliteStore`: sessions of one service on one machine, in a file that its workers share.
 
 SQLite keeps it whole, whatever worker dies when. The file is in the service's temporary folder and
 never flushed to disk: sessions end with the service.
@@ -15,18 +15,18 @@ from app.errors import SessionsUnavailable, TooManySessions
 from app.sessions.record import REVISION_BYTES, NoRecord, Record
 from app.sessions.store import Kept, SessionStore
 
-# A change takes some 50 us, and who waits for others holds up the event loop meanwhile.
+# A change takes some 50 us. It may wait so long for those of other workers: the event loop stands
+# still meanwhile.
 BUSY_S = 0.1
-# Before there is an event loop to hold up.
+# The same when the file is opened, before there is an event loop.
 OPENING_S = 10.0
 
-# Sessions that have expired go when others come, each time no more than so many: they may be all
-# there are.
+# A new session deletes at most so many expired ones. If it deleted all of them, it might take long.
 EXPIRED_AT_ONCE = 100
 
 FAILURES = (sqlite3.DatabaseError, NoRecord)
 
-# SQLite would walk through all sessions to count them.
+# The table `total` has the number of sessions: SQLite would walk through all of them to count them.
 SCHEMA = """
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=OFF;
@@ -42,7 +42,7 @@ CREATE TRIGGER IF NOT EXISTS one_less AFTER DELETE ON sessions
 """
 
 
-class LocalStore(SessionStore):
+class SqliteStore(SessionStore):
     """See the module.
 
     Args:
@@ -63,9 +63,9 @@ class LocalStore(SessionStore):
         self._idle_s = idle_s
         self._clock = clock
         name = str(path) if path else ":memory:"
-        # Statements end their transactions themselves unless one is begun.
+        # With no isolation level each statement is a transaction, unless one is begun.
         self._database = sqlite3.connect(name, timeout=OPENING_S, isolation_level=None)
-        # SQLite does not wait for another who makes the same file.
+        # SQLite does not wait for another process that makes the same file.
         with _alone(path):
             self._database.executescript(SCHEMA)
         self._database.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
@@ -136,7 +136,7 @@ class LocalStore(SessionStore):
 
 @contextmanager
 def _alone(path: Path | None) -> Iterator[None]:
-    """No other process is here for the same file."""
+    """Keeps other processes out that would make the same file."""
     if path is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""`SessionStore`: where sessions are kept. All workers, and all replicas, may write at once."""
+"""`SessionStore`: where sessions are kept. All workers and replicas may write at the same time."""
 
 from typing import NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ class Kept(NamedTuple):
 
 
 class SessionStore(Protocol):
-    """Reads and changes sessions, each change whole or not at all.
+    """Reads and changes sessions. Each change is done as a whole or not at all.
 
     Every method raises `SessionsUnavailable` if the store does not answer.
     """

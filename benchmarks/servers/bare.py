@@ -17,10 +17,10 @@ from fastapi import FastAPI
 import app.__main__ as command
 import app.registry.registry as registry
 import app.workers.worker as worker
+from app.engine.admission import Admission, Done
 from app.engine.cost_model import Cost
 from app.engine.engine import Engine
 from app.engine.sequence import Sequence
-from app.engine.ticket import Done
 from app.manifest import Manifest
 
 SEED = 20131225
@@ -57,7 +57,9 @@ class InstantEngine(Engine):
         self._outputs = random.uniform(-1, 1, shape).astype(np.float32)
         self._state = random.uniform(-1, 1, runner.state_size).astype(np.float32)
 
-    def begin(self, sequences: list[Sequence], done: Done, reserved: bool = False) -> None:
+    def begin(
+        self, sequences: list[Sequence], done: Done, admission: Admission | None = None
+    ) -> None:
         """Completes the sequences; `done` is called when this has returned, as `Engine` has it."""
         for sequence in sequences:
             sequence.outputs = self._outputs[: len(sequence.inputs)]

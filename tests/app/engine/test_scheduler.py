@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from app.engine.cost_model import AMPLE, MIN_STEPS, QUANTUM_S, TYPICAL_STEPS, Cost
 from app.engine.scheduler import LISTENED_STEPS, LONG_CHUNKS, LONG_STEPS, TURNS
-from app.engine.waiting_queue import Line
 from app.errors import Overloaded
 from tests.app.engine.scheduling import FREE_CALLS, Clock, make, sequences, take
 
@@ -204,7 +203,7 @@ def test_a_sequence_runs_in_one_chunk_at_a_time_in_whichever_lane_comes() -> Non
         scheduler.advance(first)
         first = take(scheduler)
         assert first.sequences == (left,)
-        assert right.place == "in flight"
+        assert right.status == "in flight"
 
 
 def test_more_run_than_a_chunk_has_rows_and_all_have_their_turn() -> None:
@@ -225,11 +224,11 @@ def test_a_slot_is_held_until_the_end_and_goes_to_the_next_in_line() -> None:
     scheduler.add(line)
     chunk = take(scheduler)
     assert scheduler.running == 3
-    assert next_one.place == "waiting"
+    assert next_one.status == "waiting"
     scheduler.advance(chunk)
-    assert short.place == "ended"
+    assert short.status == "ended"
     assert scheduler.running == 2
-    assert (long.place, other.place) == ("ready", "ready")
+    assert (long.status, other.status) == ("ready", "ready")
     assert set(take(scheduler).sequences) == {long, other, next_one}
     assert scheduler.running == 3
 
@@ -241,13 +240,13 @@ def test_a_large_request_lends_slots_to_others() -> None:
     scheduler.add(many)
     scheduler.advance(take(scheduler))
     assert scheduler.running == 8
-    assert {s.place for s in many[:8]} == {"ready"}
+    assert {s.status for s in many[:8]} == {"ready"}
     others = [sequences(16) for _ in range(3)]
     for other in others:
         scheduler.add(other)
     scheduler.advance(take(scheduler))
-    assert [other[0].place for other in others] == ["ready", "ready", "waiting"]
-    assert [s.place for s in many] == ["ready"] * 6 + ["waiting"] * 14
+    assert [other[0].status for other in others] == ["ready", "ready", "waiting"]
+    assert [s.status for s in many] == ["ready"] * 6 + ["waiting"] * 14
     assert scheduler.running == 8
 
 
@@ -259,7 +258,7 @@ def test_however_many_large_requests_leave_slots_for_others() -> None:
     (late,) = sequences(5)
     scheduler.add([late])
     scheduler.advance(take(scheduler))
-    assert late.place in ("ready", "ended")
+    assert late.status in ("ready", "ended")
 
 
 def test_long_sequences_lend_slots_to_short_ones_however_few_a_request_has() -> None:
@@ -273,7 +272,7 @@ def test_long_sequences_lend_slots_to_short_ones_however_few_a_request_has() -> 
     for sequence in late:
         scheduler.add([sequence])
     scheduler.advance(take(scheduler))
-    assert [sequence.place for sequence in late] == ["ready", "ready", "waiting"]
+    assert [sequence.status for sequence in late] == ["ready", "ready", "waiting"]
 
 
 def test_in_a_request_of_few_only_the_long_ones_lend() -> None:
@@ -331,28 +330,11 @@ def test_who_has_lent_its_slot_goes_on_where_it_was() -> None:
     scheduler.add([late])
     chunk = take(scheduler)
     assert set(chunk.sequences) == {first, late}
-    assert (second.place, second.cursor) == ("waiting", 8)
+    assert (second.status, second.cursor) == ("waiting", 8)
     scheduler.advance(chunk)
     chunk = take(scheduler)
     assert set(chunk.sequences) == {first, second}
     assert second.cursor == 8
-
-
-def test_those_that_lend_their_slots_wait_in_their_order() -> None:
-    """With several lanes a younger one may be put back after an older one."""
-    line = Line(8, 100)
-    large = sequences(*[80] * 20)
-    for number, sequence in enumerate(large):
-        sequence.number = number
-    line.add(large)
-    assert [line.take() for _ in range(8)] == large[:8]
-    others = [sequences(3) for _ in range(2)]
-    for number, other in enumerate(others, start=len(large)):
-        other[0].number = number
-        line.add(other)
-    assert [line.lend(large[at]) for at in (5, 3)] == [other[0] for other in others]
-    assert list(line) == [large[3], large[5], *large[8:]]
-    assert line.large_running == 6
 
 
 def test_requests_that_fit_keep_their_slots() -> None:
@@ -365,7 +347,7 @@ def test_requests_that_fit_keep_their_slots() -> None:
         chunk = take(scheduler)
         assert set(chunk.sequences) == {*first, *second}
         scheduler.advance(chunk)
-    assert late[0].place == "waiting"
+    assert late[0].status == "waiting"
 
 
 def test_who_has_waited_longest_since_its_last_chunk_leads() -> None:
@@ -554,4 +536,4 @@ def test_time_steps_in_line_are_bounded_and_come_back() -> None:
     scheduler.cancel([first])
     scheduler.add(sequences(6))
     with pytest.raises(Overloaded):
-        scheduler.check_room(1, 1)
+        scheduler.capacity.check(1, 1)

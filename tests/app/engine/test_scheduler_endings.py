@@ -12,7 +12,7 @@ def test_a_failed_sequence_leaves_with_its_chunk_and_does_not_move() -> None:
     bad.error = RunFailed("the kernel failed")
     scheduler.advance(chunk)
     assert scheduler.take_ended() == [bad]
-    assert (bad.cursor, bad.place, good.cursor) == (0, "ended", 8)
+    assert (bad.cursor, bad.status, good.cursor) == (0, "ended", 8)
     assert scheduler.running == 1
     assert take(scheduler).sequences == (good,)
 
@@ -38,7 +38,7 @@ def test_a_sequence_cancelled_between_chunks_frees_its_slot_at_once() -> None:
     scheduler.advance(take(scheduler))
     scheduler.cancel([first])
     assert scheduler.take_ended() == [first]
-    assert first.place == "ended"
+    assert first.status == "ended"
     assert take(scheduler).sequences == (second,)
 
 
@@ -50,7 +50,7 @@ def test_a_sequence_cancelled_in_flight_keeps_its_slot_until_its_chunk_is_back()
     chunk = take(scheduler)
     scheduler.cancel([first])
     assert scheduler.take_ended() == []
-    assert first.place == "in flight"
+    assert first.status == "in flight"
     assert (scheduler.running, len(scheduler)) == (1, 2)
     assert not scheduler.has_work
     scheduler.advance(chunk)
@@ -100,6 +100,21 @@ def test_what_waited_too_long_expires_and_the_younger_do_not() -> None:
     assert "waiting line" in str(late[0].error)
     scheduler.advance(chunk)
     assert take(scheduler).sequences == (young,)
+
+
+def test_a_piece_that_came_later_with_an_earlier_deadline_expires_first() -> None:
+    """It has waited for its session before it came here."""
+    clock = Clock()
+    scheduler = make(rows=1, steps=8, clock=clock)
+    (running,), (first,) = sequences(30), sequences(3, deadline=9.0)
+    (piece,) = sequences(3, deadline=5.0)
+    for sequence in (running, first, piece):
+        scheduler.add([sequence])
+    scheduler.advance(take(scheduler))
+    clock.now = 5.0
+    take(scheduler)
+    assert scheduler.take_ended() == [piece]
+    assert isinstance(piece.error, Expired)
 
 
 def test_what_runs_too_long_expires_between_two_chunks() -> None:

@@ -41,26 +41,65 @@ class Calls(RuleBasedStateMachine):
         self.ended: Counter[Sequence] = Counter()
         self.admitted: set[Sequence] = set()
         self.in_flight: list[Chunk] = []
+        # Pieces that were promised room: their time steps, and the sequence they have sent, if any.
+        self.pieces: list[tuple[int, Sequence | None]] = []
         # How many chunks have been cut while each has been ready.
         self.passed: Counter[Sequence] = Counter()
 
+    def fits(self, *lengths: int) -> bool:
+        """Room is taken by all that have not ended, and by pieces that may come or come again."""
+        taken = [len(s.inputs) for s in self.added if s not in self.ended]
+        for steps, sequence in self.pieces:
+            if sequence is None or sequence in self.ended:
+                taken.append(steps)
+        few = len(taken) + len(lengths) <= self.sizes.waiting
+        return few and sum(taken) + sum(lengths) <= self.sizes.waiting_steps
+
+    def new(self, length: int, timeout_s: float = TIMEOUT_S) -> Sequence:
+        return Sequence(np.zeros((length, 1), np.float32), deadline=self.now + timeout_s)
+
     @rule(lengths=st.lists(st.integers(1, MAX_LENGTH), min_size=1, max_size=5))
     def add(self, lengths: list[int]) -> None:
-        deadline = self.now + TIMEOUT_S
-        new = [Sequence(np.zeros((length, 1), np.float32), deadline=deadline) for length in lengths]
-        before = len(self.scheduler)
-        left = [s for s in self.added if s not in self.ended]
-        steps = sum(len(s.inputs) for s in left) + sum(lengths)
+        new = [self.new(length) for length in lengths]
+        before, fits = len(self.scheduler), self.fits(*lengths)
         try:
             self.scheduler.add(new)
         except Overloaded:
-            fits = False
+            assert not fits
         else:
-            fits = True
+            assert fits
             self.added += new
-        few, short = before + len(new) <= self.sizes.waiting, steps <= self.sizes.waiting_steps
-        assert fits == (few and short)
         assert len(self.scheduler) == before + fits * len(new)
+
+    @rule(steps=st.integers(1, MAX_LENGTH))
+    def admit_piece(self, steps: int) -> None:
+        fits = self.fits(steps)
+        try:
+            self.scheduler.capacity.take(1, steps)
+        except Overloaded:
+            assert not fits
+        else:
+            assert fits
+            self.pieces.append((steps, None))
+
+    @precondition(lambda self: self.pieces)
+    @rule(data=st.data(), timeout_s=st.sampled_from([1.0, TIMEOUT_S]))
+    def add_piece(self, data: st.DataObject, timeout_s: float) -> None:
+        """It has waited elsewhere for a part of its time; it is never refused."""
+        at = data.draw(st.integers(0, len(self.pieces) - 1), label="piece")
+        steps, before = self.pieces[at]
+        if before is None or before in self.ended:
+            sequence = self.new(steps, timeout_s)
+            self.scheduler.add([sequence], expected=True)
+            self.added.append(sequence)
+            self.pieces[at] = (steps, sequence)
+
+    @precondition(lambda self: self.pieces)
+    @rule(data=st.data())
+    def release_piece(self, data: st.DataObject) -> None:
+        """Its sequence may wait, run, or have ended."""
+        at = data.draw(st.integers(0, len(self.pieces) - 1), label="piece")
+        self.scheduler.release(*self.pieces.pop(at))
 
     @precondition(lambda self: len(self.in_flight) < self.sizes.lanes)
     @rule()
@@ -72,7 +111,7 @@ class Calls(RuleBasedStateMachine):
         alive = [s for s in line if s.deadline > self.now]
         chunk = self.scheduler.next_chunk()
         left = list(self.scheduler.ready)
-        assert {s.place for s in line if s not in alive} <= {"ended"}
+        assert {s.status for s in line if s not in alive} <= {"ended"}
         if chunk is None:
             self.check_wait(alive)
             return
@@ -88,12 +127,12 @@ class Calls(RuleBasedStateMachine):
         assert not set(left) & set(rows)
         for sequence, steps in zip(rows, chunk.steps, strict=True):
             assert not sequence.ended
-            assert sequence.place == "in flight"
+            assert sequence.status == "in flight"
             assert sequence.deadline > self.now
             assert 1 <= steps <= min(self.sizes.chunk_steps, sequence.remaining)
         self.check_share(rows, [*rows, *left], free_lanes, len(alive))
         self.check_length(chunk)
-        given = [s for s in ready if s.place == "waiting"]
+        given = [s for s in ready if s.status == "waiting"]
         were_ready = [s for s in ready if s in alive and s not in given]
         # Who has been ready for longest, then those who have got a slot just now.
         assert rows[0] is [*were_ready, rows[0]][0], "the leader is not the one that waited longest"
@@ -133,7 +172,7 @@ class Calls(RuleBasedStateMachine):
 
         Who has its slot only now may have a chunk first: else it would not go on with a single one.
         """
-        large = [s for s in self.added if s.large and s.place in ("ready", "in flight")]
+        large = [s for s in self.added if s.large and s.status in ("ready", "in flight")]
         share = self.sizes.slots - max(1, self.sizes.slots // LARGE)
         others_wait = any(not s.large for s in self.scheduler.waiting)
         if others_wait and any(sequence.large for sequence in had):
@@ -225,12 +264,16 @@ class Calls(RuleBasedStateMachine):
             "ended": list(self.ended),
         }
         for place, held in places.items():
-            assert {s.place for s in held} <= {place}
+            assert {s.status for s in held} <= {place}
         found = Counter(s for held in places.values() for s in held)
         assert found == Counter(self.added), "one got lost, or is in two places"
         running = len(places["ready"]) + len(places["in flight"])
         assert self.scheduler.running == running <= self.sizes.slots
         assert len(self.scheduler) == len(places["waiting"]) + running
+        outside = [steps for steps, last in self.pieces if last is None or last in self.ended]
+        held = [len(s.inputs) for s in self.added if s not in self.ended] + outside
+        capacity = self.scheduler.capacity
+        assert (capacity.sequences, capacity.steps) == (len(held), sum(held))
         free = len(self.in_flight) < self.sizes.lanes
         alive = [*places["ready"], *places["waiting"]]
         assert self.scheduler.has_work == (free and self.can_start(alive))
@@ -238,10 +281,10 @@ class Calls(RuleBasedStateMachine):
     @invariant()
     def nobody_overtakes_in_the_line(self) -> None:
         """Of large ones, and of the others: these may overtake large ones."""
-        self.admitted |= {s for s in self.added if s.place in ("ready", "in flight")}
+        self.admitted |= {s for s in self.added if s.status in ("ready", "in flight")}
         for large in (False, True):
             line = [s for s in self.added if s.large == large]
-            new = [s.place == "waiting" and s not in self.admitted for s in line]
+            new = [s.status == "waiting" and s not in self.admitted for s in line]
             if True in new:
                 late = line[new.index(True) :]
                 assert not self.admitted & set(late), "a younger one has begun before it"

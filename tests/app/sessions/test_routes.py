@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.sessions.sqlite import LocalStore
+from app.sessions.sqlite import SqliteStore
 from tests.app.api.test_fast_path import live_of
 from tests.app.engine.running import is_idle, until
 from tests.app.live import Answer, Live, head_of, request
@@ -214,8 +214,8 @@ def test_who_waits_for_a_session_for_too_long_is_told(
     async def never(*_: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(LocalStore, "read", never)
-    monkeypatch.setattr(LocalStore, "delete", never)
+    monkeypatch.setattr(SqliteStore, "read", never)
+    monkeypatch.setattr(SqliteStore, "delete", never)
     with make_service(tiny_dir, request_timeout_s=0.05) as service:
         for method in ("GET", "DELETE"):
             answer = service.wait_until_ready().request(method, "/sessions/a")

@@ -14,8 +14,8 @@ from app.errors import NotFinite, SessionConflict, SessionsUnavailable, UnknownS
 from app.sessions import service as module
 from app.sessions.record import Record
 from app.sessions.rules import Piece, SessionRef, Start
-from app.sessions.service import Sessions
-from app.sessions.sqlite import LocalStore
+from app.sessions.service import SessionService
+from app.sessions.sqlite import SqliteStore
 from app.sessions.store import SessionStore
 from tests.app.engine.running import engine_of, is_idle, until
 from tests.app.fakes import FakeRunner
@@ -24,25 +24,27 @@ TOKENS = StateTokens("tiny", 1, [("rnn", 1, ("h",))])
 OVERFLOW = 777.0
 
 
-def sessions_of(path: Path | None = None) -> Sessions:
-    return Sessions(LocalStore(path, 10, 60.0))
+def sessions_of(path: Path | None = None) -> SessionService:
+    return SessionService(SqliteStore(path, 10, 60.0))
 
 
 async def send(
-    sessions: Sessions, engine: Engine, *values: float, name: str = "a", **ref: object
+    sessions: SessionService, engine: Engine, *values: float, name: str = "a", **ref: object
 ) -> tuple[list[float], int]:
     """Outputs of a piece, and the session's time steps after it."""
     inputs = np.array(values, np.float32).reshape(-1, 1)
 
-    def compute(start: Start) -> Sequence:
-        return Sequence(inputs, state=start.state)
+    async def compute(start: Start) -> Sequence:
+        sequence = Sequence(inputs, state=start.state)
+        await engine.submit([sequence], admission)
+        return sequence
 
     piece = Piece(SessionRef(name, **ref), inputs)  # type: ignore[arg-type]
-    room = engine.reserve(len(inputs))
+    admission = engine.admit(len(inputs))
     try:
-        sequence, time_step = await sessions.run(piece, compute, room, TOKENS)
+        sequence, time_step = await sessions.run(piece, compute, TOKENS)
     finally:
-        room.end()
+        engine.leave(admission)
     return sequence.outputs[:, 0].tolist(), time_step
 
 
@@ -104,7 +106,7 @@ def test_replicas_that_race_on_a_session_lose_nothing_and_mix_nothing(tmp_path: 
     asyncio.run(work())
 
 
-class Losing(LocalStore):
+class Losing(SqliteStore):
     """A store whose next write is done, but not acknowledged."""
 
     loses = 0
@@ -120,7 +122,7 @@ class Losing(LocalStore):
 def test_after_a_lost_acknowledgement_the_same_piece_is_safe() -> None:
     async def work() -> None:
         store = Losing(None, 10, 60.0)
-        sessions = Sessions(store)
+        sessions = SessionService(store)
         async with engine_of(FakeRunner()) as engine:
             await send(sessions, engine, 1, time_step=0)
             store.loses = 1
@@ -144,7 +146,7 @@ def test_a_piece_that_fails_leaves_its_session_as_it_was() -> None:
     asyncio.run(work())
 
 
-def test_who_gives_up_leaves_the_session_and_the_line() -> None:
+def test_who_gives_up_leaves_the_session_and_its_queue() -> None:
     async def work() -> None:
         sessions, runner = sessions_of(), FakeRunner()
         async with engine_of(runner) as engine:
@@ -158,7 +160,7 @@ def test_who_gives_up_leaves_the_session_and_the_line() -> None:
             runner.gate.set()
             assert await last == ([4], 1)
             await until(lambda: is_idle(engine))
-            assert not sessions._lines, "nobody is left in a line"
+            assert not sessions._queues, "nothing is left in a queue"
 
     asyncio.run(work())
 
@@ -189,7 +191,8 @@ def test_a_session_that_goes_while_its_piece_is_computed_does_not_come_back(
     async def work() -> None:
         nonlocal now
         one, other = (
-            Sessions(LocalStore(tmp_path / "sessions", 10, 60.0, lambda: now)) for _ in range(2)
+            SessionService(SqliteStore(tmp_path / "sessions", 10, 60.0, lambda: now))
+            for _ in range(2)
         )
         runner = FakeRunner()
         async with engine_of(runner) as engine:
@@ -229,7 +232,7 @@ def test_a_start_begins_anew_though_the_session_goes_meanwhile(tmp_path: Path) -
     asyncio.run(work())
 
 
-class Contested(LocalStore):
+class Contested(SqliteStore):
     """A store where somebody else is always quicker."""
 
     async def write(self, name: str, record: Record, over: Record | None) -> bool:
@@ -244,7 +247,7 @@ def test_who_is_always_too_late_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         runner = FakeRunner()
         async with engine_of(runner) as engine:
             with pytest.raises(SessionConflict, match="3 times"):
-                await send(Sessions(store), engine, 1)
+                await send(SessionService(store), engine, 1)
         assert len(runner.calls) == 3
 
     asyncio.run(work())

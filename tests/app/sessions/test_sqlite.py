@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import SessionsUnavailable, TooManySessions
-from app.sessions.sqlite import EXPIRED_AT_ONCE, LocalStore
+from app.sessions.sqlite import EXPIRED_AT_ONCE, SqliteStore
 from tests.app.sessions.storing import record, run
 
 WORKERS = 8
@@ -19,9 +19,9 @@ def test_a_locked_or_lost_file_is_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.sessions.sqlite.BUSY_S", 0.05)
-    one, other = (LocalStore(tmp_path / "sessions", 10, 60.0) for _ in range(2))
+    one, other = (SqliteStore(tmp_path / "sessions", 10, 60.0) for _ in range(2))
 
-    async def work(one: LocalStore, other: LocalStore) -> None:
+    async def work(one: SqliteStore, other: SqliteStore) -> None:
         one._database.execute("BEGIN EXCLUSIVE")
         with pytest.raises(SessionsUnavailable, match="locked"):
             await other.write("a", record(), None)
@@ -35,7 +35,7 @@ def open_and_write(path: Path, worker: int) -> int:
     """As a worker does that starts; returns how many of its sessions it finds again."""
 
     async def work() -> int:
-        store = LocalStore(path, 1000, 60.0)
+        store = SqliteStore(path, 1000, 60.0)
         names = [f"{worker}/{number}" for number in range(20)]
         for name in names:
             assert await store.write(name, record(), None)
@@ -53,9 +53,9 @@ def test_workers_that_start_together_share_one_file(tmp_path: Path) -> None:
 
 def test_the_limit_counts_what_is_there_whatever_came_and_went() -> None:
     now = 0.0
-    store = LocalStore(None, 3, 10.0, lambda: now)
+    store = SqliteStore(None, 3, 10.0, lambda: now)
 
-    async def work(store: LocalStore) -> None:
+    async def work(store: SqliteStore) -> None:
         nonlocal now
         for name in "abc":
             assert await store.write(name, record(), None)
@@ -76,12 +76,12 @@ def test_the_limit_counts_what_is_there_whatever_came_and_went() -> None:
 def test_many_that_expired_together_go_a_few_at_a_time() -> None:
     """Else the first who comes after them holds up the event loop, and the other workers."""
     now, limit = 0.0, 5 * EXPIRED_AT_ONCE
-    store = LocalStore(None, limit, 10.0, lambda: now)
+    store = SqliteStore(None, limit, 10.0, lambda: now)
 
     def total() -> int:
         return int(store._database.execute("SELECT count FROM total").fetchone()[0])
 
-    async def work(store: LocalStore) -> None:
+    async def work(store: SqliteStore) -> None:
         nonlocal now
         names = [f"{number:06}" for number in range(limit)]
         for name in names:
@@ -102,11 +102,11 @@ def test_many_that_expired_together_go_a_few_at_a_time() -> None:
 
 @pytest.mark.parametrize("foreign", [b"", b"x", b"12345678", b"12345678[]", b"12345678{}", "text"])
 def test_what_somebody_else_wrote_is_no_session(tmp_path: Path, foreign: object) -> None:
-    store = LocalStore(tmp_path / "sessions", 10, 60.0)
+    store = SqliteStore(tmp_path / "sessions", 10, 60.0)
     with sqlite3.connect(tmp_path / "sessions") as other:
         other.execute("INSERT INTO sessions VALUES ('a', ?, 1e12)", (foreign,))
 
-    async def work(store: LocalStore) -> None:
+    async def work(store: SqliteStore) -> None:
         with pytest.raises(SessionsUnavailable):
             await store.read("a")
 
@@ -114,9 +114,9 @@ def test_what_somebody_else_wrote_is_no_session(tmp_path: Path, foreign: object)
 
 
 def test_a_file_that_is_damaged_is_unavailable(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "sessions", 10, 60.0)
+    store = SqliteStore(tmp_path / "sessions", 10, 60.0)
 
-    async def work(store: LocalStore) -> None:
+    async def work(store: SqliteStore) -> None:
         for name in "abc":
             assert await store.write(name, record(), None)
         for file in tmp_path.glob("sessions*"):

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import TooManySessions
 from app.sessions.redis import RedisStore
-from app.sessions.sqlite import LocalStore
+from app.sessions.sqlite import SqliteStore
 from app.sessions.store import SessionStore
 from tests.app.sessions.storing import record, run
 from tests.redis_server import RedisServer
@@ -23,7 +23,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     if request.param == "local":
 
         def local(limit: int = 10, idle_s: float = 60.0, **_: Any) -> SessionStore:
-            return LocalStore(tmp_path / "sessions", limit, idle_s)
+            return SqliteStore(tmp_path / "sessions", limit, idle_s)
 
         return local
     server: RedisServer = request.getfixturevalue("server")

@@ -1,8 +1,8 @@
-"""Lanes: where chunks are computed. They know a chunk as its numbers only.
+"""Lanes: what computes chunks in a worker. A lane sees the numbers of a chunk, not its sequences.
 
-`LoopLane` computes on the event loop itself: with a process for each core there is nobody to wait
-for, no lock to wait for, and no thread to wake, which costs more than a small chunk. `ThreadLanes`
-are threads: for chunks so long that callers would notice, and for devices besides the processor.
+`LoopLane` computes on the event loop itself. A worker has a core to itself, so a thread would gain
+nothing there, and waking it costs more than a small chunk. `ThreadLanes` are threads: for chunks so
+long that callers would notice, and for devices besides the processor.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ def slots_per_lane(runner: ModelRunner, cost: Cost) -> int:
 
 
 class Lanes(Protocol):
-    """What the engine needs of either."""
+    """What the engine needs of `LoopLane` and `ThreadLanes`."""
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on batches are computed; `loop` is where the engine lives."""
@@ -65,10 +65,10 @@ class Lanes(Protocol):
         ...
 
     def give(self, chunk: Chunk, batch: Batch) -> None:
-        """Puts a batch in line. Called on the event loop."""
+        """Queues a batch. Called on the event loop."""
 
     def stop(self, timeout_s: float) -> None:
-        """Ends the lanes after what is in line, and waits for that. Blocks.
+        """Ends the lanes after all queued batches, and waits for that. Blocks.
 
         Args:
             timeout_s: for all of them; one that hangs in a kernel is left behind.
@@ -94,7 +94,7 @@ class LoopLane:
         self.alive = True
 
     def give(self, chunk: Chunk, batch: Batch) -> None:
-        """See `Lanes`. Who has sent meanwhile is read first."""
+        """See `Lanes`. The event loop first reads what callers have sent meanwhile."""
         self._loop.call_soon(self._run, chunk, batch)
 
     def stop(self, timeout_s: float) -> None:
@@ -106,10 +106,10 @@ class LoopLane:
 
 
 class ThreadLanes:
-    """So many threads with one line of batches before them.
+    """Threads with one queue of batches before them.
 
     Between two calls of the kernel a thread needs Python's lock, and waits for it while the event
-    loop is busy. So it does next to nothing there.
+    loop is busy. So it does as little as it can there.
 
     Args:
         count: of threads.
@@ -120,7 +120,7 @@ class ThreadLanes:
     def __init__(self, count: int, runner: ModelRunner, computed: Computed) -> None:
         self._runner = runner
         self._computed = computed
-        self._line: SimpleQueue[tuple[Chunk, Batch] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Chunk, Batch] | None] = SimpleQueue()
         self._running = 0
         self._ends = threading.Lock()
         self.threads = [
@@ -142,12 +142,12 @@ class ThreadLanes:
 
     def give(self, chunk: Chunk, batch: Batch) -> None:
         """See `Lanes`."""
-        self._line.put((chunk, batch))
+        self._queue.put((chunk, batch))
 
     def stop(self, timeout_s: float) -> None:
         """See `Lanes`."""
         for _ in self.threads:
-            self._line.put(None)
+            self._queue.put(None)
         deadline = time.monotonic() + timeout_s
         for thread in self.threads:
             if thread.ident is not None:
@@ -155,13 +155,13 @@ class ThreadLanes:
 
     def _run(self) -> None:
         try:
-            while (job := self._line.get()) is not None:
+            while (job := self._queue.get()) is not None:
                 chunk, batch = job
                 results = _attempt(self._runner, batch)
                 if self._loop.is_closed():
                     return
                 self._loop.call_soon_threadsafe(self._computed, chunk, results)
-                # While it waits for the next, nothing is kept.
+                # Else their memory would be kept until the next batch comes.
                 del job, chunk, batch, results
         finally:
             with self._ends:
@@ -172,6 +172,6 @@ def _attempt(runner: ModelRunner, batch: Batch) -> Results | Exception:
     try:
         return compute(runner, batch)
     except Exception as error:
-        # A lane that ended would leave its callers waiting for ever.
+        # If the lane ended here, the callers of its chunks would wait for ever.
         logger.exception("this is a bug: a lane failed outside of its kernel")
         return error
