@@ -10,17 +10,18 @@ from starlette.types import Lifespan
 
 from app import __version__
 from app.api import docs, health, metrics, openapi, problems
+from app.api.context import ServerContext
 from app.api.native import routes as predict
 from app.api.native import sessions, stream
 from app.api.open_inference import routes as open_inference
 from app.api.tensorflow_serving import routes as tensorflow_serving
 from app.engine.runner import RunnerLoader
-from app.registry.pinned_version import SERVED, Agreement
+from app.registry.pinned_version import PIN_FILE, PinnedVersion
 from app.registry.registry import Registry
-from app.service.inference import Intake
+from app.service.inference import InferenceService
 from app.sessions.service import SessionService, open_store
 from app.settings import Settings
-from app.stats.shared_stats import Board, Place
+from app.stats.shared_stats import SharedStats, WorkerStats
 
 # Seconds between two signs of life for the parent.
 BEAT_S = 1.0
@@ -32,7 +33,7 @@ state of every layer. Send those states back to continue where a sequence ended.
 def create_app(
     settings: Settings,
     load_runner: RunnerLoader,
-    place: Place | None = None,
+    stats: WorkerStats | None = None,
     home: Path | None = None,
 ) -> FastAPI:
     """Makes an application; tests make as many as they like.
@@ -40,62 +41,64 @@ def create_app(
     Args:
         settings: of this application.
         load_runner: makes the kernel from a verified model folder.
-        place: on the board of all workers; on one of its own if None.
+        stats: of this worker, among those of all; of one that is alone if None.
         home: a folder that all workers share; None for an application that is alone.
     """
-    agreement = Agreement(home / SERVED if home else None)
-    registry = Registry(settings, load_runner, place or Board().claim(), agreement)
-    intake = Intake(settings, registry, SessionService(open_store(settings, home)))
+    pinned = PinnedVersion(home / PIN_FILE if home else None)
+    registry = Registry(settings, load_runner, stats or SharedStats().claim(), pinned)
+    inference = InferenceService(settings, registry, SessionService(open_store(settings, home)))
     app = FastAPI(
         title="Unroll",
         version=__version__,
         description=DESCRIPTION,
-        lifespan=_lifespan(intake),
+        lifespan=_lifespan(inference),
         docs_url=None,
         redoc_url=None,
         # A redirect would name the scheme of this side of a proxy.
         redirect_slashes=False,
     )
-    app.state.registry = registry
-    app.state.place = registry.place
-    app.state.direct = {}
-    app.state.max_body_bytes = settings.max_body_bytes
-    app.state.body_timeout_s = settings.body_timeout_s
-    _install_routes(app, intake)
+    app.state.context = ServerContext(
+        registry=registry,
+        stats=registry.stats,
+        deadlines=inference.deadlines,
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout_s=settings.body_timeout_s,
+    )
+    _install_routes(app, inference)
     return app
 
 
-def _lifespan(intake: Intake) -> Lifespan[FastAPI]:
+def _lifespan(inference: InferenceService) -> Lifespan[FastAPI]:
     """What happens before the first request and after the last one."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        beating = asyncio.create_task(_beat(intake.registry.place))
-        intake.registry.start_loading()
+        beating = asyncio.create_task(_beat(inference.registry.stats))
+        inference.registry.start_loading()
         yield
-        await intake.registry.drain()
-        await intake.sessions.close()
+        await inference.registry.drain()
+        await inference.sessions.close()
         beating.cancel()
 
     return lifespan
 
 
-async def _beat(place: Place) -> None:
+async def _beat(stats: WorkerStats) -> None:
     """Tells for ever that the event loop goes on."""
     while True:
-        place.beat()
+        stats.beat()
         await asyncio.sleep(BEAT_S)
 
 
-def _install_routes(app: FastAPI, intake: Intake) -> None:
-    registry = intake.registry
+def _install_routes(app: FastAPI, inference: InferenceService) -> None:
+    registry = inference.registry
     problems.install(app)
     openapi.install(app, registry)
-    predict.install(app, intake)
-    stream.install(app, intake)
-    open_inference.install(app, intake)
-    app.include_router(sessions.make_router(intake))
-    tensorflow_serving.install(app, intake)
+    predict.install(app, inference)
+    stream.install(app, inference)
+    open_inference.install(app, inference)
+    app.include_router(sessions.make_router(inference))
+    tensorflow_serving.install(app, inference)
     app.include_router(health.make_router(registry))
     metrics.install(app, registry)
     docs.install(app)

@@ -18,12 +18,12 @@ from prometheus_client.utils import floatToGoString
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.registry.registry import Registry
-from app.stats.answer_counts import BOUNDS_S, NOT_GIVEN, Answers, route_of
+from app.stats.answer_counts import BOUNDS_S, NOT_GIVEN, AnswerCounts, route_of
 
 BOUNDS = (*map(floatToGoString, BOUNDS_S), "+Inf")
 
 
-class BoardCollector(Collector):
+class StatsCollector(Collector):
     """Reads the counters of all workers."""
 
     def __init__(self, registry: Registry) -> None:
@@ -31,11 +31,15 @@ class BoardCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yields one family a counter."""
-        board = self._registry.place.board
-        yield GaugeMetricFamily("unroll_ready", "1 when a model answers", int(self._registry.ready))
-        yield GaugeMetricFamily("unroll_workers", "Processes that answer", len(board.living()))
+        stats = self._registry.stats.shared
+        yield GaugeMetricFamily(
+            "unroll_ready", "1 when a model answers in every worker", int(self._registry.ready)
+        )
+        yield GaugeMetricFamily(
+            "unroll_workers", "Processes that live, ready or not", len(stats.living())
+        )
         yield self._model()
-        yield from _of_answers(board.answers())
+        yield from _of_answers(stats.answers())
         for name, column, text in (
             ("chunks", "chunks", "Chunks computed"),
             ("chunk_rows", "rows", "Sequences in all chunks; over chunks: the mean batch"),
@@ -45,9 +49,12 @@ class BoardCollector(Collector):
             ("sequences_failed", "failed", "Sequences that ended before"),
             ("compilations", "compilations", "Call shapes compiled since the start"),
         ):
-            yield CounterMetricFamily(f"unroll_{name}", text, board.total(column))
-        for name, text in (("waiting", "Sequences in line"), ("running", "Sequences in slots")):
-            yield GaugeMetricFamily(f"unroll_sequences_{name}", text, board.total(name))
+            yield CounterMetricFamily(f"unroll_{name}", text, stats.total(column))
+        for name, text in (
+            ("waiting", "Sequences that wait for a slot"),
+            ("running", "Sequences in slots"),
+        ):
+            yield GaugeMetricFamily(f"unroll_sequences_{name}", text, stats.total(name))
 
     def _model(self) -> Metric:
         labels = ("name", "version", "kernel")
@@ -59,7 +66,7 @@ class BoardCollector(Collector):
         return family
 
 
-def _of_answers(answers: Answers) -> Iterator[Metric]:
+def _of_answers(answers: AnswerCounts) -> Iterator[Metric]:
     requests = CounterMetricFamily(
         "unroll_requests", "Requests answered, refused ones too", labels=("route", "status")
     )
@@ -82,7 +89,7 @@ class CountAnswers:
         answers: of the worker.
     """
 
-    def __init__(self, app: ASGIApp, answers: Answers) -> None:
+    def __init__(self, app: ASGIApp, answers: AnswerCounts) -> None:
         self._app = app
         self._answers = answers
 
@@ -121,7 +128,7 @@ class CountAnswers:
 def install(app: FastAPI, registry: Registry) -> None:
     """Adds the route and counts what the application answers; each has a collector of its own."""
     collectors = CollectorRegistry()
-    collectors.register(BoardCollector(registry))
+    collectors.register(StatsCollector(registry))
     router = APIRouter(include_in_schema=False)
 
     @router.get("/metrics")
@@ -129,4 +136,4 @@ def install(app: FastAPI, registry: Registry) -> None:
         return Response(generate_latest(collectors), media_type=CONTENT_TYPE_LATEST)
 
     app.include_router(router)
-    app.add_middleware(CountAnswers, answers=registry.place.answers)
+    app.add_middleware(CountAnswers, answers=registry.stats.answers)

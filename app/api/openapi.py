@@ -1,10 +1,11 @@
 """The OpenAPI document: generated, then completed with what FastAPI cannot see.
 
-The body of a direct route is read and checked by the codec, not by FastAPI; its schema comes from
+The body of an endpoint is read and checked by the codec, not by FastAPI; its schema comes from
 the same pydantic models all the same. The example is the loaded model's own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -72,7 +73,7 @@ def reads_body(
     """`openapi_extra` of a route that reads its body itself.
 
     Args:
-        schema: of its JSON, one of the application's `schemas`.
+        schema: of its JSON, one of the document's `schemas`.
         others: media types of bytes that it reads too.
         options: what the query has beside those.
     """
@@ -101,30 +102,44 @@ def answers_in(media_types: Iterable[str], description: str) -> dict[int | str, 
     }
 
 
-def install(app: FastAPI, registry: Registry) -> None:
-    """Replaces the application's document by the completed one.
+@dataclass
+class Document:
+    """What routes add to the document.
 
-    The application's `state` gets `examples`: by path, a function from rows of the model's own to
-    the body of a request for that path; and `schemas`: those that routes refer to without FastAPI.
+    Attributes:
+        examples: by path, a function from rows of the model's own to the body of a request.
+        schemas: those that routes refer to without FastAPI.
     """
-    app.state.examples = {}
-    app.state.schemas = [PredictRequest, Problem, ErrorText]
 
-    def document() -> dict[str, Any]:
+    examples: dict[str, Callable[[list[list[float | None]]], dict[str, Any]]]
+    schemas: list[type[BaseModel]]
+
+
+def document_of(app: FastAPI) -> Document:
+    """The document of an application on which `install` was called."""
+    document: Document = app.state.document
+    return document
+
+
+def install(app: FastAPI, registry: Registry) -> None:
+    """Replaces the application's document by the completed one."""
+    document = app.state.document = Document({}, [PredictRequest, Problem, ErrorText])
+
+    def complete() -> dict[str, Any]:
         # Made anew for each reader: the example changes with the model that is loaded.
         made = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
         _, schemas = models_json_schema(
-            [(schema, "validation") for schema in app.state.schemas],
+            [(schema, "validation") for schema in document.schemas],
             ref_template=REFERENCE,
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
         if registry.ready:
             rows = registry.current().manifest.example
-            for path, body_of in app.state.examples.items():
+            for path, body_of in document.examples.items():
                 body = made["paths"][path]["post"]["requestBody"]
                 body["content"]["application/json"]["example"] = body_of(rows)
         return made
 
-    app.openapi = document  # type: ignore[method-assign]  # as FastAPI's documentation has it
+    app.openapi = complete  # type: ignore[method-assign]  # as FastAPI's documentation has it

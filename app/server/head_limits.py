@@ -10,9 +10,10 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from app.api.context import context_of
 from app.api.problems import problem_of
 from app.errors import Fault, HeadTooLarge, HeadTooSlow, InvalidRequest, NotHTTP
-from app.stats.answer_counts import OTHER, Answers
+from app.stats.answer_counts import OTHER
 
 MAX_HEAD_BYTES = 64 << 10
 END = b"\r\n\r\n"
@@ -25,15 +26,14 @@ UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", 
 
 
 class HeadProtocol(HttpToolsProtocol):
-    """See the module. The application's `state` has `body_timeout_s`, for heads and
-    answers too, and the worker's `place`."""
+    """See the module."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # uvicorn allows any ASGI callable here; ours is always the application.
-        state = self.app.state
-        self._timeout_s: float = state.body_timeout_s
-        self._answers: Answers = state.place.answers
+        context = context_of(self.app)
+        self._timeout_s = context.body_timeout_s
+        self._answers = context.stats.answers
         # The pieces of a head until it is whole.
         self._head = b""
         # Bytes of one that is not whole, or of what stands behind a body's last chunk, there or in

@@ -1,56 +1,36 @@
-"""`DirectProtocol`: uvicorn's HTTP protocol, which hands small requests to their routes directly.
+"""`HTTPProtocol`: uvicorn's, which hands a body that arrived whole to its endpoint at once.
 
-A request that is for a direct route and arrives in one piece, as nearly all do, is answered without
-a task, without ASGI's messages and with one write. All others take uvicorn's way.
+A request for an endpoint that arrives in one piece, as nearly all do, is answered without a task,
+without ASGI's messages and with one write. All others take uvicorn's way.
 """
 
-import re
 from asyncio import Transport
-from collections.abc import Callable, Mapping
+from time import perf_counter_ns
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from app.api.fast_path import Direct, Exchange, Headers
+from app.api.context import Whole, context_of
+from app.api.endpoint import Headers
 from app.server.flow_control import Flow
 from app.server.head_limits import END, HeadProtocol
-from app.stats.answer_counts import route_of
-
-# Headers that ask for more than an answer to a body.
-LEFT_TO_ASGI = frozenset({b"expect", b"content-encoding"})
-# And these may: quickly told where they say the usual.
-NEGOTIATED = frozenset({b"accept", b"content-type"})
-USUAL = frozenset(
-    {
-        b"*/*",
-        b"application/json",
-        b"application/json, */*",
-        b"application/json, text/plain, */*",
-        b"application/x-www-form-urlencoded",
-        b"text/plain",
-    }
-)
-# Where it weighs formats or names a kind of them, one may be wanted that is not direct.
-WEIGHED = re.compile(rb"\*|;[ \t]*q[ \t]*=")
+from app.service.pending_request import PendingRequest
+from app.stats.answer_counts import NOT_GIVEN, route_of
 
 
-class DirectProtocol(HeadProtocol):
-    """See the module. The application's `state` has `direct` routes, `max_body_bytes`, the media
-    types that are `left_to_asgi`, the `registry` and the worker's `place`."""
+class HTTPProtocol(HeadProtocol):
+    """See the module."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # uvicorn allows any ASGI callable here; ours is always the application.
-        state = self.app.state
-        self._routes: Mapping[tuple[str, str], Direct] = state.direct
-        self._max_bytes: int = state.max_body_bytes
-        self._others: tuple[bytes, ...] = state.left_to_asgi
-        self._drain: Callable[[], Any] = state.registry.drain
-        self._count_closed: Callable[[], None] = state.place.count_closed
+        self._context = context_of(self.app)
+        self._endpoints = self._context.endpoints
         self._reading = False
         # A request whose body has not ended, and the application that would get it.
         self._held: tuple[RequestResponseCycle, Any] | None = None
-        self._exchange: Exchange | None = None
+        # The request that its endpoint answers, and where and since when it is counted.
+        self._pending: tuple[PendingRequest, int, int] | None = None
         # The request whose turn it is; others may have been parsed behind it.
         self._running: RequestResponseCycle | None = None
 
@@ -85,7 +65,7 @@ class DirectProtocol(HeadProtocol):
         # An answer within the same read set it.
         self._unset_keepalive_if_required()
         self._running = cycle
-        if self._reading and (cycle.scope["method"], cycle.scope["path"]) in self._routes:
+        if self._reading and (cycle.scope["method"], cycle.scope["path"]) in self._endpoints:
             self._held = cycle, app
         else:
             super()._start_asgi_task(cycle, app)
@@ -96,42 +76,34 @@ class DirectProtocol(HeadProtocol):
         if self._held is None or self._held[0] is not self.cycle:
             return
         (cycle, app), self._held = self._held, None
-        headers = cycle.scope["headers"]
+        scope: Any = cycle.scope
+        endpoint = self._endpoints[scope["method"], scope["path"]]
         if (
-            len(cycle.body) > self._max_bytes
+            len(cycle.body) > self._context.max_body_bytes
             or self.flow.write_paused
-            or any(map(self._asks_for_more, headers))
+            or not endpoint.takes(scope["headers"])
         ):
             super()._start_asgi_task(cycle, app)
             return
         # A large body has paused it, and then nobody would see the caller hang up.
         self.flow.resume_reading()
-        self._answer(cycle)
+        self._answer(endpoint, cycle)
 
-    def _asks_for_more(self, header: tuple[bytes, bytes]) -> bool:
-        name, value = header
-        if name not in NEGOTIATED or value in USUAL:
-            return name in LEFT_TO_ASGI
-        value = value.lower()
-        if name == b"accept" and WEIGHED.search(value):
-            return True
-        return any(other in value for other in self._others)
-
-    def _answer(self, cycle: RequestResponseCycle) -> None:
+    def _answer(self, endpoint: Whole, cycle: RequestResponseCycle) -> None:
         # uvicorn's own type of it is a narrower one than ASGI's.
         scope: Any = cycle.scope
+        route, began_ns = route_of(scope["method"], scope["path"]), perf_counter_ns()
 
         def respond(status: int, headers: Headers, body: bytes) -> None:
-            self._exchange = None
+            self._pending = None
+            # Before the answer leaves: who has it finds it counted.
+            self._answers.count(route, status, began_ns)
             self._write(cycle, status, headers, body)
 
-        route = route_of(scope["method"], scope["path"])
-        exchange = self._exchange = Exchange(scope["path"], respond, self._answers, route)
+        pending = PendingRequest(self._context.deadlines)
+        self._pending = pending, route, began_ns
         body, cycle.body = bytes(cycle.body), bytearray()
-        try:
-            self._routes[scope["method"], scope["path"]](scope, body, exchange)
-        except Exception as error:
-            exchange.fail(error)
+        endpoint.begin(scope, body, pending, respond)
 
     def _write(
         self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes
@@ -154,7 +126,7 @@ class DirectProtocol(HeadProtocol):
     def shutdown(self) -> None:
         """Called when the server is told to stop, while it waits for open requests."""
         # So that those who take too long still get an answer.
-        self._drain()
+        self._context.registry.drain()
         super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -164,7 +136,7 @@ class DirectProtocol(HeadProtocol):
             self._running.disconnected = True
             self._running.message_event.set()
         super().connection_lost(exc)
-        self._count_closed()
+        self._context.stats.count_closed()
         # These refer back to the protocol. Without them it goes now: the garbage collector, which
         # comes seldom here, would let thousands of dead connections pile up.
         self._unset_keepalive_if_required()
@@ -172,6 +144,7 @@ class DirectProtocol(HeadProtocol):
         self.cycle = None  # type: ignore[assignment]  # as uvicorn has it before the first request
         self._held = self._running = None
         self.pipeline.clear()
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.hang_up()
+        if self._pending is not None:
+            (pending, route, began_ns), self._pending = self._pending, None
+            if pending.hang_up():
+                self._answers.count(route, NOT_GIVEN, began_ns)

@@ -15,6 +15,7 @@ from websockets.frames import (  # type: ignore[attr-defined]  # apply_mask: in 
 )
 from websockets.protocol import State
 
+from app.api.context import context_of
 from app.api.native.stream import EXTENSION, Stream
 
 FINAL, MASKED = 0x80, 0x80
@@ -190,7 +191,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         if self._stream is None:
             super().shutdown()
             return
-        self.app.state.registry.drain()
+        context_of(self.app).registry.drain()
         self._stream.finish(super().shutdown)
 
     def pause_writing(self) -> None:
@@ -209,4 +210,4 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         """Called by the event loop."""
         super().connection_lost(exc)
         self._stream = None
-        self.app.state.place.count_closed()
+        context_of(self.app).stats.count_closed()

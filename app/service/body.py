@@ -1,4 +1,4 @@
-"""Reads a request's body: at most so many bytes, in the time that its watch allows."""
+"""Reads a request's body: at most so many bytes, in the time that it has."""
 
 import asyncio
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from starlette.types import Receive
 
 from app.codec.numbers import echo
 from app.errors import BodyTooLarge, Cancelled, EncodedBody, Fault
-from app.service.deadlines import Watch
+from app.service.pending_request import PendingRequest
 
 # A sender who is cut off in the middle sees a broken connection, not the answer. So what is too
 # much is read and thrown away first, up to so many times the limit.
@@ -15,14 +15,14 @@ DISCARD_FACTOR = 16
 
 
 async def read_body(
-    headers: Iterable[tuple[bytes, bytes]], receive: Receive, watch: Watch, limit: int
+    headers: Iterable[tuple[bytes, bytes]], receive: Receive, pending: PendingRequest, limit: int
 ) -> bytes:
     """The whole body.
 
     Args:
         headers: of the request, names in lower case.
         receive: gives the messages of the request (ASGI).
-        watch: of the request; interrupts the reader when the body's time is over, or the service
+        pending: the request; it interrupts the reader when the body's time is over, or the service
             has stopped.
         limit: bytes.
 
@@ -42,7 +42,7 @@ async def read_body(
         try:
             message = await receive()
         except asyncio.CancelledError:
-            reason = watch.interruption(size)
+            reason = pending.interruption(size)
             if reason is None:
                 raise
             raise reason from None

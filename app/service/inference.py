@@ -1,4 +1,4 @@
-"""`Intake`: what every protocol does with a request between its decoding and its encoding."""
+"""`InferenceService`: what every protocol does with a request between decoding and encoding."""
 
 import asyncio
 import logging
@@ -15,7 +15,8 @@ from app.engine.sequence import Sequence
 from app.errors import Expired, Fault, InvalidRequest, UnrollError
 from app.registry.registry import Ready, Registry
 from app.service.body import read_body
-from app.service.deadlines import Watch, Watcher
+from app.service.deadlines import Deadlines
+from app.service.pending_request import PendingRequest
 from app.sessions.rules import Piece, SessionRef, Start, conflict
 from app.sessions.service import SessionService
 from app.settings import Settings
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, kw_only=True)
-class Work:
+class InferenceRequest:
     """A request once it is understood. Protocols add what they need to encode the answer.
 
     Attributes:
@@ -50,10 +51,10 @@ class Work:
         return [s.state for s in self.sequences if s.state is not None]
 
 
-W = TypeVar("W", bound=Work)
+R = TypeVar("R", bound=InferenceRequest)
 
 
-class Intake:
+class InferenceService:
     """Reads bodies, begins to compute, waits, gives up.
 
     Args:
@@ -62,13 +63,13 @@ class Intake:
         sessions: of the service.
 
     Attributes:
-        watcher: of all requests that wait.
+        deadlines: of all requests that are open.
     """
 
     def __init__(self, settings: Settings, registry: Registry, sessions: SessionService) -> None:
         self.registry = registry
         self.sessions = sessions
-        self.watcher = Watcher(
+        self.deadlines = Deadlines(
             settings.body_timeout_s, settings.request_timeout_s, lambda: registry.drained
         )
         self._settings = settings
@@ -123,85 +124,68 @@ class Intake:
             raise InvalidRequest(Fault(ref.pointer, message))
         return Piece(ref, sequences[0].inputs, sequences[0].state)
 
-    def begin(self, work: Work, done: Done) -> None:
+    def begin(self, request: InferenceRequest, done: Done) -> None:
         """Begins to compute.
 
         Args:
-            work: new.
+            request: new.
             done: is called once, on the event loop, not before this returns: with None when all is
                 computed, else with the error.
 
         Raises:
             Unavailable: nothing was begun.
         """
-        if work.piece is None:
-            work.ready.engine.begin(work.sequences, done)
+        if request.piece is None:
+            request.ready.engine.begin(request.sequences, done)
             return
-        engine = work.ready.engine
-        admission = engine.admit(len(work.piece.inputs))
+        engine = request.ready.engine
+        admission = engine.admit(len(request.piece.inputs))
 
         def ended(task: asyncio.Task[None]) -> None:
             engine.leave(admission)
-            done(_error_of(task, work))
+            done(_error_of(task, request))
 
-        run = self._run_piece(work, work.piece, admission)
-        work.task = asyncio.get_running_loop().create_task(run)
-        work.task.add_done_callback(ended)
+        run = self._run_piece(request, request.piece, admission)
+        request.task = asyncio.get_running_loop().create_task(run)
+        request.task.add_done_callback(ended)
 
-    def cancel(self, work: Work, reason: UnrollError) -> None:
+    def cancel(self, request: InferenceRequest, reason: UnrollError) -> None:
         """Ends what was begun; who waits gets the reason."""
-        if work.task is None:
-            work.ready.engine.cancel(work.sequences, reason)
+        if request.task is None:
+            request.ready.engine.cancel(request.sequences, reason)
         else:
-            work.reason = reason
-            work.task.cancel()
-
-    async def submit(self, work: Work) -> None:
-        """As `begin`, for who can wait; raises what `done` would get."""
-        if work.piece is None:
-            await work.ready.engine.submit(work.sequences)
-            return
-        self.begin(work, lambda _: None)
-        assert work.task is not None, "a piece has a task"
-        try:
-            await asyncio.wait([work.task])
-        except asyncio.CancelledError:
-            work.task.cancel()
-            raise
-        if (error := _error_of(work.task, work)) is not None:
-            raise error
-
-    async def run(self, scope: Scope, receive: Receive, decode: Callable[[bytes], W]) -> W:
-        """A whole request: reads, computes, returns it complete; raises as `reading`."""
-        async with self.reading(scope, receive, decode) as work:
-            await self.submit(work)
-        return work
+            request.reason = reason
+            request.task.cancel()
 
     @asynccontextmanager
     async def reading(
-        self, scope: Scope, receive: Receive, decode: Callable[[bytes], W], at_once: bool = False
-    ) -> AsyncIterator[W]:
-        """Reads a body; while this is entered, what was begun is given up if its caller goes.
+        self, scope: Scope, receive: Receive, decode: Callable[[bytes], R]
+    ) -> AsyncIterator[tuple[PendingRequest, R]]:
+        """A request whose body comes in pieces: read, understood, and still pending.
 
         Args:
             scope, receive: of the request (ASGI).
             decode: understands a body.
-            at_once: whether it listens for that from now on, not from the watcher's next look on.
 
         Raises:
             UnrollError: there is no room, or the body is not as it must be.
         """
         self.check_room()
-        with Watch(self.watcher, receive) as watch:
-            body = await read_body(scope["headers"], receive, watch, self.max_body_bytes)
-            work = decode(body)
-            # Not kept while it waits: the arrays are a fraction of it.
-            del body
-            watch.body_is_read(lambda reason: self.cancel(work, reason), at_once)
-            yield work
+        pending = PendingRequest(self.deadlines)
+        with pending.reading():
+            body = await read_body(scope["headers"], receive, pending, self.max_body_bytes)
+        request = decode(body)
+        # Not kept while it waits: the arrays are a fraction of it.
+        del body
+        try:
+            yield pending, request
+        finally:
+            pending.hang_up()
 
-    async def _run_piece(self, work: Work, piece: Piece, admission: Admission) -> None:
-        (first,) = work.sequences
+    async def _run_piece(
+        self, request: InferenceRequest, piece: Piece, admission: Admission
+    ) -> None:
+        (first,) = request.sequences
         made: list[Sequence] = []
 
         async def compute(start: Start) -> Sequence:
@@ -212,19 +196,19 @@ class Intake:
             sequence = Sequence(piece.inputs, first.pointer, start.state, first.deadline)
             sequence.listener = first.listener
             made.append(sequence)
-            await work.ready.engine.submit([sequence], admission)
+            await request.ready.engine.submit([sequence], admission)
             return sequence
 
-        sequence, work.time_step = await self.sessions.run(
-            piece, compute, work.ready.codec.states.tokens
+        sequence, request.time_step = await self.sessions.run(
+            piece, compute, request.ready.codec.states.tokens
         )
-        work.sequences = [sequence]
+        request.sequences = [sequence]
 
 
-def _error_of(task: asyncio.Task[None], work: Work) -> UnrollError | None:
+def _error_of(task: asyncio.Task[None], request: InferenceRequest) -> UnrollError | None:
     """Why a task failed, if it did."""
     if task.cancelled():
-        return work.reason or UnrollError("cancelled")
+        return request.reason or UnrollError("cancelled")
     error = task.exception()
     if error is None or isinstance(error, UnrollError):
         return error

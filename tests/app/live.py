@@ -1,4 +1,4 @@
-"""`Live`: an application on a real port, as `DirectProtocol` serves it, and raw connections to it.
+"""`Live`: an application on a real port, as `HTTPProtocol` serves it, and raw connections to it.
 
 Server and callers share an event loop, so that a test can wait for what the server has read.
 """
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import uvicorn
 import uvloop
 
-from app.server.http_protocol import DirectProtocol
+from app.server.http_protocol import HTTPProtocol
 from app.server.websocket_protocol import StreamProtocol
 from tests.app.engine.running import until
 
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
     raw: bytes
 
 
-class Counting(DirectProtocol):
+class Counting(HTTPProtocol):
     """Counts what it has read."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -96,7 +96,7 @@ class Live:
     """Serves while it is a context; the loop turns only within `run`.
 
     Args:
-        app: its `state` is what `DirectProtocol` needs.
+        app: has the context that `HTTPProtocol` needs.
         options: of uvicorn.
 
     Attributes:
@@ -106,15 +106,15 @@ class Live:
     def __init__(self, app: Any, **options: Any) -> None:
         self.app = app
         self.direct: list[str] = []
-        for (method, path), route in list(app.state.direct.items()):
-            app.state.direct[method, path] = self._counted(path, route)
+        for (_, path), endpoint in app.state.context.endpoints.items():
+            self._count(path, endpoint)
         config = uvicorn.Config(
             app,
             port=0,
             http=Counting,
             ws=StreamProtocol,
             ws_per_message_deflate=False,
-            ws_max_size=app.state.max_body_bytes,
+            ws_max_size=app.state.context.max_body_bytes,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -126,12 +126,14 @@ class Live:
         self._serving: asyncio.Task[None] | None = None
         self._connections: list[Connection] = []
 
-    def _counted(self, path: str, route: Any) -> Any:
-        def counted(scope: Any, body: bytes, exchange: Any) -> None:
-            self.direct.append(path)
-            route(scope, body, exchange)
+    def _count(self, path: str, endpoint: Any) -> None:
+        begin = endpoint.begin
 
-        return counted
+        def counted(*given: Any) -> None:
+            self.direct.append(path)
+            begin(*given)
+
+        endpoint.begin = counted
 
     def __enter__(self) -> Self:
         self.run(self._start())
@@ -164,9 +166,12 @@ class Live:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         name = writer.get_extra_info("sockname")
         open_ = self.server.server_state.connections
-        await until(lambda: any(protocol.client == name for protocol in open_))
-        protocol = next(protocol for protocol in open_ if protocol.client == name)
-        assert isinstance(protocol, Counting)
+
+        def own() -> list[Counting]:
+            return [p for p in open_ if isinstance(p, Counting) and p.client == name]
+
+        await until(lambda: bool(own()))
+        (protocol,) = own()
         connection = Connection(reader, writer, protocol)
         self._connections.append(connection)
         return connection
@@ -178,7 +183,7 @@ class Live:
         del connection.protocol
 
     async def ready(self) -> None:
-        registry = self.app.state.registry
+        registry = self.app.state.context.registry
         await until(lambda: registry.ready)
 
     def talk(self, body: Callable[[Connection], Awaitable[T]]) -> T:

@@ -16,7 +16,7 @@ from app.codec import arrow, npz
 from app.codec.arrays import AnswerArrays, RequestArrays
 from app.codec.model import Codec
 from app.codec.numbers import print_json
-from app.service.inference import Intake
+from app.service.inference import InferenceService
 
 JSON = "application/json"
 OFFERED = (JSON, ndjson.MEDIA_TYPE, arrow.MEDIA_TYPE, npz.MEDIA_TYPE)
@@ -38,20 +38,22 @@ def reader_of(content_type: str) -> Reader | None:
     return READERS.get(content_type.partition(";")[0].strip().lower())
 
 
-def decode_batch(intake: Intake, body: bytes, read: Reader, query: Mapping[str, str]) -> Prediction:
+def decode_batch(
+    inference: InferenceService, body: bytes, read: Reader, query: Mapping[str, str]
+) -> Prediction:
     """Understands a body that is no JSON; raises `InvalidRequest` or `Unavailable`."""
     given = checked(lambda: BatchOptions.model_validate(query))
-    ready = intake.registry.current(given.model, given.version)
-    batch = read(body, ready.codec, intake.max_body_bytes)
+    ready = inference.registry.current(given.model, given.version)
+    batch = read(body, ready.codec, inference.max_body_bytes)
     work = Prediction(
         ready=ready,
-        sequences=intake.sequences(ready, batch.sequences, batch.states),
+        sequences=inference.sequences(ready, batch.sequences, batch.states),
         outputs=given.outputs,
         states=given.states or ("none" if given.session else "concatenated"),
     )
     if given.session is not None:
         session = SessionPart(id=given.session, time_step=given.time_step, key=given.key)
-        work.piece = intake.piece(reference(session), work.sequences)
+        work.piece = inference.piece(reference(session), work.sequences)
     return work
 
 

@@ -11,6 +11,7 @@ A request that fails after its first outputs ends with a line `{"error": problem
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -21,8 +22,8 @@ from app.api.native.requests import Prediction, answer, head
 from app.api.problems import problem_document
 from app.codec.numbers import print_json
 from app.engine.sequence import Listener, Sequence
-from app.errors import Cancelled, UnrollError
-from app.service.inference import Intake
+from app.errors import UnrollError
+from app.service.inference import InferenceService
 
 MEDIA_TYPE = "application/x-ndjson"
 BODY = "http.response.body"
@@ -42,31 +43,29 @@ Event = _Outputs | UnrollError | None
 
 
 async def lines(
-    intake: Intake, request: Request, decode: Callable[[bytes], Prediction]
+    inference: InferenceService, request: Request, decode: Callable[[bytes], Prediction]
 ) -> AsyncGenerator[bytes]:
     """Yields the lines of an answer, the first two at once; raises `UnrollError` only before."""
-    # Answers in lines are long, so a task that waits for a hang-up is worth its price.
-    async with intake.reading(request.scope, request.receive, decode, at_once=True) as work:
+    async with inference.reading(request.scope, request.receive, decode) as (pending, work):
         events: asyncio.Queue[Event] = asyncio.Queue()
         if work.outputs == "all":
             for row, sequence in enumerate(work.sequences):
                 sequence.listener = _listener(row, events)
-        intake.begin(work, events.put_nowait)
-        ended = False
-        try:
+        inference.begin(work, events.put_nowait)
+        pending.wait(partial(inference.cancel, work))
+        # Answers in lines are long, so a task that waits for a hang-up is worth its price.
+        pending.listen(request.receive, at_once=True)
+        event = await events.get()
+        if isinstance(event, UnrollError):
+            pending.end()
+            raise event
+        part = _line(head(work))
+        while isinstance(event, _Outputs):
+            yield part + _line_of(event)
+            part = b""
             event = await events.get()
-            if isinstance(event, UnrollError):
-                raise event
-            part = _line(head(work))
-            while isinstance(event, _Outputs):
-                yield part + _line_of(event)
-                part = b""
-                event = await events.get()
-            ended = True
-            yield part + _line({"error": problem_document(event)} if event else _last(work))
-        finally:
-            if not ended:
-                intake.cancel(work, Cancelled("the caller has gone"))
+        pending.end()
+        yield part + _line({"error": problem_document(event)} if event else _last(work))
 
 
 class LinesResponse(Response):

@@ -11,7 +11,7 @@ from app.api.schemas import PredictRequest, SessionPart
 from app.codec.numbers import echo, may_have_booleans, parse_json
 from app.codec.states import StateForm
 from app.errors import Fault, InvalidRequest
-from app.service.inference import Intake, Work
+from app.service.inference import InferenceRequest, InferenceService
 from app.sessions.rules import SessionRef
 
 NUMBERS = {"sequences", "initial_states"}
@@ -21,7 +21,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 @dataclass(eq=False, kw_only=True)
-class Prediction(Work):
+class Prediction(InferenceRequest):
     """A request of the native API.
 
     Attributes:
@@ -33,7 +33,7 @@ class Prediction(Work):
     states: StateForm
 
 
-def decode(intake: Intake, body: bytes) -> Prediction:
+def decode(inference: InferenceService, body: bytes) -> Prediction:
     """Understands a body; raises `InvalidRequest` or `Unavailable`."""
     document = parse_object(body)
     if document.keys() <= NUMBERS and "sequences" in document:
@@ -41,20 +41,20 @@ def decode(intake: Intake, body: bytes) -> Prediction:
         given = NO_OPTIONS
     else:
         given = checked(lambda: PredictRequest.model_validate(document))
-    wanted, registry = given.model, intake.registry
+    wanted, registry = given.model, inference.registry
     ready = registry.current(wanted.name, wanted.version) if wanted else registry.current()
     arrays = ready.codec.sequences.parse(document["sequences"], may_have_booleans(body))
     states = ready.codec.states.parse(document.get("initial_states"), len(arrays))
     work = Prediction(
         ready=ready,
-        sequences=intake.sequences(ready, arrays, states),
+        sequences=inference.sequences(ready, arrays, states),
         outputs=given.outputs,
         states=given.states,
     )
     if given.session is not None:
         if "states" not in given.model_fields_set:
             work.states = "none"
-        work.piece = intake.piece(reference(given.session), work.sequences)
+        work.piece = inference.piece(reference(given.session), work.sequences)
     return work
 
 

@@ -1,18 +1,20 @@
 """`POST /predict`: the native API."""
 
+import re
 from collections.abc import Callable
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.datastructures import QueryParams
 from starlette.types import Scope
 
-from app.api.fast_path import Exchange, header_of
+from app.api.context import context_of
+from app.api.endpoint import Endpoint, Headers, Reply, header_of
 from app.api.native import formats, ndjson
 from app.api.native.requests import Prediction, decode
 from app.api.negotiation import best
-from app.api.openapi import answers_in, reads_body
+from app.api.openapi import answers_in, document_of, reads_body
 from app.api.schemas import BatchOptions, PredictRequest, PredictResponse
-from app.service.inference import Intake
+from app.service.inference import InferenceService
 
 ANSWER = (
     "Results in the order of the request's sequences; with `Accept: application/x-ndjson` line by "
@@ -21,10 +23,56 @@ ANSWER = (
 
 Decode = Callable[[bytes], Prediction]
 
+# Values of Accept that clients send who want JSON.
+USUAL = frozenset(
+    {
+        b"*/*",
+        b"application/json",
+        b"application/json, */*",
+        b"application/json, text/plain, */*",
+    }
+)
+# Where it weighs formats or names a kind of them, lines may be wanted, which need ASGI.
+WEIGHED = re.compile(rb"\*|;[ \t]*q[ \t]*=")
 
-def install(app: FastAPI, intake: Intake) -> None:
+
+class PredictEndpoint(Endpoint[Prediction]):
+    """Bodies and answers in the formats that the head names."""
+
+    def decoder(self, scope: Scope) -> Decode:
+        """See `Endpoint`."""
+        read = formats.reader_of(header_of(scope, b"content-type") or "")
+        if read is None:
+            return lambda body: decode(self.inference, body)
+        query = dict(QueryParams(scope["query_string"]))
+        return lambda body: formats.decode_batch(self.inference, body, read, query)
+
+    def encode(self, scope: Scope, request: Prediction) -> Reply:
+        """See `Endpoint`."""
+        media_type = self.media_type(scope)
+        headers = ((b"content-type", media_type.encode()),)
+        return formats.encode(request, media_type), headers
+
+    def takes(self, headers: Headers) -> bool:
+        """See `Endpoint`. An answer in lines needs ASGI's way."""
+        return super().takes(headers) and not any(
+            name == b"accept" and value not in USUAL and _may_want_lines(value.lower())
+            for name, value in headers
+        )
+
+    def media_type(self, scope: Scope) -> str:
+        """Of the answer."""
+        return best(header_of(scope, b"accept") or "", formats.OFFERED)
+
+
+def _may_want_lines(accept: bytes) -> bool:
+    return bool(WEIGHED.search(accept)) or ndjson.MEDIA_TYPE.encode() in accept
+
+
+def install(app: FastAPI, inference: InferenceService) -> None:
     """Adds the route."""
     router = APIRouter()
+    endpoint = PredictEndpoint(inference)
 
     @router.post(
         "/predict",
@@ -35,48 +83,17 @@ def install(app: FastAPI, intake: Intake) -> None:
         openapi_extra=reads_body(PredictRequest, formats.READERS, BatchOptions),
     )
     async def predict(request: Request) -> Response:
-        understand = _decoder(intake, request.scope)
-        media_type = _wanted(request.scope)
-        if media_type == ndjson.MEDIA_TYPE:
-            return await _in_lines(intake, request, understand)
-        work = await intake.run(request.scope, request.receive, understand)
-        return Response(formats.encode(work, media_type), media_type=media_type)
-
-    def direct(scope: Scope, body: bytes, exchange: Exchange) -> None:
-        intake.check_room()
-        work = _decoder(intake, scope)(body)
-        media_type = _wanted(scope)
-        headers = ((b"content-type", media_type.encode()),)
-        exchange.wait(intake.watcher, lambda reason: intake.cancel(work, reason))
-        intake.begin(
-            work,
-            lambda error: exchange.finish(
-                error, lambda: (formats.encode(work, media_type), headers)
-            ),
-        )
+        if endpoint.media_type(request.scope) == ndjson.MEDIA_TYPE:
+            return await _in_lines(inference, request, endpoint.decoder(request.scope))
+        return await endpoint.answer(request)
 
     app.include_router(router)
-    app.state.direct["POST", "/predict"] = direct
-    app.state.left_to_asgi = (ndjson.MEDIA_TYPE.encode(),)
-    app.state.examples["/predict"] = lambda rows: {"sequences": [rows]}
+    context_of(app).endpoints["POST", "/predict"] = endpoint
+    document_of(app).examples["/predict"] = lambda rows: {"sequences": [rows]}
 
 
-def _wanted(scope: Scope) -> str:
-    """The media type of the answer."""
-    return best(header_of(scope, b"accept") or "", formats.OFFERED)
-
-
-def _decoder(intake: Intake, scope: Scope) -> Decode:
-    """Who understands the body."""
-    read = formats.reader_of(header_of(scope, b"content-type") or "")
-    if read is None:
-        return lambda body: decode(intake, body)
-    query = dict(QueryParams(scope["query_string"]))
-    return lambda body: formats.decode_batch(intake, body, read, query)
-
-
-async def _in_lines(intake: Intake, request: Request, understand: Decode) -> Response:
-    made = ndjson.lines(intake, request, understand)
+async def _in_lines(inference: InferenceService, request: Request, understand: Decode) -> Response:
+    made = ndjson.lines(inference, request, understand)
     # What is wrong before the first line is a problem, as everywhere.
     first = await anext(made)
     if request.scope["http_version"] == "1.0":

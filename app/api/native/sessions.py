@@ -7,12 +7,12 @@ from fastapi import APIRouter, HTTPException
 
 from app.api.openapi import PROBLEMS
 from app.api.schemas import SessionInfo
-from app.service.inference import Intake
+from app.service.inference import InferenceService
 
 OTHERS = ["HEAD", "OPTIONS", "PATCH", "POST", "PUT"]
 
 
-def make_router(intake: Intake) -> APIRouter:
+def make_router(inference: InferenceService) -> APIRouter:
     """The routes, bound to an application's sessions."""
     router = APIRouter(tags=["sessions"])
     problems: dict[int | str, dict[str, Any]] = {
@@ -23,8 +23,8 @@ def make_router(intake: Intake) -> APIRouter:
         "/sessions/{id:path}", summary="Where a session is, and its state", responses=problems
     )
     async def read(id: str) -> SessionInfo:
-        async with intake.in_time():
-            kept = await intake.sessions.read(id)
+        async with inference.in_time():
+            kept = await inference.sessions.read(id)
         return SessionInfo(
             id=id,
             time_step=kept.record.time_step,
@@ -39,8 +39,8 @@ def make_router(intake: Intake) -> APIRouter:
         responses=problems,
     )
     async def delete(id: str) -> None:
-        async with intake.in_time():
-            await intake.sessions.delete(id)
+        async with inference.in_time():
+            await inference.sessions.delete(id)
 
     @router.api_route("/sessions/{id:path}", methods=OTHERS, include_in_schema=False)
     async def refuse(id: str) -> None:

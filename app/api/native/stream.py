@@ -10,17 +10,21 @@ Answers come in the order of messages. A message that cannot be computed is answ
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from time import perf_counter_ns
 from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, WebSocket
 
-from app.api.fast_path import Exchange, Headers, Reply
+from app.api.endpoint import Headers, fail, respond_with_problem
 from app.api.native.requests import checked, parse_object
 from app.api.schemas import MAX_ID, StreamMessage
 from app.codec.numbers import Faults, may_have_booleans, print_json
 from app.codec.states import State
-from app.service.inference import Intake, Work
-from app.stats.answer_counts import STREAM
+from app.errors import UnrollError
+from app.service.inference import InferenceRequest, InferenceService
+from app.service.pending_request import PendingRequest
+from app.stats.answer_counts import NOT_GIVEN, STREAM
 
 PATH = "/stream"
 # In `scope["extensions"]`: the connection, as `StreamProtocol` puts it there.
@@ -55,17 +59,18 @@ class Stream:
     """One connection. Everything here happens on the event loop.
 
     Args:
-        intake: of the application.
+        inference: of the application.
         connection: takes answers, JSON.
     """
 
-    def __init__(self, intake: Intake, connection: Connection) -> None:
-        self._intake = intake
+    def __init__(self, inference: InferenceService, connection: Connection) -> None:
+        self._inference = inference
         self._connection = connection
         self._ahead: deque[str | bytes] = deque()
         self._ahead_bytes = 0
         self._reading = True
-        self._exchange: Exchange | None = None
+        self._pending: PendingRequest | None = None
+        self._began_ns = 0
         self._given = NO_OPTIONS
         self._id: str | int | None = None
         self._state: State | None = None
@@ -80,7 +85,7 @@ class Stream:
 
     def go_on(self) -> None:
         """Begins the next message, if nothing is in its way."""
-        if self._ahead and self._exchange is None and self._connection.is_writable:
+        if self._ahead and self._pending is None and self._connection.is_writable:
             message = self._ahead.popleft()
             self._ahead_bytes -= len(message)
             self._begin(message)
@@ -92,32 +97,52 @@ class Stream:
     def finish(self, then: Callable[[], None]) -> None:
         """Calls `then` once all messages that were taken are answered."""
         self._finished = then
-        if self._exchange is None and not self._ahead:
+        if self._pending is None and not self._ahead:
             then()
 
     def hang_up(self) -> None:
         """The caller has gone; nobody is answered."""
         self._ahead.clear()
-        if self._exchange is not None:
-            self._exchange.hang_up()
+        if self._pending is not None and self._pending.hang_up():
+            self._count(NOT_GIVEN)
 
     def _begin(self, message: str | bytes) -> None:
-        intake = self._intake
-        exchange = Exchange(PATH, self._respond, intake.registry.place.answers, STREAM)
-        self._exchange, self._given, self._id = exchange, NO_OPTIONS, None
+        inference = self._inference
+        pending = self._pending = PendingRequest(inference.deadlines)
+        self._began_ns, self._given, self._id = perf_counter_ns(), NO_OPTIONS, None
         try:
             work = self._decode(message)
-            exchange.wait(intake.watcher, lambda reason: intake.cancel(work, reason))
-            intake.begin(work, lambda error: exchange.finish(error, lambda: self._answer(work)))
+            pending.wait(partial(inference.cancel, work))
+            inference.begin(work, partial(self._computed, pending, work))
         except Exception as error:
-            exchange.fail(error)
+            fail(error, PATH, pending, self._respond)
 
-    def _decode(self, message: str | bytes) -> Work:
+    def _computed(
+        self, pending: PendingRequest, work: InferenceRequest, error: UnrollError | None
+    ) -> None:
+        if error is not None:
+            fail(error, PATH, pending, self._respond)
+        elif pending.end():
+            start = self._first_time_step()
+            try:
+                body = self._encode(work, start)
+            except Exception as bug:
+                respond_with_problem(bug, PATH, self._respond)
+                return
+            (sequence,), (self._state,) = work.sequences, work.final_states
+            self._time_step = start + len(sequence.inputs)
+            self._respond(200, (), body)
+
+    def _first_time_step(self) -> int:
+        """Of the piece. A state that is given begins anew; the stream's own goes on."""
+        return 0 if STATE[1:] in self._given.model_fields_set else self._time_step
+
+    def _decode(self, message: str | bytes) -> InferenceRequest:
         document = parse_object(message)
         if document.keys() != {"sequence"}:
             self._id = _echoed(document.get("id"))
             self._given = checked(lambda: StreamMessage.model_validate(document))
-        ready = self._intake.registry.current()
+        ready = self._inference.registry.current()
         booleans = not isinstance(message, bytes) or may_have_booleans(message)
         array = ready.codec.sequences.parse_one(document["sequence"], PIECE, booleans)
         state = self._state
@@ -125,29 +150,30 @@ class Stream:
             faults = Faults()
             state = ready.codec.states.parse_one(document[STATE[1:]], STATE, faults)
             faults.raise_any()
-        (sequence,) = self._intake.sequences(ready, [array], [state])
+        (sequence,) = self._inference.sequences(ready, [array], [state])
         sequence.pointer = PIECE
-        return Work(ready=ready, sequences=[sequence])
+        return InferenceRequest(ready=ready, sequences=[sequence])
 
-    def _answer(self, work: Work) -> Reply:
+    def _encode(self, work: InferenceRequest, start: int) -> bytes:
+        """The answer to a piece that begins at time step `start`."""
         given, (sequence,), (state,) = self._given, work.sequences, work.final_states
-        # A new one may count its time steps from anywhere; this one's begin where it was resumed.
-        begins_anew = STATE[1:] in given.model_fields_set
-        start = 0 if begins_anew else self._time_step
-        self._state, self._time_step = state, start + len(sequence.inputs)
         answer: dict[str, Any] = {} if self._id is None else {"id": self._id}
         answer["time_step"] = start
         if given.outputs == "all":
             answer["outputs"] = sequence.outputs
         elif given.outputs == "last":
             answer["outputs"] = sequence.outputs[-1:]
-            answer["time_step"] = self._time_step - 1
+            answer["time_step"] = start + len(sequence.inputs) - 1
         if given.states != "none":
             answer["state"] = work.ready.codec.states.printable(given.states, state)
-        return print_json(answer), ()
+        return print_json(answer)
+
+    def _count(self, status: int) -> None:
+        self._inference.registry.stats.answers.count(STREAM, status, self._began_ns)
 
     def _respond(self, status: int, _: Headers, body: bytes) -> None:
-        self._exchange = None
+        self._pending = None
+        self._count(status)
         if status == 200:
             self._connection.answer(body)
         else:
@@ -160,7 +186,7 @@ class Stream:
             self._finished()
 
 
-def install(app: FastAPI, intake: Intake) -> None:
+def install(app: FastAPI, inference: InferenceService) -> None:
     """Adds the route."""
     router = APIRouter()
 
@@ -168,7 +194,7 @@ def install(app: FastAPI, intake: Intake) -> None:
     async def stream(socket: WebSocket) -> None:
         connection: Connection = socket.scope["extensions"][EXTENSION]
         await socket.accept()
-        made = Stream(intake, connection)
+        made = Stream(inference, connection)
         connection.attach(made)
         try:
             # Messages go to the stream itself. What comes here is that the caller has gone, or what

@@ -18,7 +18,7 @@ from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, Signature, padded
 from app.codec.tensors import Tensor
 from app.errors import Fault, InvalidRequest
 from app.registry.registry import Ready
-from app.service.inference import Intake, Work
+from app.service.inference import InferenceRequest, InferenceService
 from app.sessions.rules import SessionRef
 
 MICROSECONDS = 1e-6
@@ -26,7 +26,7 @@ SEQUENCE_ID = "/parameters/sequence_id"
 
 
 @dataclass(eq=False, kw_only=True)
-class Inference(Work):
+class Inference(InferenceRequest):
     """A request of the Open Inference Protocol.
 
     Attributes:
@@ -49,7 +49,7 @@ class Inference(Work):
         return self.parameters.timeout * MICROSECONDS
 
 
-def decode(intake: Intake, ready: Ready, body: bytes, header: str | None) -> Inference:
+def decode(inference: InferenceService, ready: Ready, body: bytes, header: str | None) -> Inference:
     """Understands a body, of which a header says how much is JSON; raises `InvalidRequest`."""
     text, raw = split(body, header)
     document = parse_object(text)
@@ -66,7 +66,7 @@ def decode(intake: Intake, ready: Ready, body: bytes, header: str | None) -> Inf
         raise located(error, places) from None
     work = Inference(
         ready=ready,
-        sequences=intake.sequences(ready, arrays, states, f"/{SEQUENCES}"),
+        sequences=inference.sequences(ready, arrays, states, f"/{SEQUENCES}"),
         id=request.id,
         parameters=parameters,
         time_steps=tensors[SEQUENCES].shape[1],
@@ -74,7 +74,7 @@ def decode(intake: Intake, ready: Ready, body: bytes, header: str | None) -> Inf
         places=places,
     )
     if parameters.sequence_id:
-        work.piece = intake.piece(_reference(parameters, tensors, signature), work.sequences)
+        work.piece = inference.piece(_reference(parameters, tensors, signature), work.sequences)
     return work
 
 

@@ -3,15 +3,15 @@
 KServe's and Triton's clients speak it. Errors are `{"error": text}`.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.types import Scope
 
+from app.api.context import context_of
 from app.api.dialects import served, version_of
-from app.api.fast_path import Direct, Exchange, Reply, header_of
+from app.api.endpoint import Endpoint, Reply, header_of
 from app.api.open_inference.requests import Inference, answer, decode, located
 from app.api.open_inference.schemas import (
     ConfigTensor,
@@ -25,12 +25,13 @@ from app.api.open_inference.schemas import (
     ServerReady,
     TensorMetadata,
 )
-from app.api.openapi import error_texts, reads_body
+from app.api.openapi import document_of, error_texts, reads_body
 from app.codec.envelope import HEADER
 from app.codec.signature import SEQUENCES, TensorForm
 from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownSession, UnrollError
 from app.registry.registry import Ready, Registry
-from app.service.inference import Intake
+from app.service.inference import InferenceService
+from app.service.pending_request import Timeout
 
 PLATFORM = "tensorflow_savedmodel"
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "sequence", "sequence(string_id)"]
@@ -43,9 +44,9 @@ LENGTH = HEADER.lower().encode()
 Find = Callable[..., Awaitable[Ready]]
 
 
-def install(app: FastAPI, intake: Intake) -> None:
+def install(app: FastAPI, inference: InferenceService) -> None:
     """Adds the routes."""
-    registry = intake.registry
+    registry = inference.registry
     router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
     async def newest(name: str) -> Ready:
@@ -55,18 +56,18 @@ def install(app: FastAPI, intake: Intake) -> None:
         return served(registry, name, version_of(version))
 
     _add_server(router, app.version, registry)
-    app.state.schemas.append(InferRequest)
+    document, endpoint = document_of(app), InferEndpoint(inference)
+    document.schemas.append(InferRequest)
     finds: dict[str, Find] = {
         "/models/{name}": newest,
         "/models/{name}/versions/{version}": of_version,
     }
     for path, find in finds.items():
         _add_information(router, path, find, registry)
-        _add_infer(router, path, find, intake)
-        app.state.examples[f"/v2{path}/infer"] = lambda rows: {"inputs": [_as_tensor(rows)]}
+        _add_infer(router, path, find, endpoint)
+        document.examples[f"/v2{path}/infer"] = lambda rows: {"inputs": [_as_tensor(rows)]}
     app.include_router(router)
-    direct = _direct_infer(intake, registry.name)
-    app.state.direct["POST", f"/v2/models/{registry.name}/infer"] = direct
+    context_of(app).endpoints["POST", f"/v2/models/{registry.name}/infer"] = endpoint
 
 
 def _as_tensor(rows: list[list[float | None]]) -> dict[str, Any]:
@@ -136,7 +137,51 @@ def _add_information(router: APIRouter, path: str, find: Find, registry: Registr
         )
 
 
-def _add_infer(router: APIRouter, path: str, find: Find, intake: Intake) -> None:
+class InferEndpoint(Endpoint[Inference]):
+    """Tensors in, tensors out."""
+
+    def decoder(self, scope: Scope) -> Callable[[bytes], Inference]:
+        """See `Endpoint`."""
+        ready = _named(self.inference.registry, scope)
+        length = header_of(scope, LENGTH)
+        return lambda body: decode(self.inference, ready, body, length)
+
+    def encode(self, scope: Scope, request: Inference) -> Reply:
+        """See `Endpoint`."""
+        body, headers = answer(request)
+        return body, [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+    def explain(self, error: UnrollError, request: Inference) -> UnrollError:
+        """See `Endpoint`."""
+        if isinstance(error, UnknownSession):
+            # Triton's words, by which clients know it.
+            return InvalidRequest(
+                Fault(
+                    "",
+                    f"inference request for sequence {request.parameters.sequence_id} to model "
+                    f"'{request.ready.manifest.name}' must specify the START flag on the first "
+                    "request of the sequence: it was never begun, was idle for too long, or has "
+                    "been ended",
+                )
+            )
+        return located(error, request.places) if isinstance(error, InvalidRequest) else error
+
+    def timeout(self, request: Inference) -> Timeout | None:
+        """See `Endpoint`."""
+        if request.timeout_s <= 0:
+            return None
+        reason = f"its timeout of {request.parameters.timeout} microseconds is over"
+        return Timeout(request.timeout_s, Expired(reason))
+
+
+def _named(registry: Registry, scope: Scope) -> Ready:
+    """The model in a request's path; the fast path is for the newest version only."""
+    names = scope.get("path_params") or {"name": registry.name}
+    version = names.get("version")
+    return served(registry, names["name"], None if version is None else version_of(version))
+
+
+def _add_infer(router: APIRouter, path: str, find: Find, endpoint: InferEndpoint) -> None:
     """Adds what computes."""
 
     @router.post(
@@ -147,73 +192,10 @@ def _add_infer(router: APIRouter, path: str, find: Find, intake: Intake) -> None
         response_model=InferResponse,
         responses=INFER_ERRORS,
         openapi_extra=reads_body(InferRequest),
+        dependencies=[Depends(find)],
     )
-    async def infer(request: Request, ready: Annotated[Ready, Depends(find)]) -> Response:
-        length = header_of(request.scope, LENGTH)
-
-        def understand(body: bytes) -> Inference:
-            return decode(intake, ready, body, length)
-
-        async with intake.reading(request.scope, request.receive, understand) as work:
-            timer = _timer(intake, work)
-            try:
-                await intake.submit(work)
-            except UnrollError as error:
-                raise _in_its_words(error, work) from None
-            finally:
-                if timer is not None:
-                    timer.cancel()
-        body, headers = answer(work)
-        return Response(body, headers=headers)
-
-
-def _direct_infer(intake: Intake, name: str) -> Direct:
-    """The direct route of a model's newest version."""
-
-    def direct(scope: Scope, body: bytes, exchange: Exchange) -> None:
-        intake.check_room()
-        ready = served(intake.registry, name)
-        work = decode(intake, ready, body, header_of(scope, LENGTH))
-        exchange.wait(intake.watcher, lambda reason: intake.cancel(work, reason))
-
-        def done(error: UnrollError | None) -> None:
-            if timer is not None:
-                timer.cancel()
-            exchange.finish(error and _in_its_words(error, work), lambda: _reply(work))
-
-        intake.begin(work, done)
-        timer = _timer(intake, work)
-
-    return direct
-
-
-def _reply(work: Inference) -> Reply:
-    body, headers = answer(work)
-    return body, [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-
-
-def _timer(intake: Intake, work: Inference) -> asyncio.TimerHandle | None:
-    """Gives a request up when its caller's time is over, unless it is cancelled before."""
-    if not 0 < work.timeout_s < intake.watcher.request_timeout_s:
-        return None
-    reason = Expired(f"its timeout of {work.parameters.timeout} microseconds is over")
-    loop = asyncio.get_running_loop()
-    return loop.call_later(work.timeout_s, intake.cancel, work, reason)
-
-
-def _in_its_words(error: UnrollError, work: Inference) -> UnrollError:
-    """What is wrong, as the protocol says it."""
-    if isinstance(error, UnknownSession):
-        # Triton's words, by which clients know it.
-        return InvalidRequest(
-            Fault(
-                "",
-                f"inference request for sequence {work.parameters.sequence_id} to model "
-                f"'{work.ready.manifest.name}' must specify the START flag on the first request "
-                "of the sequence: it was never begun, was idle for too long, or has been ended",
-            )
-        )
-    return located(error, work.places) if isinstance(error, InvalidRequest) else error
+    async def infer(request: Request) -> Response:
+        return await endpoint.answer(request)
 
 
 def _metadata(form: TensorForm) -> TensorMetadata:

@@ -14,13 +14,13 @@ from app.api.tensorflow_serving.schemas import RowsOrColumns
 from app.codec.numbers import Faults, echo, invalid, vector
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, padded
 from app.registry.registry import Ready
-from app.service.inference import Intake, Work
+from app.service.inference import InferenceRequest, InferenceService
 
 SIGNATURE = "serving_default"
 
 
 @dataclass(eq=False, kw_only=True)
-class TensorWork(Work):
+class RowsRequest(InferenceRequest):
     """A request of TensorFlow Serving's API.
 
     Attributes:
@@ -41,7 +41,7 @@ class _Row:
     state: np.ndarray | None
 
 
-def decode(intake: Intake, ready: Ready, body: bytes) -> TensorWork:
+def decode(inference: InferenceService, ready: Ready, body: bytes) -> RowsRequest:
     """Understands a body for a model; raises `InvalidRequest`."""
     document = parse_object(body)
     request = checked(lambda: RowsOrColumns.model_validate(document))
@@ -58,15 +58,15 @@ def decode(intake: Intake, ready: Ready, body: bytes) -> TensorWork:
     else:
         pointer, rows = reader.rows(request.instances)
     arrays, states = [row.array for row in rows], [row.state for row in rows]
-    return TensorWork(
+    return RowsRequest(
         ready=ready,
-        sequences=intake.sequences(ready, arrays, states, pointer),
+        sequences=inference.sequences(ready, arrays, states, pointer),
         by_columns=by_columns,
         padded=[row.padded for row in rows],
     )
 
 
-def answer(work: TensorWork) -> dict[str, Any]:
+def answer(work: RowsRequest) -> dict[str, Any]:
     """The whole answer, for `print_json`."""
     rows = list(_computed(work))
     if not work.by_columns:
@@ -74,7 +74,7 @@ def answer(work: TensorWork) -> dict[str, Any]:
     return {"outputs": {name: [row[name] for row in rows] for name in rows[0]}}
 
 
-def _computed(work: TensorWork) -> Iterator[dict[str, np.ndarray]]:
+def _computed(work: RowsRequest) -> Iterator[dict[str, np.ndarray]]:
     """The tensors of each sequence: `outputs` `[T, O]` and the parts of its final state `[H]`."""
     parts = work.ready.codec.signature.parts
     for sequence, steps, state in zip(work.sequences, work.padded, work.final_states, strict=True):

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
+from starlette.types import Scope
 
+from app.api.context import context_of
 from app.api.dialects import served, version_of
-from app.api.openapi import error_texts, reads_body
+from app.api.endpoint import Endpoint, Reply
+from app.api.openapi import document_of, error_texts, reads_body
 from app.api.schemas import Status
-from app.api.tensorflow_serving.requests import SIGNATURE, answer, decode
+from app.api.tensorflow_serving.requests import SIGNATURE, RowsRequest, answer, decode
 from app.api.tensorflow_serving.schemas import (
     Dimension,
     LoadStatus,
@@ -34,7 +37,7 @@ from app.codec.signature import LENGTHS, SEQUENCES, Signature
 from app.errors import Fault, UnknownModel, quoted
 from app.registry.registry import Registry
 from app.registry.versions import Model, ModelState
-from app.service.inference import Intake
+from app.service.inference import InferenceService
 
 # Both mean the version that is served.
 LABELS = ("stable", "latest")
@@ -87,21 +90,41 @@ TARGETS: dict[str, Find] = {
 }
 
 
-def install(app: FastAPI, intake: Intake) -> None:
+def install(app: FastAPI, inference: InferenceService) -> None:
     """Adds the routes."""
     router = APIRouter(tags=["TensorFlow Serving"])
-    app.state.schemas.append(RowsOrColumns)
+    document, endpoint = document_of(app), RowsEndpoint(inference)
+    document.schemas.append(RowsOrColumns)
     for path, find in TARGETS.items():
         # First, so that what is wrong with a verb is not taken for what is wrong with a name.
-        _add_verbs(router, path, find, intake)
-        _add_information(router, path, find, intake.registry)
-        app.state.examples[f"{path}{VERB}"] = lambda rows: {"instances": [{SEQUENCES: rows}]}
+        _add_verbs(router, path, find, endpoint)
+        _add_information(router, path, find, inference.registry)
+        document.examples[f"{path}{VERB}"] = lambda rows: {"instances": [{SEQUENCES: rows}]}
 
     @router.get("/", summary="Whether the process answers at all, as KServe's client asks")
     async def alive() -> Status:
         return Status(status="alive")
 
     app.include_router(router)
+    whole = ("POST", f"/v1/models/{inference.registry.name}{VERB}")
+    context_of(app).endpoints[whole] = endpoint
+
+
+class RowsEndpoint(Endpoint[RowsRequest]):
+    """Rows or columns in, rows or columns out."""
+
+    def decoder(self, scope: Scope) -> Callable[[bytes], RowsRequest]:
+        """See `Endpoint`."""
+        registry = self.inference.registry
+        # The fast path is for the model that is served.
+        names = scope.get("path_params") or {"name": registry.name}
+        version = names.get("version")
+        ready = served(registry, names["name"], None if version is None else version_of(version))
+        return lambda body: decode(self.inference, ready, body)
+
+    def encode(self, scope: Scope, request: RowsRequest) -> Reply:
+        """See `Endpoint`."""
+        return print_json(answer(request)), ((b"content-type", b"application/json"),)
 
 
 def _add_information(router: APIRouter, path: str, find: Find, registry: Registry) -> None:
@@ -143,7 +166,7 @@ def _add_information(router: APIRouter, path: str, find: Find, registry: Registr
         )
 
 
-def _add_verbs(router: APIRouter, path: str, find: Find, intake: Intake) -> None:
+def _add_verbs(router: APIRouter, path: str, find: Find, endpoint: RowsEndpoint) -> None:
     """Adds what computes, and what is told to who wants something else computed."""
 
     @router.post(
@@ -152,13 +175,10 @@ def _add_verbs(router: APIRouter, path: str, find: Find, intake: Intake) -> None
         response_model=Predictions,
         responses=PREDICT_ERRORS,
         openapi_extra=reads_body(RowsOrColumns),
+        dependencies=[Depends(find)],
     )
-    async def predict(request: Request, target: Annotated[Target, Depends(find)]) -> Response:
-        ready = served(intake.registry, target.name, target.version)
-        work = await intake.run(
-            request.scope, request.receive, lambda body: decode(intake, ready, body)
-        )
-        return Response(print_json(answer(work)), media_type="application/json")
+    async def predict(request: Request) -> Response:
+        return await endpoint.answer(request)
 
     @router.post(f"{path}:{{verb}}", include_in_schema=False)
     async def unknown(verb: str) -> None:

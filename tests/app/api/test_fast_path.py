@@ -4,13 +4,14 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from app.api.native import formats, routes
 from app.api.problems import MEDIA_TYPE
 from app.application import create_app
+from app.service.inference import InferenceService
 from app.settings import Settings
 from tests.app.engine.running import is_idle, until
 from tests.app.live import Answer, Connection, Live, chunked, head_of, request
@@ -196,7 +197,7 @@ def test_a_bug_is_a_500_that_tells_nothing_and_is_logged(
     assert "1234" in str(record.exc_info[1])
     # Nothing of it stays: the next is answered, and nobody runs.
     assert both(live, body_of())[0].status == 200
-    assert is_idle(live.app.state.registry.engine)
+    assert is_idle(live.app.state.context.registry.engine)
 
 
 def test_a_bug_in_printing_is_a_500_and_its_neighbours_are_answered(
@@ -250,7 +251,7 @@ def test_a_kernel_that_hangs_does_not_hold_its_callers(tiny_dir: Path, count: in
             assert json.loads(answer.body)["title"] == "The request took too long"
         assert len(live.direct) == count
         loader.runner.gate.set()
-        await until(lambda: is_idle(live.app.state.registry.engine))
+        await until(lambda: is_idle(live.app.state.context.registry.engine))
         assert (await connections[0].ask(message)).status == 200
 
     with live_of(tiny_dir, loader, request_timeout_s=0.3) as live:
@@ -265,7 +266,7 @@ def test_who_hangs_up_frees_what_waits_at_once(tiny_dir: Path) -> None:
 
     async def run(live: Live) -> None:
         await live.ready()
-        engine = live.app.state.registry.engine
+        engine = live.app.state.context.registry.engine
         loader.runner.gate.clear()
         going, staying = await live.connect(), await live.connect()
         many = json.dumps({"sequences": [[ROW] * 100] * 6}).encode()
@@ -301,7 +302,7 @@ def test_a_stop_answers_who_is_there(tiny_dir: Path, status: int) -> None:
             await connection.send(b"".join(request("/predict", body_of())))
         await until(loader.runner.entered.is_set)
         stopping = asyncio.create_task(live.stop())
-        await until(lambda: not live.app.state.registry.ready)
+        await until(lambda: not live.app.state.context.registry.ready)
         if status == 200:
             loader.runner.gate.set()
         for connection in connections:
@@ -339,3 +340,27 @@ def test_a_stop_tells_whose_body_has_not_arrived(tiny_dir: Path, timeout_s: floa
 
     with live_of(tiny_dir, Loader(), drain_timeout_s=timeout_s) as live:
         live.run(run(live))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        (b"accept", b"*/*", True),
+        (b"accept", b"application/json, text/plain, */*", True),
+        (b"accept", b"application/vnd.apache.arrow.stream", True),
+        (b"accept", b"text/html", True),
+        (b"accept", b"application/x-ndjson", False),
+        (b"accept", b"Application/X-NDJSON; charset=utf-8", False),
+        (b"accept", b"application/json;q=0, */*", False),
+        (b"accept", b"application/json; q = 0.5, application/*", False),
+        (b"content-type", b"application/x-ndjson", True),
+        (b"expect", b"100-continue", False),
+        (b"content-encoding", b"gzip", False),
+    ],
+)
+def test_the_fast_path_is_for_who_may_not_want_lines(
+    name: bytes, value: bytes, expected: bool
+) -> None:
+    """Lines need ASGI; what weighs formats, or names a kind of them, may get lines."""
+    endpoint = routes.PredictEndpoint(cast(InferenceService, None))
+    assert endpoint.takes(((b"host", b"test"), (name, value))) is expected

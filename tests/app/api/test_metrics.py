@@ -134,10 +134,10 @@ def test_who_hangs_up_is_counted_as_that(tiny_dir: Path, whole: bool) -> None:
         await going.send(*([b"".join(message)] if whole else message))
         await until(loader.runner.entered.is_set)
         await going.close()
-        answers = live.app.state.place.answers
+        answers = live.app.state.context.stats.answers
         await until(lambda: any(n for _, status, n in answers.counts() if status == "499"))
         loader.runner.gate.set()
-        await until(lambda: is_idle(live.app.state.registry.engine))
+        await until(lambda: is_idle(live.app.state.context.registry.engine))
         return await scraped(staying)
 
     with live_of(tiny_dir, loader) as live:

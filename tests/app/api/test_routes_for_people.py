@@ -27,7 +27,7 @@ def test_its_event_loop_tells_the_parent_that_it_goes_on(
 ) -> None:
     monkeypatch.setattr("app.application.BEAT_S", 0.01)
     with make_service(tiny_dir) as service:
-        board = service.app.state.place.board
+        board = service.app.state.context.stats.board
         for _ in range(3):
             before = board.beats(os.getpid())
             service.run(asyncio.sleep(0.1))
@@ -62,7 +62,7 @@ def test_until_a_model_is_loaded_it_lives_but_is_not_ready(tiny_dir: Path) -> No
 
 def test_a_service_without_a_model_lives_and_says_what_it_lacks(tmp_path: Path) -> None:
     with make_service(tmp_path) as service:
-        while service.app.state.registry.loading:
+        while service.app.state.context.registry.loading:
             service.run(asyncio.sleep(0.001))
         detail = service.get("/readyz").json()["detail"]
         assert detail.startswith(f"there is no version in {tmp_path / 'tiny'}")
@@ -220,7 +220,7 @@ def test_the_examples_of_the_document_are_the_models_own_and_work(service: Servi
     asked = {"name": "tiny", "version": 1, "label": "stable"}
     for path in (path for path, item in paths.items() if "post" in item):
         body = paths[path]["post"]["requestBody"]["content"]["application/json"]
-        rows = service.app.state.registry.current().manifest.example
+        rows = service.app.state.context.registry.current().manifest.example
         assert len(rows) == 4
         assert str(rows) in str(body["example"])
         response = service.post(path.format(**asked), json=body["example"])

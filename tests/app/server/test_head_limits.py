@@ -18,7 +18,7 @@ OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings:
 @pytest.fixture
 def routes() -> Routes:
     routes = Routes()
-    routes.app.state.body_timeout_s = 0.5
+    routes.app.state.context.body_timeout_s = 0.5
     return routes
 
 
@@ -125,7 +125,7 @@ def test_a_head_without_end_behind_a_request_is_refused_too(live: Live) -> None:
 def test_headers_without_end_behind_a_body_are_not_read_without_end(
     live: Live, routes: Routes, path: str, part: bytes
 ) -> None:
-    routes.app.state.body_timeout_s = 60.0
+    routes.app.state.context.body_timeout_s = 60.0
 
     async def body(connection: Connection) -> None:
         await connection.send(head_of(path, "Transfer-Encoding: chunked"), b"1\r\nx\r\n0\r\nX: y")
@@ -205,7 +205,7 @@ def test_each_head_has_its_own_time(live: Live) -> None:
 
 
 def test_a_large_body_does_not_count_for_the_head_behind_it(live: Live, routes: Routes) -> None:
-    routes.app.state.max_body_bytes = 1 << 20
+    routes.app.state.context.max_body_bytes = 1 << 20
     message = whole("/now", b"x" * (2 * MAX_HEAD_BYTES))
 
     async def run() -> None:
@@ -281,7 +281,7 @@ def test_a_body_that_is_none_ends_the_connection(live: Live) -> None:
 def test_who_reads_nothing_of_an_answer_is_cut_off(
     live: Live, routes: Routes, lines: tuple[str, ...]
 ) -> None:
-    routes.app.state.max_body_bytes = 32 << 20
+    routes.app.state.context.max_body_bytes = 32 << 20
 
     async def body(connection: Connection) -> None:
         connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -293,7 +293,7 @@ def test_who_reads_nothing_of_an_answer_is_cut_off(
 
 
 def test_who_reads_an_answer_slowly_gets_all_of_it(live: Live, routes: Routes) -> None:
-    routes.app.state.max_body_bytes = 32 << 20
+    routes.app.state.context.max_body_bytes = 32 << 20
     size = 16 << 20
 
     async def body(connection: Connection) -> None:

@@ -168,7 +168,7 @@ def test_a_caller_who_goes_cancels_its_sequences(service: Service, loader: Loade
     async def run() -> None:
         runner = loader.runner
         runner.gate.clear()
-        engine = service.app.state.registry.engine
+        engine = service.app.state.context.registry.engine
         caller = Caller(service.app)
         caller.send(body, more=False)
         task = asyncio.create_task(caller.answer())

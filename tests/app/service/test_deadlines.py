@@ -2,17 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Receive
 
 from app.errors import BodyTooSlow, Cancelled, Expired, UnrollError
 from app.service.body import read_body
-from app.service.deadlines import TICK_S, Watch, Watcher
+from app.service.deadlines import TICK_S, Deadlines
+from app.service.pending_request import GiveUp, PendingRequest
 from tests.app.caller import Caller
 from tests.app.engine.running import is_idle, until
 from tests.app.running_service import Loader, Service, make_service
@@ -48,7 +50,7 @@ def test_a_caller_who_hangs_up_late_frees_its_slots_for_the_next(
     """One lane of four slots, and a kernel that stands: who waits has its turn afterwards."""
 
     async def run(service: Service) -> None:
-        runner, engine = loader.runner, service.app.state.registry.engine
+        runner, engine = loader.runner, service.app.state.context.registry.engine
         runner.gate.clear()
         going, staying = caller_of(service, route), caller_of(service, route)
         going.send(json.dumps({"sequences": [[ROW] * 100] * 6}).encode(), more=False)
@@ -82,7 +84,7 @@ def test_callers_who_hang_up_at_any_time_leave_nothing_behind(
 ) -> None:
     async def run(service: Service) -> None:
         before = asyncio.all_tasks()  # this one, and the worker's beat
-        runner, engine = loader.runner, service.app.state.registry.engine
+        runner, engine = loader.runner, service.app.state.context.registry.engine
         runner.gate.clear()
         tasks = []
         for _ in range(8):
@@ -107,7 +109,7 @@ def test_a_kernel_that_hangs_does_not_hold_its_callers(
     """Neither who is in the chunk nor who waits behind it."""
 
     async def run(service: Service) -> None:
-        runner, engine = loader.runner, service.app.state.registry.engine
+        runner, engine = loader.runner, service.app.state.context.registry.engine
         runner.gate.clear()
         callers = [caller_of(service, route) for _ in range(6)]
         for caller in callers:
@@ -145,7 +147,7 @@ def test_the_time_of_the_body_does_not_count_as_that_of_the_computing(
         await asyncio.sleep(1.2)
         caller.send(GOOD[5:], more=False)
         await until(runner.entered.is_set)
-        # Some looks of the watcher, and far less than a second.
+        # Some looks, and far less than a second.
         await asyncio.sleep(LATE_S)
         runner.gate.set()
         status, _, body = await task
@@ -159,16 +161,16 @@ def test_the_time_of_the_body_does_not_count_as_that_of_the_computing(
 # The parts by themselves.
 
 
-def watched(body: Callable[[Watcher], Coroutine[Any, Any, None]], **timeouts: float) -> None:
+def watched(body: Callable[[Deadlines], Coroutine[Any, Any, None]], **timeouts: float) -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         problems: list[dict[str, Any]] = []
         loop.set_exception_handler(lambda _, context: problems.append(context))
-        watcher = Watcher(**{"body_timeout_s": 60.0, "request_timeout_s": 60.0, **timeouts})
+        deadlines = Deadlines(**{"body_timeout_s": 60.0, "request_timeout_s": 60.0, **timeouts})
         async with asyncio.timeout(20):
-            await body(watcher)
-            assert not watcher._open
-            await until(lambda: not watcher._ticking)
+            await body(deadlines)
+            assert not deadlines._open
+            await until(lambda: not deadlines._ticking)
             await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         assert problems == []
@@ -181,26 +183,39 @@ async def never() -> Message:
     raise AssertionError
 
 
+@contextmanager
+def waiting(
+    deadlines: Deadlines, give_up: GiveUp, receive: Receive = never
+) -> Iterator[PendingRequest]:
+    """A request whose body is read, until it is answered."""
+    pending = PendingRequest(deadlines)
+    pending.wait(give_up)
+    pending.listen(receive)
+    yield pending
+    assert pending.end()
+    assert not pending.end(), "it ends once"
+
+
 def test_nothing_ticks_while_nothing_is_open() -> None:
-    async def body(watcher: Watcher) -> None:
-        assert not watcher._ticking
+    async def body(deadlines: Deadlines) -> None:
+        assert not deadlines._ticking
         for _ in range(2):
-            with Watch(watcher, never):
-                assert watcher._ticking
+            with PendingRequest(deadlines).reading():
+                assert deadlines._ticking
                 await asyncio.sleep(2.5 * TICK_S)
-                assert watcher._ticking
-            await until(lambda: not watcher._ticking)
+                assert deadlines._ticking
+            await until(lambda: not deadlines._ticking)
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(watcher, "_tick", lambda: pytest.fail("it ticks"))
+                patched.setattr(deadlines, "_tick", lambda: pytest.fail("it ticks"))
                 await asyncio.sleep(2.5 * TICK_S)
 
     watched(body)
 
 
 def test_there_is_one_timer_for_all() -> None:
-    async def body(watcher: Watcher) -> None:
+    async def body(deadlines: Deadlines) -> None:
         ticks = 0
-        tick = watcher._tick
+        tick = deadlines._tick
 
         def counted() -> None:
             nonlocal ticks
@@ -208,11 +223,11 @@ def test_there_is_one_timer_for_all() -> None:
             tick()
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(watcher, "_tick", counted)
+            patched.setattr(deadlines, "_tick", counted)
             for _ in range(50):
-                with Watch(watcher, never), Watch(watcher, never):
+                with PendingRequest(deadlines).reading(), PendingRequest(deadlines).reading():
                     await asyncio.sleep(TICK_S / 20)
-            await until(lambda: not watcher._ticking)
+            await until(lambda: not deadlines._ticking)
         # 50 pairs in about 2.5 ticks; a loaded machine takes longer for them, not more timers.
         assert 1 <= ticks < 25
 
@@ -220,10 +235,9 @@ def test_there_is_one_timer_for_all() -> None:
 
 
 def test_a_quick_request_costs_no_task() -> None:
-    async def body(watcher: Watcher) -> None:
+    async def body(deadlines: Deadlines) -> None:
         tasks = asyncio.all_tasks()
-        with Watch(watcher, never) as watch:
-            watch.body_is_read(lambda _: None)
+        with waiting(deadlines, lambda _: None):
             await asyncio.sleep(0)
             assert asyncio.all_tasks() == tasks
 
@@ -233,7 +247,7 @@ def test_a_quick_request_costs_no_task() -> None:
 def test_who_hangs_up_is_given_up_once() -> None:
     """Though the request's time is over soon after."""
 
-    async def body(watcher: Watcher) -> None:
+    async def body(deadlines: Deadlines) -> None:
         gone = asyncio.Event()
         reasons: list[UnrollError] = []
 
@@ -241,8 +255,7 @@ def test_who_hangs_up_is_given_up_once() -> None:
             await gone.wait()
             return {"type": "http.disconnect"}
 
-        with Watch(watcher, receive) as watch:
-            watch.body_is_read(reasons.append)
+        with waiting(deadlines, reasons.append, receive):
             await asyncio.sleep(1.5 * TICK_S)
             assert reasons == []
             gone.set()
@@ -253,12 +266,11 @@ def test_who_hangs_up_is_given_up_once() -> None:
 
 
 def test_a_request_out_of_time_is_given_up_once_and_not_before() -> None:
-    async def body(watcher: Watcher) -> None:
+    async def body(deadlines: Deadlines) -> None:
         reasons: list[tuple[float, UnrollError]] = []
         loop = asyncio.get_running_loop()
-        with Watch(watcher, never) as watch:
-            started = loop.time()
-            watch.body_is_read(lambda reason: reasons.append((loop.time() - started, reason)))
+        started = loop.time()
+        with waiting(deadlines, lambda reason: reasons.append((loop.time() - started, reason))):
             await until(lambda: bool(reasons))
             await asyncio.sleep(2.5 * TICK_S)
         ((after, reason),) = reasons
@@ -269,13 +281,11 @@ def test_a_request_out_of_time_is_given_up_once_and_not_before() -> None:
 
 
 def test_each_has_its_own_time() -> None:
-    async def body(watcher: Watcher) -> None:
+    async def body(deadlines: Deadlines) -> None:
         order: list[int] = []
-        with Watch(watcher, never) as first:
-            first.body_is_read(lambda _: order.append(1))
+        with waiting(deadlines, lambda _: order.append(1)):
             await asyncio.sleep(3 * TICK_S)
-            with Watch(watcher, never) as second:
-                second.body_is_read(lambda _: order.append(2))
+            with waiting(deadlines, lambda _: order.append(2)):
                 await until(lambda: bool(order))
                 assert order == [1]
                 await until(lambda: len(order) == 2)
@@ -285,10 +295,11 @@ def test_each_has_its_own_time() -> None:
 
 
 def test_a_late_body_is_told_and_its_task_goes_on() -> None:
-    async def body(watcher: Watcher) -> None:
-        with Watch(watcher, never) as watch:
+    async def body(deadlines: Deadlines) -> None:
+        pending = PendingRequest(deadlines)
+        with pending.reading():
             with pytest.raises(BodyTooSlow, match="0 bytes arrived in 0.1 s"):
-                await read_body([], never, watch, 100)
+                await read_body([], never, pending, 100)
             # The cancellation is used up: what the task awaits next is not cancelled.
             task = asyncio.current_task()
             assert task is not None
@@ -301,10 +312,11 @@ def test_a_late_body_is_told_and_its_task_goes_on() -> None:
 def test_whoever_else_cancels_a_reader_is_obeyed() -> None:
     """A server that stops at once: no answer to make up."""
 
-    async def body(watcher: Watcher) -> None:
+    async def body(deadlines: Deadlines) -> None:
         async def read() -> None:
-            with Watch(watcher, never) as watch:
-                await read_body([], never, watch, 100)
+            pending = PendingRequest(deadlines)
+            with pending.reading():
+                await read_body([], never, pending, 100)
 
         task = asyncio.create_task(read())
         await asyncio.sleep(1.5 * TICK_S)
@@ -317,14 +329,16 @@ def test_whoever_else_cancels_a_reader_is_obeyed() -> None:
 
 
 def test_a_body_that_is_read_has_no_more_time_limit() -> None:
-    async def body(watcher: Watcher) -> None:
+    async def body(deadlines: Deadlines) -> None:
         async def receive() -> Message:
             return {"type": "http.request", "body": b"{}", "more_body": False}
 
-        with Watch(watcher, receive) as watch:
-            assert await read_body([], receive, watch, 100) == b"{}"
-            watch._receive = never
-            watch.body_is_read(lambda _: pytest.fail("given up"))
-            await asyncio.sleep(3.5 * TICK_S)
+        pending = PendingRequest(deadlines)
+        with pending.reading():
+            assert await read_body([], receive, pending, 100) == b"{}"
+        pending.wait(lambda _: pytest.fail("given up"))
+        pending.listen(never)
+        await asyncio.sleep(3.5 * TICK_S)
+        pending.end()
 
     watched(body, body_timeout_s=TICK_S)

@@ -167,7 +167,7 @@ def test_a_caller_who_hangs_up_frees_the_slot(tiny_dir: Path) -> None:
         await until(loader.runner.entered.is_set)
         await live.leave(caller)
         loader.runner.gate.set()
-        await until(lambda: is_idle(live.app.state.registry.engine))
+        await until(lambda: is_idle(live.app.state.context.registry.engine))
         assert len(loader.runner.calls) < 9000 // 16, "it was not computed to the end"
 
     loader = Loader()
@@ -187,7 +187,7 @@ def test_a_caller_who_hangs_up_between_two_lines_frees_the_slot(tiny_dir: Path) 
         assert len(await read_part(caller)) == 2
         await live.leave(caller)
         loader.runner.gate.set()
-        await until(lambda: is_idle(live.app.state.registry.engine))
+        await until(lambda: is_idle(live.app.state.context.registry.engine))
         assert len(loader.runner.calls) < 9000 // 16, "it was not computed to the end"
 
     loader = Loader()

@@ -49,7 +49,7 @@ def talk(live: Live, body: Callable[[ClientConnection], Awaitable[None]], **opti
             connect(f"ws://127.0.0.1:{port_of(live)}/stream", **options) as stream,
         ):
             await body(stream)
-        await until(lambda: is_idle(live.app.state.registry.engine))
+        await until(lambda: is_idle(live.app.state.context.registry.engine))
 
     live.run(run())
 
@@ -346,15 +346,15 @@ def test_a_caller_who_goes_frees_the_slot_and_is_counted(tiny_dir: Path) -> None
     async def work(live: Live) -> None:
         await live.ready()
         loader.runner.gate.clear()
-        before = live.app.state.place.board.living()[0].closed
+        before = live.app.state.context.stats.board.living()[0].closed
         stream = await connect(f"ws://127.0.0.1:{port_of(live)}/stream")
         for _ in range(3):
             await stream.send(json.dumps({"sequence": rows(*[1] * 900)}))
         await until(loader.runner.entered.is_set)
         stream.transport.abort()
-        await until(lambda: live.app.state.place.board.living()[0].closed == before + 1)
+        await until(lambda: live.app.state.context.stats.board.living()[0].closed == before + 1)
         loader.runner.gate.set()
-        await until(lambda: is_idle(live.app.state.registry.engine))
+        await until(lambda: is_idle(live.app.state.context.registry.engine))
         assert sum(loader.runner.calls) < 900 // 16, "it was not computed to the end"
 
     loader = Loader()
@@ -368,7 +368,7 @@ def test_a_caller_who_does_not_read_is_waited_for(tiny_dir: Path) -> None:
     async def work(live: Live) -> None:
         await live.ready()
         reader, writer, frame = await slow_reader(live)
-        counted = live.app.state.registry.engine.counters
+        counted = live.app.state.context.registry.engine.counters
 
         async def flood() -> None:
             while True:
@@ -383,7 +383,7 @@ def test_a_caller_who_does_not_read_is_waited_for(tiny_dir: Path) -> None:
                 since = since + 1 if counted.completed == last else 0
                 last = counted.completed
         flooding.cancel()
-        assert is_idle(live.app.state.registry.engine)
+        assert is_idle(live.app.state.context.registry.engine)
         async with asyncio.timeout(LIMIT_S):
             while counted.completed == last:
                 await reader.read(1 << 16)

@@ -223,7 +223,7 @@ def test_the_page_of_the_api_has_the_routes_and_an_example_that_works(service: S
     assert {place for place in found if place[0].startswith("/v2")} == expected
     content = paths["/v2/models/{name}/infer"]["post"]["requestBody"]["content"]
     example = content["application/json"]["example"]
-    registry = service.app.state.registry
+    registry = service.app.state.context.registry
     assert example["inputs"][0]["data"] == [registry.current().manifest.example]
     assert service.post(PATH, json=example).status_code == 200
 

@@ -203,7 +203,7 @@ def test_a_sequence_of_another_version_is_told_by_its_id(tmp_path: Path) -> None
         sequences = {"name": "sequences", "shape": [1, 1, 1], "datatype": "FP32", "data": [1]}
         assert piece(service, sequences, start=True).status_code == 200
         write_version(tmp_path / "tiny", 2)
-        service.run(load_newer(service.app.state.registry))
+        service.run(load_newer(service.app.state.context.registry))
         assert error(piece(service, sequences), 409) == (
             "/parameters/sequence_id: this state is of 'tiny' version 1, but 'tiny' version 2 is "
             "served"

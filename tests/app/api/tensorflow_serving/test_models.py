@@ -132,7 +132,7 @@ def test_the_status_of_every_version_or_the_one_that_is_named(tmp_path: Path) ->
     loader.gate.clear()
     with make_service(tmp_path, loader) as service:
         refused = status(3, "END", f"{bad} does not have the SHA-256 of the manifest")
-        registry = service.app.state.registry
+        registry = service.app.state.context.registry
         while [model.state for model in registry.models][1:2] != ["loading"]:
             service.run(asyncio.sleep(0.001))
         states = [refused, status(2, "LOADING"), status(1, "START")]
@@ -162,7 +162,7 @@ def test_the_status_of_every_version_or_the_one_that_is_named(tmp_path: Path) ->
 
 def test_a_model_without_versions_is_not_found(tmp_path: Path) -> None:
     with make_service(tmp_path) as service:
-        while service.app.state.registry.loading:
+        while service.app.state.context.registry.loading:
             service.run(asyncio.sleep(0.001))
         assert error(service.get(MODEL), 404) == "there is no model 'tiny'"
 

@@ -1,0 +1,49 @@
+"""`ServerContext`: what an application tells the server that it runs in."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from starlette.types import Scope
+
+from app.api.endpoint import Headers, Respond
+from app.registry.registry import Registry
+from app.service.deadlines import Deadlines
+from app.service.pending_request import PendingRequest
+from app.stats.shared_stats import WorkerStats
+
+
+class Whole(Protocol):
+    """Answers requests whose body arrived whole; see `Endpoint`."""
+
+    def takes(self, headers: Headers) -> bool:
+        """Whether it answers requests with these headers."""
+
+    def begin(self, scope: Scope, body: bytes, pending: PendingRequest, respond: Respond) -> None:
+        """Begins to answer."""
+
+
+@dataclass
+class ServerContext:
+    """See the module.
+
+    Attributes:
+        registry: of the models.
+        stats: what this worker counts.
+        deadlines: of the open requests.
+        max_body_bytes: of a request's body.
+        body_timeout_s: seconds for a head or a body to arrive, and for an answer to be read.
+        endpoints: who answers a whole body, by method and path.
+    """
+
+    registry: Registry
+    stats: WorkerStats
+    deadlines: Deadlines
+    max_body_bytes: int
+    body_timeout_s: float
+    endpoints: dict[tuple[str, str], Whole] = field(default_factory=dict)
+
+
+def context_of(app: Any) -> ServerContext:
+    """The context of an application that `create_app` made."""
+    context: ServerContext = app.state.context
+    return context

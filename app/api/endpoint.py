@@ -1,0 +1,158 @@
+"""`Endpoint`: what a protocol makes of a body that asks for outputs. One way in, with two drivers.
+
+`begin` is the fast path: the server calls it for a body that arrived whole, as nearly all do, and
+gets the answer's bytes, without a task, without ASGI's messages, with one write. `answer` is the
+ASGI way, for a body that comes in pieces; it reads the body and then does the same.
+
+The fast path is worth its code. Measured on two cores at 64 clients, 3 x LSTM 100: without it the
+service answers 0.62 of the requests a second, on `fixed` as on `mixed`.
+"""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Generic, TypeVar
+
+from fastapi import Request, Response
+from starlette.types import Scope
+
+from app.api.problems import problem_of, unexpected
+from app.errors import UnrollError
+from app.service.inference import InferenceRequest, InferenceService
+from app.service.pending_request import PendingRequest, Timeout
+
+logger = logging.getLogger(__name__)
+
+Headers = Iterable[tuple[bytes, bytes]]
+# The body of an answer, and its headers beside its length.
+Reply = tuple[bytes, Headers]
+# Writes an answer: status, headers, body.
+Respond = Callable[[int, Headers, bytes], None]
+
+R = TypeVar("R", bound=InferenceRequest)
+
+# Headers that ask for more than an answer to a body.
+ASKS_FOR_MORE = frozenset({b"expect", b"content-encoding"})
+
+
+class Endpoint(ABC, Generic[R]):
+    """See the module. A protocol says how a body is decoded and an answer is encoded.
+
+    Args:
+        inference: of the application.
+    """
+
+    def __init__(self, inference: InferenceService) -> None:
+        self.inference = inference
+
+    @abstractmethod
+    def decoder(self, scope: Scope) -> Callable[[bytes], R]:
+        """Who understands the body of a request with this head.
+
+        Both raise `UnrollError`; what the head says wrong is told before the body is read.
+        """
+
+    @abstractmethod
+    def encode(self, scope: Scope, request: R) -> Reply:
+        """The answer to a request that is computed."""
+
+    def explain(self, error: UnrollError, request: R) -> UnrollError:
+        """What is wrong, in the protocol's words."""
+        return error
+
+    def timeout(self, request: R) -> Timeout | None:
+        """The time that the caller set, if it did."""
+        return None
+
+    def takes(self, headers: Headers) -> bool:
+        """Whether the fast path answers requests with these headers, names in lower case."""
+        return not any(name in ASKS_FOR_MORE for name, _ in headers)
+
+    def begin(self, scope: Scope, body: bytes, pending: PendingRequest, respond: Respond) -> None:
+        """Begins to answer a body that is whole.
+
+        Args:
+            scope: the request's head (ASGI).
+            body: of the request.
+            pending: the request; it may end before it is answered.
+            respond: is called once, or never if the request ends before.
+        """
+        try:
+            self.inference.check_room()
+            self._compute(scope, self.decoder(scope)(body), pending, respond)
+        except Exception as error:
+            fail(error, scope["path"], pending, respond)
+
+    async def answer(self, request: Request) -> Response:
+        """Answers a body that comes in pieces."""
+        scope = request.scope
+        reply: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+        def respond(status: int, headers: Headers, body: bytes) -> None:
+            if not reply.done():
+                reply.set_result(plain_response(status, headers, body))
+
+        reading = self.inference.reading(scope, request.receive, self.decoder(scope))
+        async with reading as (pending, work):
+            try:
+                self._compute(scope, work, pending, respond)
+            except Exception:
+                # Nothing was begun that could be given up.
+                pending.end()
+                raise
+            pending.listen(request.receive)
+            return await reply
+
+    def _compute(self, scope: Scope, request: R, pending: PendingRequest, respond: Respond) -> None:
+        pending.wait(partial(self.inference.cancel, request), self.timeout(request))
+
+        def done(error: UnrollError | None) -> None:
+            if error is not None:
+                fail(self.explain(error, request), scope["path"], pending, respond)
+            elif pending.end():
+                self._respond(scope, request, respond)
+
+        self.inference.begin(request, done)
+
+    def _respond(self, scope: Scope, request: R, respond: Respond) -> None:
+        try:
+            body, headers = self.encode(scope, request)
+        except Exception as bug:
+            respond_with_problem(bug, scope["path"], respond)
+        else:
+            # In the order of FastAPI's way.
+            respond(200, ((b"content-length", b"%d" % len(body)), *headers), body)
+
+
+def fail(error: Exception, path: str, pending: PendingRequest, respond: Respond) -> None:
+    """Answers with a problem, if somebody still waits."""
+    if pending.end():
+        respond_with_problem(error, path, respond)
+
+
+def respond_with_problem(error: Exception, path: str, respond: Respond) -> None:
+    """Answers with a problem."""
+    if isinstance(error, UnrollError):
+        problem = problem_of(error, path)
+    else:
+        logger.error("this is a bug: %s failed", path, exc_info=error)
+        problem = unexpected(error, path)
+    respond(problem.status_code, problem.raw_headers, bytes(problem.body))
+
+
+def plain_response(status: int, headers: Headers, body: bytes) -> Response:
+    """An answer as ASGI's way sends it."""
+    response = Response(body, status)
+    response.raw_headers = list(headers)
+    return response
+
+
+def header_of(scope: Scope, name: bytes) -> str | None:
+    """A header of a request, by its name in lower case; None if it has none.
+
+    Of several lines of it, one is made, as RFC 9110 has it (section 5.3).
+    """
+    values = [str(value, "latin-1") for found, value in scope["headers"] if found == name]
+    return ", ".join(values) if values else None

@@ -1,0 +1,177 @@
+"""`PendingRequest`: a request from its head to its answer, whoever carries it.
+
+First its body is read, if that did not arrive whole; then its caller waits. It ends once: with an
+answer, or because its caller has gone. It is the one owner of the request's time.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from starlette.types import Receive
+
+from app.errors import BodyTooSlow, Cancelled, Expired, Fault, ShuttingDown, UnrollError
+from app.service.deadlines import Deadlines, late
+
+GiveUp = Callable[[UnrollError], None]
+
+
+class Timeout(NamedTuple):
+    """A time that the caller set, shorter than that of the settings.
+
+    Attributes:
+        seconds: until the request is given up.
+        reason: why it is, then.
+    """
+
+    seconds: float
+    reason: Expired
+
+
+class PendingRequest:
+    """See the module. Everything here happens on the event loop.
+
+    Args:
+        deadlines: of the application.
+    """
+
+    __slots__ = (
+        "_deadlines",
+        "_give_up",
+        "_has_ended",
+        "_interruption",
+        "_listener",
+        "_reader",
+        "_receive",
+        "_since",
+        "_timer",
+    )
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._since = 0.0
+        self._reader: asyncio.Task[Any] | None = None
+        self._interruption: Callable[[int], UnrollError] | None = None
+        self._give_up: GiveUp | None = None
+        self._receive: Receive | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_ended = False
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While this task reads the body: it is interrupted when the body's time is over."""
+        self._since = self._deadlines.add(self)
+        self._reader = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._reader = None
+            self._deadlines.remove(self)
+
+    def interruption(self, size: int) -> UnrollError | None:
+        """What the reader's `CancelledError` means if it comes from here.
+
+        Args:
+            size: bytes that have arrived.
+        """
+        if self._interruption is None:
+            return None
+        if self._reader is not None:
+            self._reader.uncancel()
+        return self._interruption(size)
+
+    def wait(self, give_up: GiveUp, timeout: Timeout | None = None) -> None:
+        """From now on the caller waits.
+
+        Args:
+            give_up: is called at most once, with the reason, when time is over or the caller hangs
+                up.
+            timeout: of the caller; that of the settings holds too.
+        """
+        self._give_up = give_up
+        self._since = self._deadlines.add(self)
+        if timeout is not None and timeout.seconds < self._deadlines.request_timeout_s:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(timeout.seconds, self.give_up, timeout.reason)
+
+    def listen(self, receive: Receive, at_once: bool = False) -> None:
+        """Hears of it when the caller hangs up.
+
+        Args:
+            receive: gives the messages of the request (ASGI), whose body is read.
+            at_once: whether it listens from now on, not from the next look on.
+        """
+        self._receive = receive
+        if at_once:
+            self._listen()
+
+    def give_up(self, reason: UnrollError) -> None:
+        """Ends the computation; who computes tells the caller the reason."""
+        give_up, self._give_up = self._give_up, None
+        if give_up is not None:
+            give_up(reason)
+
+    def end(self) -> bool:
+        """Ends it; false if it had ended before, so that it is answered once."""
+        if self._has_ended:
+            return False
+        self._has_ended = True
+        self._deadlines.remove(self)
+        self._give_up = self._receive = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listener is not None:
+            self._listener.cancel()
+            # The task's traceback holds this: without it, both go at once.
+            self._listener = None
+        return True
+
+    def hang_up(self) -> bool:
+        """The caller has gone; nobody is answered. False if the request had ended before."""
+        give_up = self._give_up
+        if not self.end():
+            return False
+        if give_up is not None:
+            give_up(Cancelled("the caller has gone"))
+        return True
+
+    def look(self, now: float) -> None:
+        """Acts if it is time. Called by `Deadlines`.
+
+        Args:
+            now: on the event loop's clock.
+        """
+        age, deadlines = now - self._since, self._deadlines
+        if self._reader is not None:
+            if deadlines.has_stopped():
+                self._interrupt(self._reader, _stopped)
+            elif age >= deadlines.body_timeout_s:
+                self._interrupt(self._reader, self._too_slow)
+        elif age >= deadlines.request_timeout_s:
+            self.give_up(late(deadlines.request_timeout_s))
+        elif self._receive is not None and self._listener is None:
+            self._listen()
+
+    def _interrupt(self, reader: asyncio.Task[Any], why: Callable[[int], UnrollError]) -> None:
+        if self._interruption is None:
+            self._interruption = why
+            reader.cancel()
+
+    def _too_slow(self, size: int) -> UnrollError:
+        seconds = self._deadlines.body_timeout_s
+        return BodyTooSlow(Fault("", f"{size} bytes arrived in {seconds:g} s, then no end"))
+
+    def _listen(self) -> None:
+        self._listener = asyncio.get_running_loop().create_task(self._wait_for_hang_up())
+
+    async def _wait_for_hang_up(self) -> None:
+        if self._receive is not None:
+            # The body is read: the next message can only be that the caller has gone.
+            await self._receive()
+            self.give_up(Cancelled("the caller has gone"))
+
+
+def _stopped(size: int) -> ShuttingDown:
+    return ShuttingDown(f"the service stopped when {size} bytes of the body had arrived")
