@@ -63,8 +63,6 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_files_that_are_named_are_there(document: Path) -> None:
     if document.name.startswith("benchmarks"):
         pytest.skip(OF_A_COMMIT)
-    if document.name == "architecture.md":
-        pytest.skip("its rooms are not drawn anew yet")
     rooms = "app|benchmarks|client|data|docs|model|tests|tools"
     for path in re.findall(rf"`((?:{rooms})/[\w./-]*)`", read(document)):
         assert Path(path).exists(), path
