@@ -15,7 +15,7 @@ from benchmarks.gpu.card import NoGpu, look
 from benchmarks.gpu.page import render
 from benchmarks.gpu.plan import FULL, QUICK, Plan
 from benchmarks.gpu.sections import run
-from benchmarks.models.files import BUILD, ROOT
+from benchmarks.paths import BUILD, ROOT
 from benchmarks.report.machine import commit, machine
 
 PAGE, RESULTS = "benchmarks-gpu.md", "gpu.json"

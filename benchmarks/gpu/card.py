@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from typing import IO, Any
 
-from benchmarks.processes.side import one_line
+from benchmarks.processes.log import one_line
 
 QUERY = ("name", "driver_version", "memory.total", "power.limit", "clocks.max.sm")
 # What TensorFlow loads, and the function that tells the version.

@@ -20,15 +20,12 @@ import numpy as np
 import tensorflow as tf
 
 from app.engine.runner import ModelRunner
-from app.kernels.onnx_graph import build_graph
-from app.kernels.onnxruntime import OnnxRuntimeRunner
-from app.kernels.tensorflow import TensorFlowRunner
-from app.manifest import Manifest, verified_manifest
+from benchmarks.bench_model import NUM_FEATURES, bench_model
 from benchmarks.gpu.plan import ChunksPlan
 from benchmarks.gpu.recorder import Recorder
-from benchmarks.models.files import NUM_FEATURES, bench_model
-from benchmarks.processes.side import one_line
-from benchmarks.servers.rounds import say
+from benchmarks.kernels import runners
+from benchmarks.processes.log import one_line
+from benchmarks.progress import say
 from benchmarks.training import trace
 
 CUDNN, TENSORFLOW, CPU = "cuDNN", "TensorFlow", "ONNX Runtime, one core"
@@ -45,21 +42,8 @@ Runners = Mapping[str, ModelRunner | str]
 Measure = Callable[[Cell, ModelRunner], None]
 
 
-def _cudnn(folder: Path, manifest: Manifest) -> ModelRunner:
-    from app.kernels.cudnn import CudnnRunner
-
-    return CudnnRunner(folder, manifest)
-
-
-def _onnxruntime(folder: Path, manifest: Manifest) -> ModelRunner:
-    return OnnxRuntimeRunner(build_graph(folder, manifest).SerializeToString(), manifest)
-
-
-KERNELS: Mapping[str, Callable[[Path, Manifest], ModelRunner]] = {
-    CUDNN: _cudnn,
-    TENSORFLOW: TensorFlowRunner,
-    CPU: _onnxruntime,
-}
+# By the names of their columns.
+KERNELS = {CUDNN: runners.CUDNN, TENSORFLOW: runners.TENSORFLOW, CPU: runners.ONNXRUNTIME}
 
 
 class Section:
@@ -78,7 +62,7 @@ class Section:
         """Measures the chunks of each model."""
         measured: list[tuple[list[Cell], dict[str, ModelRunner | str]]] = []
         for units in self._plan.units:
-            runners = self._load(bench_model(units).folder)
+            loaded = self._load(bench_model(units).folder)
             cells = [
                 {"units": units, "rows": rows, "steps": steps, "kernel": name, "seconds": []}
                 for rows in self._plan.rows
@@ -87,24 +71,23 @@ class Section:
             ]
             self._results["cells"] += cells
             for cell in cells:
-                _guarded(self._prepare, cell, runners)
+                _guarded(self._prepare, cell, loaded)
             self._recorder.write(self._results)
-            self._rounds(cells, runners)
-            measured.append((cells, runners))
+            self._rounds(cells, loaded)
+            measured.append((cells, loaded))
         # Last: where a profiler fails, it may take the process along.
-        for cells, runners in measured:
+        for cells, loaded in measured:
             for cell in cells:
                 if cell["kernel"] == CUDNN and self._recorder.fits(TRACE_S):
-                    _guarded(split, cell, runners)
+                    _guarded(split, cell, loaded)
                     self._recorder.write(self._results)
 
     def _load(self, folder: Path) -> dict[str, ModelRunner | str]:
         """Each kernel, or in one line why there is none."""
-        manifest = verified_manifest(folder)
         found: dict[str, ModelRunner | str] = {}
-        for name, load in KERNELS.items():
+        for name, kernel in KERNELS.items():
             try:
-                runner = load(folder, manifest)
+                runner = runners.load_runner(kernel, folder)
                 runner.set_limits(max(self._plan.rows), max(self._plan.steps))
                 found[name] = runner
             except Exception as error:
@@ -123,11 +106,11 @@ class Section:
         cell["once_s"] = time.perf_counter() - started
         cell["sample"] = outputs[0, :, 0].tolist()
 
-    def _rounds(self, cells: list[Cell], runners: Runners) -> None:
+    def _rounds(self, cells: list[Cell], loaded: Runners) -> None:
         for _ in range(self._plan.rounds):
             started = time.monotonic()
             for cell in cells:
-                _guarded(self._burst, cell, runners)
+                _guarded(self._burst, cell, loaded)
             self._recorder.write(self._results)
             if not self._recorder.fits(time.monotonic() - started):
                 break
@@ -138,9 +121,9 @@ class Section:
         cell["seconds"].append(median(_seconds(lambda: runner.run(*chunk)) for _ in range(count)))
 
 
-def _guarded(measure: Measure, cell: Cell, runners: Runners) -> None:
+def _guarded(measure: Measure, cell: Cell, loaded: Runners) -> None:
     """Measures, or notes in the cell in one line why not."""
-    runner = runners[cell["kernel"]]
+    runner = loaded[cell["kernel"]]
     if isinstance(runner, str):
         cell.setdefault("error", runner)
     if isinstance(runner, str) or "error" in cell:

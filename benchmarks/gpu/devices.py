@@ -10,10 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.plan import ONE_CHUNK, WAYS, load_devices
+from benchmarks.gpu.plan import load_devices
 from benchmarks.gpu.recorder import Recorder
-from benchmarks.models.files import BUILD
+from benchmarks.paths import BUILD
 from benchmarks.processes.side import Side
+from benchmarks.training.case import ONE_CHUNK, WAYS
 
 SIDE = "benchmarks.gpu.devices_side"
 GROWTH = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}

@@ -17,9 +17,10 @@ import keras
 import tensorflow as tf
 
 from benchmarks.gpu.graph import Node, cudnn_calls, executed, short
-from benchmarks.gpu.plan import PIPELINED, SERIAL, DevicesPlan, load_devices
+from benchmarks.gpu.plan import DevicesPlan, load_devices
 from benchmarks.processes.side import Answer, answer
 from benchmarks.training import trace
+from benchmarks.training.case import PIPELINED, SERIAL
 from benchmarks.training.networks import make_batch, make_model, network_of
 from benchmarks.training.schedules import layer_after_layer
 from model.placement.devices import find_devices, split_devices
@@ -45,7 +46,9 @@ class Trained:
         placements = plan_replicas(network, find_devices(("auto",)), 1)
         self.devices = placements[0].devices
         chunk_steps = None if way == PIPELINED else plan.case.steps
-        self.model = make_model(plan.case, 1.0, "fastest", placements, chunk_steps, averages=True)
+        self.model = make_model(
+            plan.case, 1.0, placements=placements, chunk_steps=chunk_steps, averages=True
+        )
         self._step = tf.function(self.model.train_step, autograph=False)
         self._case, self._way = plan.case, way
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.gpu.plan import PIPELINED
 from benchmarks.gpu.service import summed_up
+from benchmarks.report.markdown import NOT_KNOWN, errors, number, ratio, table, times
+from benchmarks.training.case import PIPELINED
 
 Results = dict[str, Any]
-NOT_KNOWN = "-"
 
 
 def render(results: Results) -> str:
@@ -28,25 +28,6 @@ def render(results: Results) -> str:
                 parts.append(write(section["result"]))
     parts.append(_versions(results))
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown; the first column is text, the others are numbers."""
-    first, *others = (f"| {' | '.join(row)} |" for row in (head, *rows))
-    return "\n".join([first, "|---|" + "---:|" * (len(head) - 1), *others])
-
-
-def number(value: float | None) -> str:
-    """Three digits."""
-    if value is None:
-        return NOT_KNOWN
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def ratio(values: Sequence[float], to: Sequence[float]) -> str:
-    """How many times the values of `to` these are: the median over rounds."""
-    pairs = list(zip(values, to, strict=False))
-    return f"{median(a / b for a, b in pairs):.2f}x" if pairs else NOT_KNOWN
 
 
 def _plain(text: str) -> str:
@@ -94,7 +75,7 @@ def _training_row(cell: Results, cells: Sequence[Results]) -> list[str]:
     if not seconds:
         return [label, _plain(cell.get("error", NOT_KNOWN)), "", "0"]
     ours = next(each for each in cells if each["group"] == group)
-    shown = "" if cell is ours else ratio(seconds, ours["seconds"])
+    shown = "" if cell is ours else times(ratio(seconds, ours["seconds"]))
     return [label, number(1e3 * median(seconds)), shown, str(len(seconds))]
 
 
@@ -144,7 +125,7 @@ def _chunk_text(cell: Results, first: Results) -> str:
         return _plain(cell.get("error", NOT_KNOWN))
     text = number(1e3 * median(cell["seconds"]))
     compared = cell is not first and first["seconds"]
-    return f"{text} ({ratio(cell['seconds'], first['seconds'])})" if compared else text
+    return f"{text} ({times(ratio(cell['seconds'], first['seconds']))})" if compared else text
 
 
 def _split_texts(cell: Results) -> list[str]:
@@ -174,11 +155,10 @@ together, then the part of one that each worker uses."""
 def _service_row(cell: Results, cells: Sequence[Results], server: Results) -> list[str]:
     load = (cell["workload"], cell["clients"])
     cpu = next((c for c in cells if c["server"].startswith("cpu") and _load(c) == load), None)
-    errors = f" **{cell['errors']} errors**" if cell["errors"] else ""
     return [
         f"`{load[0]}`, {load[1]} clients: {server['about']}",
-        number(cell["per_second"]) + errors,
-        "" if cpu in (None, cell) else ratio(cell["rounds"], cpu["rounds"]),
+        number(cell["per_second"]) + errors(cell["errors"]),
+        "" if cpu in (None, cell) else times(ratio(cell["rounds"], cpu["rounds"])),
         number(cell["p50_ms"]),
         number(cell["p99_ms"]),
         NOT_KNOWN if cell["gpu_busy"] is None else f"{cell['gpu_busy']:.0%}",
@@ -217,7 +197,7 @@ def _schedules(seconds: dict[str, list[float]], traces: dict[str, Results]) -> l
     rows = []
     for way, found in seconds.items():
         trace = traces.get(way)
-        shown = "" if way == PIPELINED else ratio(found, seconds[PIPELINED])
+        shown = "" if way == PIPELINED else times(ratio(found, seconds[PIPELINED]))
         busy = list(trace["busy_ms"].values()) if trace else []
         share = f"{trace['both_ms'] / min(busy):.0%}" if trace and min(busy) else NOT_KNOWN
         texts = [number(each) for each in busy] or [NOT_KNOWN] * 2

@@ -8,32 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-# How the layers of two devices follow each other.
-PIPELINED, ONE_CHUNK, SERIAL = "pipelined", "one chunk", "layer after layer"
-WAYS = (PIPELINED, ONE_CHUNK, SERIAL)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A stack of LSTM layers and the batches that it is trained on.
-
-    Attributes:
-        layers, units: of the stack.
-        rows, steps: B and T of a batch, all rows of full length.
-        inputs, outputs: I and O.
-    """
-
-    layers: int
-    units: int
-    rows: int
-    steps: int
-    inputs: int = 16
-    outputs: int = 5
-
-    @property
-    def name(self) -> str:
-        """As tables have it."""
-        return f"{self.layers} x LSTM {self.units}, {self.rows} x {self.steps}"
+from benchmarks.training.case import Case
 
 
 @dataclass(frozen=True)
@@ -162,11 +137,6 @@ QUICK = Plan(
 def dump(part: Any) -> str:
     """A section's plan as JSON."""
     return json.dumps(asdict(part))
-
-
-def load_case(fields: dict[str, Any]) -> Case:
-    """A case from what `asdict` made of it."""
-    return Case(**fields)
 
 
 def load_training(text: str) -> TrainingPlan:

@@ -5,86 +5,22 @@ begins with nothing left of it.
 """
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.gpu.plan import Plan, dump
-from benchmarks.models.files import BUILD, ROOT
-from benchmarks.processes.side import last_line
-from benchmarks.servers.rounds import say
+from benchmarks.models.prepare import MAKE, ON_PROCESSOR
+from benchmarks.paths import BUILD
+from benchmarks.processes.process import Process
+from benchmarks.progress import say
 
-# In the environment of a section and of all that it starts: servers have sessions of their own.
-TOKEN = "BENCH_SECTION"
 # For what a section does between its last measurement and its end.
 GRACE_S = 5.0
 # Those that need the models, and how long they wait for them.
 SERVING = ("chunks", "service")
 MODELS_S = 60.0
-
-
-class Group:
-    """A command and all of its descendants.
-
-    Args:
-        command: program and arguments.
-        log: takes their output.
-    """
-
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        self.log = log
-        token = uuid.uuid4().hex
-        self._mark = f"{TOKEN}={token}".encode()
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w") as output:
-            self._process = subprocess.Popen(
-                command,
-                env={**os.environ, TOKEN: token},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=ROOT,
-            )
-
-    def wait(self, timeout_s: float) -> str | None:
-        """Until it ends, or is ended; returns in one line what went wrong, if anything did."""
-        try:
-            status = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return f"ended after {timeout_s:.0f} s, its limit"
-        finally:
-            self.end()
-        return None if status == 0 else last_line(self.log)
-
-    def end(self) -> None:
-        """Ends every process of it, servers that are paused too."""
-        while pids := self._pids():
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            self._process.poll()
-            time.sleep(0.02)
-        self._process.wait()
-
-    def _pids(self) -> list[int]:
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                try:
-                    # Of one that has ended it is empty.
-                    if self._mark in (entry / "environ").read_bytes().split(b"\0"):
-                        found.append(int(entry.name))
-                except OSError:
-                    continue
-        return found
 
 
 def run(plan: Plan, results: dict[str, Any], keep: Callable[[], None]) -> None:
@@ -95,8 +31,9 @@ def run(plan: Plan, results: dict[str, Any], keep: Callable[[], None]) -> None:
         results: gets `sections`: of each `result`, `error` (None if all went well), `seconds`.
         keep: called after each section.
     """
-    prepare = [sys.executable, "-m", "benchmarks.gpu.prepare", *map(str, plan.models())]
-    models = Group(prepare, BUILD / "logs" / "gpu-prepare.log")
+    # While others measure: with the lowest priority.
+    make = ["nice", "-n", "19", *MAKE, *map(str, plan.models())]
+    models = Process(make, ON_PROCESSOR, BUILD / "logs" / "gpu-models.log")
     error: str | None = None
     waits = True
     try:
@@ -111,7 +48,7 @@ def run(plan: Plan, results: dict[str, Any], keep: Callable[[], None]) -> None:
             results["sections"][name] = found
             keep()
     finally:
-        models.end()
+        models.kill()
 
 
 def run_section(name: str, part: Any) -> dict[str, Any]:
@@ -122,7 +59,7 @@ def run_section(name: str, part: Any) -> dict[str, Any]:
     file.unlink(missing_ok=True)
     started = time.monotonic()
     command = [sys.executable, "-m", f"benchmarks.gpu.{name}", str(file), dump(part)]
-    error = Group(command, BUILD / "logs" / f"gpu-{name}.log").wait(part.limit_s + GRACE_S)
+    error = Process(command, {}, BUILD / "logs" / f"gpu-{name}.log").wait(part.limit_s + GRACE_S)
     seconds = time.monotonic() - started
     if error:
         say(f"{name}: {error}")

@@ -7,36 +7,34 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from statistics import median
-from threading import Event, Thread
 from typing import Any
 
+from benchmarks.bench_model import BenchModel, bench_model
 from benchmarks.gpu.card import Busy
 from benchmarks.gpu.plan import ServicePlan
 from benchmarks.gpu.recorder import Recorder
 from benchmarks.load.workloads import Workload, make
 from benchmarks.load.wrk import WrkFailed
-from benchmarks.models.files import BUILD, BenchModel, bench_model
 from benchmarks.models.reference import Answers, expected
-from benchmarks.processes.process import Process, ServerFailed, free_port
-from benchmarks.processes.side import LONGEST, last_line
+from benchmarks.processes.process import available_cores
+from benchmarks.progress import say
 from benchmarks.servers.check import check
-from benchmarks.servers.kinds import KINDS, UNROLL, Server, ServerKind, available_cores
-from benchmarks.servers.rounds import measure, say
+from benchmarks.servers.kinds import ServerKind, unroll
+from benchmarks.servers.rounds import measure
+from benchmarks.servers.server import Server, ServerFailed, serve
 
 # The processor's side sees no card, so that nothing of it is computed there; and it is told how
 # many workers: beside a card there would be one.
-CPU = replace(
-    KINDS[UNROLL],
-    name="cpu_onnxruntime",
-    about=f"UNROLL_RUNNER=onnxruntime, a worker a core: {available_cores()}",
-    environment={
+CPU = unroll(
+    "cpu_onnxruntime",
+    f"UNROLL_RUNNER=onnxruntime, a worker a core: {available_cores()}",
+    {
         "UNROLL_RUNNER": "onnxruntime",
         "UNROLL_WORKERS": str(available_cores()),
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -46,55 +44,15 @@ CPU = replace(
 BESIDE_S = 2.0
 # From one server's start to the next one's.
 STAGGER_S = 6.0
-# What the service logs of a model that it will not serve.
-REFUSED, LOOK_S = " ERROR app.registry: refused ", 0.2
 
 
 def on_gpu(workers: int) -> ServerKind:
     """The service on the GPU with so many worker processes."""
-    return replace(
-        KINDS[UNROLL],
-        name=f"gpu_cudnn_{workers}",
-        about=f"UNROLL_RUNNER=cudnn, UNROLL_WORKERS={workers}",
-        environment={"UNROLL_RUNNER": "cudnn", "UNROLL_WORKERS": str(workers)},
+    return unroll(
+        f"gpu_cudnn_{workers}",
+        f"UNROLL_RUNNER=cudnn, UNROLL_WORKERS={workers}",
+        {"UNROLL_RUNNER": "cudnn", "UNROLL_WORKERS": str(workers)},
     )
-
-
-@contextmanager
-def started(kind: ServerKind, model: BenchModel, within_s: float) -> Iterator[Server]:
-    """As `serve`, but a server that refuses the model, or is not ready in time, is ended.
-
-    A service waits for a model that it can serve: it does not end by itself.
-
-    Raises:
-        ServerFailed: it does not start; the text has what its log complains of.
-    """
-    port = free_port()
-    log = BUILD / "logs" / f"{kind.name}-{model.units}.log"
-    process = Process(kind.command(), kind.settings(model, port), log)
-    ready = Event()
-    watch = Thread(target=_end_if_hopeless, args=(process, ready, time.monotonic() + within_s))
-    watch.start()
-    try:
-        server = Server(kind, process, port)
-        try:
-            server.wait()
-        except ServerFailed as error:
-            raise ServerFailed(f"{error}: {last_complaint(log)}") from error
-        ready.set()
-        yield server
-    finally:
-        ready.set()
-        watch.join()
-        process.stop()
-
-
-def _end_if_hopeless(process: Process, ready: Event, deadline: float) -> None:
-    while not ready.wait(LOOK_S):
-        refused = REFUSED in process.log.read_text(errors="replace")
-        if refused or time.monotonic() > deadline:
-            process.stop()
-            return
 
 
 class Section:
@@ -163,7 +121,7 @@ class Section:
         about: dict[str, Any] = {"about": kind.about, "workers": workers}
         self._results["servers"][kind.name] = about
         try:
-            server = stack.enter_context(started(kind, model, self._plan.start_s))
+            server = stack.enter_context(serve(kind, model, self._plan.start_s))
             for workload in workloads:
                 check(server, workload, answers)
             server.process.pause()
@@ -184,13 +142,6 @@ class Section:
         }
         self._results["cells"].append(found)
         self._recorder.write(self._results)
-
-
-def last_complaint(log: Path) -> str:
-    """What a server's log warned of last; else what it said last."""
-    lines = log.read_text(errors="replace").splitlines()
-    found = [line for line in lines if " ERROR " in line or " WARNING " in line]
-    return found[-1][:LONGEST] if found else last_line(log)
 
 
 def summed_up(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

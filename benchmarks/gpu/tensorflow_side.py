@@ -18,9 +18,9 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.gpu.graph import cudnn_calls, executed
-from benchmarks.gpu.plan import Case
 from benchmarks.gpu.trainers import Trainers
 from benchmarks.processes.side import answer
+from benchmarks.training.case import Case
 from benchmarks.training.networks import CONFIG, make_batch, make_model
 from model.training.fit import masked_error
 

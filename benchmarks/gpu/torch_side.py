@@ -8,9 +8,9 @@ import argparse
 import numpy as np
 import torch
 
-from benchmarks.gpu.plan import Case
 from benchmarks.gpu.trainers import Trainers
 from benchmarks.processes.side import answer
+from benchmarks.training.case import Case
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

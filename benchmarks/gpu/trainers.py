@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from benchmarks.gpu.plan import Case, load_case
 from benchmarks.processes.side import Answer
+from benchmarks.training.case import Case
 
 WARM_UPS = 3
 FEWEST, MOST = 2, 200
@@ -52,7 +52,7 @@ class Trainers:
     def prepare(self, name: str, case: dict[str, Any], keep: float) -> Answer:
         """Makes it, warm: traced, compiled, and its memory is there."""
         started = time.perf_counter()
-        place = (name, load_case(case), keep)
+        place = (name, Case(**case), keep)
         trainer = self._found[place] = self._make(*place)
         _seconds(trainer, WARM_UPS)
         self._once[place] = _seconds(trainer, 1)
@@ -60,7 +60,7 @@ class Trainers:
 
     def burst(self, name: str, case: dict[str, Any], keep: float, burst_s: float) -> Answer:
         """Seconds of a batch, the mean of as many in a row as take about `burst_s`."""
-        place = (name, load_case(case), keep)
+        place = (name, Case(**case), keep)
         trainer = self._found[place]
         count = min(MOST, max(FEWEST, round(burst_s / self._once[place])))
         return {"seconds": _seconds(trainer, count), "batches": count, "loss": trainer.loss()}

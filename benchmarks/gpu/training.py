@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.plan import Case, TrainingPlan, load_training
+from benchmarks.gpu.plan import TrainingPlan, load_training
 from benchmarks.gpu.recorder import Recorder
-from benchmarks.models.files import BUILD
+from benchmarks.paths import BUILD
 from benchmarks.processes.side import Side, SideFailed
-from benchmarks.servers.rounds import say
+from benchmarks.progress import say
+from benchmarks.training.case import Case
 
 # Unroll's own.
 KEEP = 0.6

@@ -21,24 +21,29 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.bench_model import BenchModel
+from benchmarks.kernels import runners
 from benchmarks.kernels.forms import (
     BFLOAT16_TOLERANCE,
-    RUNNERS,
     TOLERANCE,
     CallForm,
     Form,
-    TorchProcess,
+    TorchForm,
     keras_form,
     onnx_form,
     runner_form,
 )
+from benchmarks.kernels.table import ERROR_ROWS, kernel_table
 from benchmarks.kernels.work import ANCHOR, BFLOAT16, ROWS, median_seconds, operations
-from benchmarks.models.files import BenchModel
 from benchmarks.models.prepare import ensure_model
-from benchmarks.report import tables
 
 PEAK_SIZE = 1024
-ERROR_ROWS = 32
+# Unroll's, by the names of their rows.
+RUNNERS = {
+    "Unroll: TensorFlow": runners.TENSORFLOW,
+    "Unroll: ONNX Runtime": runners.ONNXRUNTIME,
+    BFLOAT16: runners.BFLOAT16,
+}
 
 Row = dict[str, Any]
 
@@ -52,10 +57,10 @@ def load_forms(model: BenchModel, most_rows: int) -> dict[str, Form]:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     forms: dict[str, Form] = {ANCHOR: onnx_form(model)}
-    for name, make in RUNNERS.items():
-        forms[name] = runner_form(model, make, most_rows)
+    for name, runner in RUNNERS.items():
+        forms[name] = runner_form(model, runner, most_rows)
     forms["Keras tf.function"] = keras_form(model)
-    forms["PyTorch"] = TorchProcess(model)
+    forms["PyTorch"] = TorchForm(model)
     wanted = forms[ANCHOR].total()
     for name, form in forms.items():
         tolerance = BFLOAT16_TOLERANCE if name == BFLOAT16 else TOLERANCE
@@ -102,7 +107,7 @@ def measure(model: BenchModel, rows: Sequence[int], rounds: int) -> dict[str, An
             for name, form in forms.items():
                 times.setdefault((name, count), []).append(form.seconds(count))
     torch = forms["PyTorch"]
-    assert isinstance(torch, TorchProcess)
+    assert isinstance(torch, TorchForm)
     torch.close()
     found: list[Row] = []
     for (name, count), rounds_s in times.items():
@@ -126,7 +131,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
     results = measure(ensure_model(options.model), options.rows, options.rounds)
-    print(json.dumps(results) if options.json else tables.kernel(results))
+    print(json.dumps(results) if options.json else kernel_table(results))
     if not options.json:
         print(f"\nsgemm peak: {results['peak_gflops']:.0f} GFLOP/s on one thread")
         print(f"bfloat16: off by up to {results['bfloat16_error']:.3f} standard deviations")

@@ -1,23 +1,18 @@
-"""The kernels that are compared, one class a library, each on one thread.
+"""The kernels that are compared, each on one thread."""
 
-To add a runner of Unroll's, add it to `RUNNERS`.
-"""
-
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
 import tensorflow as tf
 
-from app.engine.runner import ModelRunner
-from app.manifest import Manifest, verified_manifest
-from benchmarks.kernels.work import BFLOAT16, STEPS, inputs_of, median_seconds
-from benchmarks.models.files import ROOT, BenchModel
-from benchmarks.peers.common import PARTS
+from benchmarks.bench_model import STATES, BenchModel
+from benchmarks.kernels.runners import load_runner
+from benchmarks.kernels.work import STEPS, inputs_of, median_seconds
+from benchmarks.paths import BUILD
 from benchmarks.processes.environment import peers_python
+from benchmarks.processes.side import Side
 
 TOLERANCE = 1e-3
 BFLOAT16_TOLERANCE = 1e-1
@@ -58,73 +53,31 @@ class CallForm:
         return self._prepare(inputs_of(rows))()
 
 
-class TorchProcess:
-    """PyTorch, in the peers' environment: see `kernel_torch.py`."""
+class TorchForm:
+    """PyTorch, in the peers' environment: see `torch_side.py`."""
 
     def __init__(self, model: BenchModel) -> None:
-        self._process = subprocess.Popen(
-            [str(peers_python()), "-m", "benchmarks.kernels.torch_form", str(model.units)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
+        log = BUILD / "logs" / "kernels-torch.log"
+        python = str(peers_python())
+        self._side = Side("benchmarks.kernels.torch_side", [str(model.units)], {}, log, python)
+        self._side.wait()
 
     def seconds(self, rows: int) -> float:
         """See `Form.seconds`."""
-        return self._ask(str(rows))
+        return float(self._side.ask("measure", rows=rows)["seconds"])
 
     def total(self) -> float:
         """See `Form.total`."""
-        return self._ask("check")
+        return float(self._side.ask("check")["total"])
 
     def close(self) -> None:
         """Ends the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _ask(self, question: str) -> float:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(question, file=self._process.stdin, flush=True)
-        return float(self._process.stdout.readline())
+        self._side.close()
 
 
-def _tensorflow_runner(folder: Path, manifest: Manifest) -> ModelRunner:
-    from app.kernels.tensorflow import TensorFlowRunner
-
-    return TensorFlowRunner(folder, manifest)
-
-
-def _onnxruntime_runner(folder: Path, manifest: Manifest) -> ModelRunner:
-    from app.kernels.onnx_graph import build_graph
-    from app.kernels.onnxruntime import OnnxRuntimeRunner
-
-    return OnnxRuntimeRunner(build_graph(folder, manifest).SerializeToString(), manifest)
-
-
-def _bfloat16_runner(folder: Path, manifest: Manifest) -> ModelRunner:
-    from app.kernels.bfloat16 import Bfloat16Runner
-    from app.kernels.onnx_graph import build_graph, cut_graph
-
-    parts = cut_graph(build_graph(folder, manifest, take_lengths=False))
-    return Bfloat16Runner([part.SerializeToString() for part in parts], manifest)
-
-
-# Unroll's, each made from a folder and its manifest.
-RUNNERS: dict[str, Callable[[Path, Manifest], ModelRunner]] = {
-    "Unroll: TensorFlow": _tensorflow_runner,
-    "Unroll: ONNX Runtime": _onnxruntime_runner,
-    BFLOAT16: _bfloat16_runner,
-}
-
-
-def runner_form(
-    model: BenchModel, make: Callable[[Path, Manifest], ModelRunner], most_rows: int
-) -> CallForm:
-    """One of Unroll's runners, warm."""
-    runner = make(model.folder, verified_manifest(model.folder))
+def runner_form(model: BenchModel, name: str, most_rows: int) -> CallForm:
+    """One of Unroll's runners, warm; see `load_runner`."""
+    runner = load_runner(name, model.folder)
     runner.warm_up(most_rows, STEPS)
 
     def prepare(inputs: np.ndarray) -> Callable[[], np.ndarray]:
@@ -142,11 +95,11 @@ def onnx_form(model: BenchModel) -> CallForm:
     session = onnxruntime.InferenceSession(
         str(model.onnx), options, providers=["CPUExecutionProvider"]
     )
-    names = ["outputs", *(f"next_{name}" for name in PARTS)]
+    names = ["outputs", *(f"next_{name}" for name in STATES)]
 
     def prepare(inputs: np.ndarray) -> Callable[[], np.ndarray]:
         fed: dict[str, np.ndarray] = {"sequences": inputs}
-        for name in PARTS:
+        for name in STATES:
             fed[name] = np.zeros((len(inputs), model.units), np.float32)
         fed["lengths"] = np.full(len(inputs), STEPS, np.int32)
         return lambda: np.asarray(session.run(names, fed)[0])
@@ -160,7 +113,7 @@ def keras_form(model: BenchModel) -> CallForm:
     loaded = tf.saved_model.load(str(model.keras))
 
     def prepare(inputs: np.ndarray) -> Callable[[], np.ndarray]:
-        fed = {name: tf.zeros((len(inputs), model.units)) for name in PARTS}
+        fed = {name: tf.zeros((len(inputs), model.units)) for name in STATES}
         fed["sequences"] = tf.constant(inputs)
         return lambda: np.asarray(loaded.signatures["plain"](**fed)["outputs"].numpy())
 

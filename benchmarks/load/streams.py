@@ -1,9 +1,8 @@
-"""`python -m benchmarks.load.streams`: many open streams, a time step each every so often.
+"""Many open streams, a time step each every so often.
 
 One process opens WebSockets to `/stream` and sends each a time step at its own moment of every
-interval, whether or not answers keep up. Latency counts from the moment a message should have been
-sent. Frames are made beforehand and answers only counted, so that the generator leaves the cores to
-the service.
+interval. Frames are made beforehand and answers only counted, so that the generator leaves the
+cores to the service. `python -m benchmarks.load.streams` is that process.
 """
 
 import argparse
@@ -16,8 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
@@ -25,46 +23,16 @@ import numpy as np
 import orjson
 import uvloop
 
-from benchmarks.load.open_loop import summarize
-from benchmarks.load.timer import Timer
+from benchmarks.load.generator import Generator, summarize
 from benchmarks.load.workloads import SEED, sensor_rows
-from benchmarks.models.files import ROOT
-from benchmarks.models.prepare import ensure_model
-from benchmarks.servers.kinds import KINDS, UNROLL, available_cores
-from benchmarks.servers.rounds import awake, running, say
+from benchmarks.paths import ROOT
 
-STREAMS = 1000
-INTERVAL_S = 0.1
-WARM_UP_S, SECONDS = 3.0, 10.0
+WARM_UP_S = 3.0
 MESSAGES = 256
 OPEN_TOGETHER = 50
-GRACE_S = 10.0
-# The line that the generator prints when what counts begins, and when it ends.
+# The line that the process prints when what counts begins, and when it ends.
 WINDOW = "window"
 TEXT, FINAL, MASKED = 0x1, 0x80, 0x80
-
-
-@dataclass(frozen=True)
-class StreamLoad:
-    """What the generator saw.
-
-    Attributes:
-        streams: open ones.
-        rate: messages/s that were asked for.
-        achieved: answers/s.
-        errors: answers that are errors, and those that did not come.
-        p50_ms, p99_ms, max_ms: latency from the intended start.
-        generator_cores: cores that the generator itself took, while messages that count were sent.
-    """
-
-    streams: int
-    rate: float
-    achieved: float
-    errors: int
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-    generator_cores: float
 
 
 def frame(payload: bytes) -> bytes:
@@ -78,8 +46,8 @@ def frame(payload: bytes) -> bytes:
 class _Connection(asyncio.Protocol):
     """One stream."""
 
-    def __init__(self, generator: "_Generator") -> None:
-        self._generator = generator
+    def __init__(self, streams: "Streams") -> None:
+        self._streams = streams
         self._buffer = b""
         self.opened = asyncio.get_running_loop().create_future()
         self.sent: deque[int] = deque()
@@ -113,10 +81,10 @@ class _Connection(asyncio.Protocol):
             opcode, payload = self._buffer[0] & 0xF, self._buffer[start : start + size]
             self._buffer = self._buffer[start + size :]
             if opcode == TEXT:
-                self._generator.answered(self.sent.popleft(), b'"error"' not in payload)
+                self._streams.answered(self.sent.popleft(), b'"error"' not in payload)
 
 
-class _Generator:
+class Streams(Generator):
     """Sends at the moments of all streams.
 
     Args:
@@ -125,17 +93,19 @@ class _Generator:
         interval_s: between two messages of a stream.
         seconds: of sending, after the warm-up.
         warm_up_s: of sending that does not count.
-
-    Attributes:
-        moments: when each message is due, in seconds from the start of sending, ascending.
-        latencies: of each, in seconds; NaN while there is no good answer.
+        at_window: called before the first message that counts is sent, and after the last.
     """
 
     def __init__(
-        self, port: int, streams: int, interval_s: float, seconds: float, warm_up_s: float
+        self,
+        port: int,
+        streams: int,
+        interval_s: float,
+        seconds: float,
+        warm_up_s: float,
+        at_window: Callable[[], None],
     ) -> None:
-        self._port = port
-        self._streams = streams
+        self._port, self._count, self._at_window = port, streams, at_window
         random = np.random.default_rng(SEED)
         rows = sensor_rows(MESSAGES, random)
         self._frames = [
@@ -145,91 +115,41 @@ class _Generator:
         rounds = round((warm_up_s + seconds) / interval_s)
         # Each stream has its own moment within the interval.
         within = np.sort(random.uniform(0, interval_s, streams))
-        self.moments = (np.arange(rounds)[:, None] * interval_s + within).ravel()
-        self.latencies = np.full(len(self.moments), np.nan)
-        self._first_counted = int(np.searchsorted(self.moments, warm_up_s))
+        moments = (np.arange(rounds)[:, None] * interval_s + within).ravel()
+        super().__init__(moments)
+        self._first_counted = int(np.searchsorted(moments, warm_up_s))
         self._connections: list[_Connection] = []
-        self._start = 0.0
-        self._next = 0
-        self._answered = 0
-        self._done = asyncio.Event()
 
-    async def run(self, at_window: Callable[[], None]) -> None:
-        """Opens, sends, waits for the last answers.
-
-        Args:
-            at_window: called before the first message that counts is sent, and after the last.
-        """
+    async def run(self) -> None:
+        """Opens, sends, waits for the last answers."""
         loop = asyncio.get_running_loop()
-        for first in range(0, self._streams, OPEN_TOGETHER):
-            count = min(OPEN_TOGETHER, self._streams - first)
-            made = await asyncio.gather(*(self._open(loop) for _ in range(count)))
-            self._connections += made
-        timer, moments = Timer(), self.moments.tolist()
-        self._start = time.monotonic() + 0.1
-        loop.add_reader(timer.descriptor, self._on_time, timer, moments, at_window)
-        timer.set(self._start + moments[0])
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._done.wait(), 0.1 + moments[-1] + GRACE_S)
-        loop.remove_reader(timer.descriptor)
+        for first in range(0, self._count, OPEN_TOGETHER):
+            count = min(OPEN_TOGETHER, self._count - first)
+            self._connections += await asyncio.gather(*(self._open(loop) for _ in range(count)))
+        await self.send_all()
         for connection in self._connections:
             assert connection.transport is not None
             connection.transport.abort()
-        # The loop lets go of what was closed, before the file is gone.
+        # The loop closes them.
         await asyncio.sleep(0.05)
-        os.close(timer.descriptor)
-
-    def _on_time(self, timer: Timer, moments: list[float], at_window: Callable[[], None]) -> None:
-        """Sends what is due."""
-        timer.clear()
-        passed = time.monotonic() - self._start
-        while self._next < len(moments) and moments[self._next] <= passed:
-            if self._next == self._first_counted:
-                at_window()
-            self._send(self._next)
-            self._next += 1
-        if self._next < len(moments):
-            timer.set(self._start + moments[self._next])
-        else:
-            at_window()
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> _Connection:
         _, made = await loop.create_connection(lambda: _Connection(self), "127.0.0.1", self._port)
         await asyncio.wait_for(made.opened, 30)
         return made
 
-    def _send(self, number: int) -> None:
-        connection = self._connections[number % self._streams]
+    def all_sent(self) -> None:
+        """See `Generator.all_sent`."""
+        self._at_window()
+
+    def send(self, number: int) -> None:
+        """See `Generator.send`."""
+        if number == self._first_counted:
+            self._at_window()
+        connection = self._connections[number % self._count]
         connection.sent.append(number)
         assert connection.transport is not None
         connection.transport.write(self._frames[number % MESSAGES])
-
-    def answered(self, number: int, good: bool) -> None:
-        """An answer has come."""
-        self._answered += 1
-        if good:
-            self.latencies[number] = time.monotonic() - self._start - self.moments[number]
-        if self._answered == len(self.moments):
-            self._done.set()
-
-
-def drive(
-    port: int, streams: int, interval_s: float, seconds: float, at_window: Callable[[], None]
-) -> StreamLoad:
-    """Runs the generator in this process; see the module and `_Generator.run`."""
-    generator = _Generator(port, streams, interval_s, seconds, WARM_UP_S)
-    own = CoreClock(time.process_time)
-
-    def both() -> None:
-        own.read()
-        at_window()
-
-    uvloop.run(generator.run(both))
-    rate = streams / interval_s
-    seen = summarize(rate, WARM_UP_S, generator.moments, generator.latencies)
-    return StreamLoad(
-        streams, rate, seen.achieved, seen.errors, seen.p50_ms, seen.p99_ms, seen.max_ms, own.cores
-    )
 
 
 class CoreClock:
@@ -252,6 +172,28 @@ class CoreClock:
         """Raises ValueError if it was not read twice."""
         (before, since), (after, until) = self._readings
         return (after - before) / (until - since)
+
+
+def drive(
+    port: int, streams: int, interval_s: float, seconds: float, at_window: Callable[[], None]
+) -> dict[str, Any]:
+    """Sends from this process; see `Streams`.
+
+    Returns:
+        `OpenLoad` as a dictionary, the number of `streams`, and `generator_cores`: those that this
+        process took while messages that count were sent.
+    """
+    own = CoreClock(time.process_time)
+
+    def both() -> None:
+        own.read()
+        at_window()
+
+    generator = Streams(port, streams, interval_s, seconds, WARM_UP_S, both)
+    uvloop.run(generator.run())
+    moments = np.array(generator.moments)
+    seen = summarize(streams / interval_s, WARM_UP_S, moments, generator.latencies)
+    return {"streams": streams, **asdict(seen), "generator_cores": own.cores}
 
 
 def drive_elsewhere(command: Sequence[str], clock: CoreClock) -> dict[str, Any]:
@@ -282,39 +224,16 @@ def drive_elsewhere(command: Sequence[str], clock: CoreClock) -> dict[str, Any]:
     return document
 
 
-def measure(
-    units: int, numbers: tuple[int, ...], interval_s: float, seconds: float
-) -> list[dict[str, Any]]:
-    """A row for each number of streams: `StreamLoad`, and the cores that the service took."""
-    rows = []
-    with running([KINDS[UNROLL]], ensure_model(units), []) as (server,), awake(server):
-        for streams in numbers:
-            command = [sys.executable, "-m", "benchmarks.load.streams", "--port", str(server.port)]
-            command += ["--streams", str(streams), "--seconds", str(seconds)]
-            command += ["--interval", str(interval_s)]
-            clock = CoreClock(server.process.cpu_seconds)
-            row = drive_elsewhere(command, clock) | {"cores": clock.cores}
-            rows.append(row | {"of_cores": available_cores()})
-            say(f"streams {row}")
-    return rows
-
-
 def main() -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.load.streams", description=__doc__)
-    parser.add_argument("--streams", type=int, nargs="+", default=[STREAMS])
-    parser.add_argument("--interval", type=float, default=INTERVAL_S, help="seconds")
-    parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--model", type=int, default=100, help="units of each layer")
-    parser.add_argument("--port", type=int, help="of a server that runs: the generator alone")
+    """The process of `drive_elsewhere`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load.streams")
+    parser.add_argument("port", type=int)
+    parser.add_argument("streams", type=int)
+    parser.add_argument("interval_s", type=float)
+    parser.add_argument("seconds", type=float)
     given = parser.parse_args()
-    if given.port is not None:
-        told = partial(print, WINDOW, flush=True)
-        load = drive(given.port, given.streams[0], given.interval, given.seconds, told)
-        print(json.dumps(asdict(load)))
-        return 0
-    for row in measure(given.model, tuple(given.streams), given.interval, given.seconds):
-        print(row)
+    told = partial(print, WINDOW, flush=True)
+    print(json.dumps(drive(given.port, given.streams, given.interval_s, given.seconds, told)))
     return 0
 
 

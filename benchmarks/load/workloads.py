@@ -4,13 +4,14 @@ Numbers have four decimals, as sensor data has. Lengths of `mixed` and `many` ar
 quantiles of the distribution in shuffled order, so that every run has the same median and maximum.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 import orjson
 
-from benchmarks.models.files import NUM_FEATURES
+from benchmarks.bench_model import NUM_FEATURES
 
 SEED = 20131225
 FIXED_STEPS = 50
@@ -94,6 +95,11 @@ def make(name: str) -> Workload:
         flat = log_normal_lengths(count * each, random)
         lengths = [flat[i : i + each] for i in range(0, len(flat), each)]
     drawn = [[sensor_rows(steps, random) for steps in request] for request in lengths]
+    return workload_of(name, drawn)
+
+
+def workload_of(name: str, drawn: Sequence[Sequence[np.ndarray]]) -> Workload:
+    """A workload of these sequences, float64 `[T, F]`, request by request."""
     bodies = tuple(
         orjson.dumps({"sequences": request}, option=orjson.OPT_SERIALIZE_NUMPY) for request in drawn
     )

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.load.workloads import NO_WRAP, STREAM_PIECES, Workload, Wrap
-from benchmarks.models.files import BUILD
+from benchmarks.paths import BUILD
 
-SCRIPT = Path(__file__).with_name("wrk.lua")
+# One sends JSON, the other bodies of any bytes.
+SCRIPT, BODIES_SCRIPT = (Path(__file__).with_name(name) for name in ("wrk.lua", "bodies.lua"))
 TIMEOUT_S = 30
 
 

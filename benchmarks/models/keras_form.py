@@ -7,10 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.models.files import NUM_FEATURES, NUM_LAYERS
-
-PARTS = tuple(f"{part}_{i}" for i in range(NUM_LAYERS) for part in ("h", "c"))
-
+from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, STATES
 
 class KerasForm(tf.Module):  # type: ignore[misc]  # tensorflow has no type information
     """Three `keras.layers.LSTM` and a `Dense`.
@@ -38,7 +35,7 @@ class KerasForm(tf.Module):  # type: ignore[misc]  # tensorflow has no type info
         self.head.set_weights([weights["head/kernel"], weights["head/bias"]])
         state = tf.TensorSpec([None, units], tf.float32)
         sequences = tf.TensorSpec([None, None, NUM_FEATURES], tf.float32, "sequences")
-        states = {name: tf.TensorSpec(state.shape, tf.float32, name) for name in PARTS}
+        states = {name: tf.TensorSpec(state.shape, tf.float32, name) for name in STATES}
         self.plain = tf.function(self._plain).get_concrete_function(sequences=sequences, **states)
         self.masked = tf.function(self._masked).get_concrete_function(
             sequences=sequences, lengths=tf.TensorSpec([None], tf.int32, "lengths"), **states

@@ -1,6 +1,7 @@
 """`python -m benchmarks.models.make 100`: makes a benchmark model with fixed random weights.
 
-One set of weights in every form that a server needs; the forms must agree before any is used.
+One set of weights in every form that a server needs, and the model's own answers to a sample of
+each workload. The forms must agree before any is used.
 """
 
 import argparse
@@ -9,20 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import onnxruntime
 import tensorflow as tf
 
-from benchmarks.models import keras_form
-from benchmarks.models import onnx_form
-from benchmarks.models.files import NUM_FEATURES, NUM_LAYERS, BenchModel, bench_model
+from benchmarks.models import keras_form, onnx_form, reference
+from benchmarks.models.network import SEED, plain_network
+from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, STATES, BenchModel, bench_model
 from model.config import LayerConfig, RNNConfig
 from model.export.saved_model import export_model
 from model.network.sequence_model import SequenceModel
-from model.transforms import Feature, Output, Standardize
 
-SEED = 20131225
 TOLERANCE = 1e-4
 
 
@@ -45,25 +43,15 @@ def ensure(units: int) -> BenchModel:
     keras_form.save(hidden.keras, units, weights)
     hidden.onnx.write_bytes(onnx_form.build_graph(units, weights).SerializeToString())
     _check_forms(hidden)
+    np.savez(hidden.answers, allow_pickle=False, **reference.compute(hidden))
     hidden.home.rename(model.home)
     return model
 
 
 def _network(units: int) -> SequenceModel:
     """Random weights of the scale that training starts from; biases and head are not zero."""
-    keras.utils.set_random_seed(SEED)
-    unchanged = Standardize(mean=0.0, std=1.0)
-    network = SequenceModel(
-        RNNConfig(
-            layers=(LayerConfig(cell="lstm", units=units),) * NUM_LAYERS,
-            num_inputs=NUM_FEATURES,
-            num_outputs=1,
-        ),
-        tuple(
-            Feature(name=f"sensor_{i}", unit="1", transform=unchanged) for i in range(NUM_FEATURES)
-        ),
-        (Output(name="forecast", unit="1", transform=unchanged),),
-    )
+    layers = (LayerConfig(cell="lstm", units=units),) * NUM_LAYERS
+    network = plain_network(RNNConfig(layers=layers, num_inputs=NUM_FEATURES, num_outputs=1))
     random = np.random.default_rng(SEED)
     for weight in network.trainable_weights:
         if "bias" in weight.path:
@@ -100,7 +88,7 @@ def _check_forms(model: BenchModel) -> None:
     lengths = np.array([steps, 1, 7, 13], np.int32)
     states = {
         name: random.uniform(-0.5, 0.5, (rows, model.units)).astype(np.float32)
-        for name in keras_form.PARTS
+        for name in STATES
     }
     session = onnxruntime.InferenceSession(str(model.onnx))
     given = {"sequences": sequences, "lengths": lengths}
@@ -110,7 +98,7 @@ def _check_forms(model: BenchModel) -> None:
     unroll = tf.saved_model.load(str(model.folder)).signatures["chunk"]
     tensors = {f"state_{name[2:]}_{name[0]}": value for name, value in states.items()}
     ours = unroll(**_constants({**given, **tensors}))
-    reference = {f"next_{name}": ours[f"state_{name[2:]}_{name[0]}"].numpy() for name in states} | {
+    ours_named = {f"next_{name}": ours[f"state_{name[2:]}_{name[0]}"].numpy() for name in states} | {
         "outputs": ours["outputs"].numpy()
     }
 
@@ -124,7 +112,7 @@ def _check_forms(model: BenchModel) -> None:
     valid = np.arange(steps) < lengths[:, np.newaxis]
     for form, results in found.items():
         for name, value in results.items():
-            mine, theirs = reference[name][: len(value)], value
+            mine, theirs = ours_named[name][: len(value)], value
             if name == "outputs":
                 mine, theirs = mine[valid[: len(value)]], theirs[valid[: len(value)]]
             assert np.allclose(mine, theirs, TOLERANCE, TOLERANCE), f"{form}: {name} disagrees"

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.models.files import NUM_FEATURES, NUM_LAYERS
+from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS
 
 OPSET = 17
 

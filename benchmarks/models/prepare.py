@@ -1,9 +1,14 @@
 """What must be there before anything is measured."""
 
+import os
 import subprocess
 import sys
 
-from benchmarks.models.files import BenchModel, bench_model
+from benchmarks.bench_model import BenchModel, bench_model
+
+MAKE = (sys.executable, "-m", "benchmarks.models.make")
+# The processor computes float32 as it is.
+ON_PROCESSOR = {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def ensure_model(units: int) -> BenchModel:
@@ -14,6 +19,6 @@ def ensure_model(units: int) -> BenchModel:
     """
     model = bench_model(units)
     if not model.home.is_dir():
-        command = [sys.executable, "-m", "benchmarks.models.make", str(units)]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        environment = {**os.environ, **ON_PROCESSOR}
+        subprocess.run([*MAKE, str(units)], check=True, stdout=sys.stderr, env=environment)
     return model

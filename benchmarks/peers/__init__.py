@@ -1,1 +1,1 @@
-"""The servers Unroll is measured against, one file each; they import neither `app` nor `model`."""
+"""The servers Unroll is measured against, one file each; none imports `app` or `model`."""

@@ -1,13 +1,15 @@
-"""Padded dynamic batching on an event loop: what comes while a batch is computed is the next."""
+"""Padded dynamic batching: what comes while a batch is computed in a thread is the next one."""
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 
 from benchmarks.peers.common import Item, Kernel, Result
+
+# Sequences of a batch, at most, and of a group, at least.
+MAX_BATCH, MIN_ROWS = 32, 8
 
 Waiting = tuple[Item, "asyncio.Future[Result]"]
 
@@ -17,19 +19,13 @@ class BatchSettings:
     """How to batch.
 
     Attributes:
-        max_batch: most sequences of a batch.
-        wait_s: seconds that an incomplete batch waits for more; 0 computes at once what is there.
         workers: batches computed at the same time.
         bucket: a batch is sorted by length and cut into groups, each padded to its own longest: a
             group ends before a sequence shorter than this part of its longest; 0 for no groups.
-        min_rows: a group has at least so many sequences.
     """
 
-    max_batch: int = 32
-    wait_s: float = 0.0
     workers: int = 2
     bucket: float = 0.0
-    min_rows: int = 8
 
 
 class Batcher:
@@ -46,7 +42,6 @@ class Batcher:
         self._executor = ThreadPoolExecutor(settings.workers)
         self._waiting: deque[Waiting] = deque()
         self._arrived = asyncio.Event()
-        self._full = asyncio.Event()
         self._tasks = [asyncio.create_task(self._work()) for _ in range(settings.workers)]
 
     async def run(self, items: Sequence[Item]) -> list[Result]:
@@ -55,8 +50,6 @@ class Batcher:
         futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in items]
         self._waiting.extend(zip(items, futures, strict=True))
         self._arrived.set()
-        if len(self._waiting) >= self._settings.max_batch:
-            self._full.set()
         if len(futures) == 1:
             return [await futures[0]]
         return await asyncio.gather(*futures)
@@ -82,30 +75,22 @@ class Batcher:
                 future.set_result(result)
 
     async def _next_batch(self) -> list[Waiting]:
-        settings = self._settings
-        while True:
-            while not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
-            if settings.wait_s and len(self._waiting) < settings.max_batch:
-                self._full.clear()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._full.wait(), settings.wait_s)
-            count = min(len(self._waiting), settings.max_batch)
-            # Another worker may have taken all of them during the wait.
-            if count:
-                return [self._waiting.popleft() for _ in range(count)]
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        count = min(len(self._waiting), MAX_BATCH)
+        return [self._waiting.popleft() for _ in range(count)]
 
 
 def group_by_length(batch: list[Waiting], settings: BatchSettings) -> list[list[Waiting]]:
     """Cuts a batch into groups of similar lengths; the shortest come first, to answer early."""
-    if not settings.bucket or len(batch) <= settings.min_rows:
+    if not settings.bucket or len(batch) <= MIN_ROWS:
         return [batch]
     ordered = sorted(batch, key=lambda waiting: len(waiting[0].inputs), reverse=True)
     groups: list[list[Waiting]] = [[]]
     for waiting in ordered:
         group = groups[-1]
-        if len(group) >= settings.min_rows:
+        if len(group) >= MIN_ROWS:
             longest = len(group[0][0].inputs)
             if len(waiting[0].inputs) < settings.bucket * longest:
                 groups.append(group := [])

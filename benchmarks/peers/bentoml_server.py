@@ -21,9 +21,7 @@ from benchmarks.peers.common import (
     to_lists,
 )
 
-WORKERS = int(os.environ.get("BENCH_WORKERS", "2"))
-MAX_BATCH = int(os.environ.get("BENCH_MAX_BATCH", "64"))
-MAX_LATENCY_MS = int(os.environ.get("BENCH_MAX_LATENCY_MS", "60000"))
+WORKERS, MAX_BATCH, MAX_LATENCY_MS = 2, 64, 60_000
 
 
 @bentoml.service(

@@ -11,13 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 
-from benchmarks.models.files import NUM_FEATURES, NUM_LAYERS, BenchModel, bench_model
+from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, STATES, BenchModel, bench_model
 
 # The benchmark stops processes that it does not measure: uvicorn must not take them for dead.
 HEALTH_S = 600
 # Where a framework counts requests, a batch of large ones has far more sequences than pay.
 MOST_ROWS = 64
-PARTS = tuple(f"{part}_{i}" for i in range(NUM_LAYERS) for part in ("h", "c"))
 
 
 class BadRequest(Exception):
@@ -166,7 +165,7 @@ def pad(items: Sequence[Item], units: int) -> Batch:
     sequences = np.zeros((len(items), int(lengths.max()), NUM_FEATURES), np.float32)
     for row, item in enumerate(items):
         sequences[row, : len(item.inputs)] = item.inputs
-    states = {name: np.zeros((len(items), units), np.float32) for name in PARTS}
+    states = {name: np.zeros((len(items), units), np.float32) for name in STATES}
     for row, item in enumerate(items):
         if item.states is not None:
             for part, value in zip(states.values(), item.states, strict=True):

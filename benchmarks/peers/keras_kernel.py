@@ -8,8 +8,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.models.files import BenchModel
-from benchmarks.peers.common import PARTS, Item, Result, pad
+from benchmarks.bench_model import STATES, BenchModel
+from benchmarks.peers.common import Item, Result, pad
 
 
 class KerasKernel:
@@ -37,5 +37,5 @@ class KerasKernel:
             found = self._plain(**fed)
         else:
             found = self._masked(lengths=tf.constant(batch.lengths), **fed)
-        states = [found[f"next_{name}"].numpy() for name in PARTS]
+        states = [found[f"next_{name}"].numpy() for name in STATES]
         return batch.split(found["outputs"].numpy(), states)

@@ -57,7 +57,7 @@ class LstmAPI(litserve.LitAPI):
 def main() -> None:
     """Serves on `BENCH_PORT`."""
     api = LstmAPI(
-        max_batch_size=int(os.environ.get("BENCH_MAX_BATCH", "64")),
+        max_batch_size=64,
         batch_timeout=float(os.environ.get("BENCH_WAIT_S", "0.001")),
     )
     server = litserve.LitServer(

@@ -1,14 +1,13 @@
 """ONNX Runtime's LSTM operators on a padded batch."""
 
-import os
 from collections.abc import Sequence
 
 import onnxruntime
 
-from benchmarks.models.files import BenchModel
-from benchmarks.peers.common import PARTS, Item, Result, pad
+from benchmarks.bench_model import STATES, BenchModel
+from benchmarks.peers.common import Item, Result, pad
 
-NAMES = ["outputs", *(f"next_{name}" for name in PARTS)]
+NAMES = ["outputs", *(f"next_{name}" for name in STATES)]
 
 
 class OnnxRuntimeKernel:
@@ -23,8 +22,6 @@ class OnnxRuntimeKernel:
         self._units = model.units
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        if os.environ.get("BENCH_SPIN") == "0":
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(
             str(model.onnx), options, providers=["CPUExecutionProvider"]
         )

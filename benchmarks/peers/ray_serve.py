@@ -26,10 +26,9 @@ from benchmarks.peers.common import (
 )
 from benchmarks.processes.process import free_port
 
-MAX_BATCH = int(os.environ.get("BENCH_MAX_BATCH", "64"))
-WAIT_S = float(os.environ.get("BENCH_WAIT_S", "0.001"))
-WORKERS = int(os.environ.get("BENCH_WORKERS", "1"))
-REPLICAS = int(os.environ.get("BENCH_REPLICAS", "1"))
+MAX_BATCH = 32
+WAIT_S = float(os.environ["BENCH_WAIT_S"])
+REPLICAS = int(os.environ["BENCH_REPLICAS"])
 
 
 def count_sequences(requests: list[list[Item]]) -> int:
@@ -50,7 +49,6 @@ class Lstm:
     @serve.batch(
         max_batch_size=MAX_BATCH,
         batch_wait_timeout_s=WAIT_S,
-        max_concurrent_batches=WORKERS,
         batch_size_fn=count_sequences,
     )
     async def compute(self, requests: list[list[Item]]) -> list[list[Result]]:

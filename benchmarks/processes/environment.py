@@ -12,7 +12,7 @@ import venv
 from functools import cache
 from pathlib import Path
 
-from benchmarks.models.files import BUILD, ROOT
+from benchmarks.paths import BUILD, ROOT
 
 
 class EnvironmentFailed(Exception):

@@ -1,7 +1,7 @@
-"""Starts a server's process and everything it starts, measures and ends all of it. Linux only.
+"""Starts a process and everything it starts, measures and ends all of it. Linux only.
 
-Every process of a server is found by a token in its environment: frameworks detach their workers,
-so neither process groups nor parents would tell.
+All of them are found by a variable of their environment: frameworks detach their workers, so
+neither process groups nor parents would tell.
 """
 
 import os
@@ -10,21 +10,17 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.models.files import ROOT
+from benchmarks.paths import ROOT
+from benchmarks.processes.log import last_line
 
-TOKEN = "BENCH_SERVER"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STOP_TIMEOUT_S = 15.0
 # For what the workers are about to answer their parent.
 SETTLE_S = 0.02
-
-
-class ServerFailed(Exception):
-    """A server did not start, ended, or answered wrong; the text names it."""
 
 
 class Process:
@@ -36,16 +32,16 @@ class Process:
         log: file that takes its output.
     """
 
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.log = log
-        self._token = uuid.uuid4().hex
-        mark = f"{TOKEN}={self._token}".encode()
-        self._mark = mark
+        # A name of its own: what a descendant starts as a `Process` is found by both.
+        variable = f"BENCH_PROCESS_{uuid.uuid4().hex}"
+        self._mark = f"{variable}=1".encode()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as output:
             self._popen = subprocess.Popen(
                 command,
-                env={**os.environ, **environment, TOKEN: self._token},
+                env={**os.environ, **environment, variable: "1"},
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
@@ -59,11 +55,12 @@ class Process:
         return self._popen.poll() is not None
 
     def pids(self) -> list[int]:
-        """Every live process of the server."""
+        """Every live process of it."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():
                 try:
+                    # Of one that has ended it is empty.
                     if self._mark in (entry / "environ").read_bytes().split(b"\0"):
                         found.append(int(entry.name))
                 except OSError:
@@ -94,6 +91,20 @@ class Process:
         time.sleep(SETTLE_S)
         self._signal(signal.SIGCONT, self.pids())
 
+    def wait(self, timeout_s: float) -> str | None:
+        """Until the command ends, or is ended; nothing that it has started outlives it.
+
+        Returns:
+            In one line what went wrong, None if nothing did.
+        """
+        try:
+            status = self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return f"ended after {timeout_s:.0f} s, its limit"
+        finally:
+            self.kill()
+        return None if status == 0 else last_line(self.log)
+
     def stop(self) -> None:
         """Ends every process: politely, then not."""
         self.resume()
@@ -101,18 +112,26 @@ class Process:
             self._popen.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._popen.wait(STOP_TIMEOUT_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends every process at once, those that are paused too."""
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while self.pids() and time.monotonic() < deadline:
-            self._signal(signal.SIGKILL, self.pids())
-            time.sleep(0.05)
+        while (pids := self.pids()) and time.monotonic() < deadline:
+            self._signal(signal.SIGKILL, pids)
+            self._popen.poll()
+            time.sleep(0.02)
         self._popen.wait()
 
     def _signal(self, number: int, pids: Sequence[int]) -> None:
         for pid in pids:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, number)
-            except ProcessLookupError:
-                continue
+
+
+def available_cores() -> int:
+    """Cores that processes may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def busy_core_seconds() -> float:

@@ -14,10 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models.files import ROOT
+from benchmarks.paths import ROOT
+from benchmarks.processes.log import last_line, one_line
 
-START_TIMEOUT_S = 60.0
-LONGEST = 200
+TIMEOUT_S = 60.0
 
 Answer = dict[str, Any]
 
@@ -34,16 +34,22 @@ class Side:
         arguments: of it.
         environment: beside this process's own.
         log: takes its errors.
+        python: the interpreter; this one if it is not named.
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
+        self,
+        module: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        python: str = sys.executable,
     ) -> None:
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [python, "-m", module, *arguments],
                 env={**os.environ, **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -54,15 +60,15 @@ class Side:
         assert self._process.stdout
         self._to, self._from = self._process.stdin, self._process.stdout
 
-    def wait(self) -> Answer:
+    def wait(self, timeout_s: float = TIMEOUT_S) -> Answer:
         """Until it is ready; returns what it says of itself.
 
         Raises:
             SideFailed: it ended, or takes too long.
         """
-        return self._answer(START_TIMEOUT_S)
+        return self._answer(timeout_s)
 
-    def ask(self, question: str, timeout_s: float = START_TIMEOUT_S, **details: Any) -> Answer:
+    def ask(self, question: str, timeout_s: float = TIMEOUT_S, **details: Any) -> Answer:
         """The answer to a question.
 
         Raises:
@@ -116,16 +122,3 @@ def answer(about: Answer, questions: Mapping[str, Callable[..., Answer]]) -> Non
             except Exception as error:
                 found = {"error": one_line(error)}
             print(json.dumps(found), file=out, flush=True)
-
-
-def one_line(error: BaseException) -> str:
-    """An error's type and the beginning of its text."""
-    text = " ".join(str(error).split())
-    name = type(error).__name__
-    return (f"{name}: {text}" if text else name)[:LONGEST]
-
-
-def last_line(log: Path) -> str:
-    """What a process said last: of a traceback, the error."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:LONGEST] if lines else "it ended without a word"

@@ -10,16 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models.files import ROOT
+from benchmarks.paths import ROOT
 from benchmarks.processes.environment import peers_python
-from benchmarks.servers.kinds import available_cores
+from benchmarks.processes.process import available_cores
 
 OURS = (
     *("fastapi", "numpy", "onnxruntime", "openvino", "orjson"),
     *("starlette", "tensorflow", "uvicorn", "uvloop"),
 )
 PEERS = (
-    *("bentoml", "fastapi", "keras", "litserve", "numpy", "onnxruntime", "orjson"),
+    *("bentoml", "fastapi", "granian", "keras", "litserve", "numpy", "onnxruntime", "orjson"),
     *("ray", "tensorflow", "torch", "uvicorn", "uvloop"),
 )
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16")

@@ -13,16 +13,21 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report.tables import overloaded
-
 Row = dict[str, Any]
 
 # Of the Okabe-Ito palette, which colour-blind people can tell apart, and two of grey.
 COLOURS = (
     *("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#000000", "#999999"),
-    *("#F0E442", "#555555"),
+    *("#F0E442", "#555555", "#882255"),
 )
-MARKERS = "oosDv^<>PX"
+MARKERS = "oosDv^<>PXd"
+# Of a server with more errors than this part of its requests, percentiles mean nothing.
+MANY_ERRORS = 0.01
+
+
+def overloaded(row: Row) -> bool:
+    """Whether too many of a server's requests in the open loop got no good answer."""
+    return bool(row["errors"] > MANY_ERRORS * row["requests"])
 
 
 def _save(figure: Figure, folder: Path, name: str, about: str) -> str:

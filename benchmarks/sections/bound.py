@@ -1,23 +1,23 @@
-"""`python -m benchmarks.sections.bound`: how many requests a second these cores could answer at all.
+"""How many `fixed` requests a second these cores could answer at all.
 
-For `fixed` it is cores / (core-seconds of HTTP and JSON alone + core-seconds of the kernel at its
+It is cores / (core-seconds of HTTP and JSON alone + core-seconds of the kernel at its
 best batch). Both are measured: the first on Unroll's own app without a kernel, the second on its
 kernels, one thread. The load generator's share of the cores is not taken off.
 """
 
-import argparse
-import json
-import subprocess
-import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from benchmarks.kernels.work import BFLOAT16, ROWS
+from benchmarks.bench_model import BenchModel
+from benchmarks.kernels.work import BFLOAT16
 from benchmarks.load.workloads import make
-from benchmarks.models.files import ROOT, BenchModel
 from benchmarks.models.prepare import ensure_model
-from benchmarks.servers.kinds import BARE, available_cores
-from benchmarks.servers.rounds import WARM_UP_S, measure, running, say
+from benchmarks.processes.process import available_cores
+from benchmarks.sections.plan import Plan
+from benchmarks.servers.kinds import BARE
+from benchmarks.servers.rounds import measure as measure_cells
+from benchmarks.servers.rounds import running
 
 CLIENTS = (16, 64)
 
@@ -59,15 +59,16 @@ def best_kernel(kernels: dict[str, Any]) -> dict[str, Any]:
     return dict(min(own, key=lambda row: row["ms"] / row["rows"]))
 
 
-def measure_kernels(units: int, rows: tuple[int, ...], rounds: int) -> dict[str, Any]:
-    """`kernel.measure` in a process of its own, whose libraries have one thread."""
-    command = [sys.executable, "-m", "benchmarks.kernels", "--json", "--model", str(units)]
-    numbers = ["--rounds", str(rounds), "--rows", *map(str, rows)]
-    done = subprocess.run(
-        command + numbers, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def measure(plan: Plan, results: dict[str, Any]) -> dict[str, Any]:
+    """See `Section`. The kernels are those of the section `kernel`.
+
+    Raises:
+        ValueError: that has not been measured.
+    """
+    found = [each for each in results.get("kernel", []) if each["units"] == plan.units]
+    if not found:
+        raise ValueError("the bound needs the section 'kernel': measure that first")
+    return asdict(find_bound(ensure_model(plan.units), plan.rounds, plan.seconds, found[0]))
 
 
 def find_bound(model: BenchModel, rounds: int, seconds: float, kernels: dict[str, Any]) -> Bound:
@@ -77,13 +78,13 @@ def find_bound(model: BenchModel, rounds: int, seconds: float, kernels: dict[str
         model: to serve.
         rounds: of the app without a kernel.
         seconds: of a round.
-        kernels: from `measure_kernels`.
+        kernels: as the section `kernel` has them.
     """
     with running([BARE], model, []) as servers:
         cells = [
             cell
             for clients in CLIENTS
-            for cell in measure(servers, make("fixed"), clients, rounds, seconds)
+            for cell in measure_cells(servers, make("fixed"), clients, rounds, seconds)
         ]
     http = min(cells, key=lambda cell: cell.core_s)
     best = best_kernel(kernels)
@@ -100,22 +101,30 @@ def find_bound(model: BenchModel, rounds: int, seconds: float, kernels: dict[str
     )
 
 
-def main() -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.sections.bound", description=__doc__
-    )
-    parser.add_argument("--model", type=int, default=100, help="units of each layer")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help=f"after {WARM_UP_S:.0f} s")
-    options = parser.parse_args()
-    model = ensure_model(options.model)
-    kernels = measure_kernels(options.model, ROWS, options.rounds)
-    found = find_bound(model, options.rounds, options.seconds, kernels)
-    say("")
-    print(json.dumps(asdict(found), indent=1))
-    return 0
+def write(found: dict[str, Any], results: dict[str, Any], _: Path) -> str:
+    """See `Section`."""
+    total_us = 1e6 * (found["http_core_s"] + found["kernel_core_s"])
+    lines = f"""## The bound
 
+How many `fixed` requests these cores could answer if they did nothing but Unroll's own HTTP, JSON
+and kernel. It is no law of nature: these are added up as they are, and another server may need
+less. HTTP and JSON alone take {1e6 * found["http_core_s"]:.1f} us of a core per request (Unroll's
+app with an engine that answers at once), the kernel {1e6 * found["kernel_core_s"]:.1f} us per
+sequence at its best batch ({found["kernel"]}, {found["rows"]} rows, one thread).
 
-if __name__ == "__main__":
-    sys.exit(main())
+    bound = {found["cores"]} cores / {total_us:.1f} us = {found["per_second"]:,.0f} requests/s
+
+The load generator's share of the cores is not taken off."""
+    own = [
+        cell
+        for cell in results.get("closed", [])
+        if cell["workload"] == "fixed" and cell["server"].startswith("unroll")
+    ]
+    if own:
+        best = max(own, key=lambda cell: cell["per_second"])
+        part = best["per_second"] / found["per_second"]
+        lines += (
+            f"\n\nUnroll reaches {best['per_second']:,.0f} requests/s ({best['server']}, "
+            f"{best['clients']} clients): {part:.0%} of it."
+        )
+    return lines

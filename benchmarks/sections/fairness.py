@@ -1,24 +1,26 @@
-"""`python -m benchmarks.sections.fairness`: what a client with long sequences does to 63 with short ones.
+"""What a client with long sequences does to 63 with short ones.
 
 And what they do to it: a server that starves or refuses the long one would look best else.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-import orjson
 
 from benchmarks.load import wrk
-from benchmarks.load.workloads import SEED, Workload, make, sensor_rows
+from benchmarks.load.workloads import SEED, Workload, make, sensor_rows, workload_of
 from benchmarks.models.prepare import ensure_model
-from benchmarks.servers.kinds import KINDS, STRONGEST, UNROLL, Server
-from benchmarks.servers.rounds import WARM_UP_S, awake, running, say
+from benchmarks.progress import say
+from benchmarks.report.markdown import NOT_KNOWN, number, table
+from benchmarks.sections.plan import Plan
+from benchmarks.servers.kinds import KINDS
+from benchmarks.servers.rounds import WARM_UP_S, awake, running
+from benchmarks.servers.server import Server
 
 SHORT_CLIENTS = 63
 SHORT_STEPS, LONG_STEPS = 10, 500
@@ -28,14 +30,8 @@ BODIES = 32
 def workload(name: str, steps: int) -> Workload:
     """Requests of one sequence of `steps` time steps."""
     random = np.random.default_rng([SEED, steps])
-    drawn = [sensor_rows(steps, random) for _ in range(BODIES)]
-    return Workload(
-        name,
-        tuple((rows.astype(np.float32),) for rows in drawn),
-        tuple(
-            orjson.dumps({"sequences": [rows]}, option=orjson.OPT_SERIALIZE_NUMPY) for rows in drawn
-        ),
-    )
+    drawn = [[sensor_rows(steps, random)] for _ in range(BODIES)]
+    return workload_of(name, drawn)
 
 
 @dataclass(frozen=True)
@@ -110,40 +106,49 @@ def row_of(name: str, rounds: Sequence[Round]) -> dict[str, Any]:
     return row
 
 
-def measure(names: Sequence[str], units: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """A row a server, see `row_of`; from rounds in turn.
+def measure(plan: Plan, _: dict[str, Any]) -> list[dict[str, Any]]:
+    """See `Section`: a row a server, see `row_of`; from rounds in turn.
 
     Raises:
         ServerFailed: one does not start, or answers wrong.
     """
+    names = [name for name in plan.large_servers if name in plan.servers]
     found: dict[str, list[Round]] = {name: [] for name in names}
     # Its lengths are as different as those of the clients here.
     checked = [make("mixed")]
-    with running([KINDS[name] for name in names], ensure_model(units), checked) as servers:
-        for _ in range(rounds):
+    with running([KINDS[name] for name in names], ensure_model(plan.units), checked) as servers:
+        for _round in range(plan.rounds):
             for server in servers:
                 with awake(server):
-                    found[server.kind.name].append(drive(server, seconds))
+                    found[server.kind.name].append(drive(server, plan.seconds))
     rows = [row_of(name, each) for name, each in found.items()]
     for row in rows:
         say(f"fairness {row}")
     return rows
 
 
-def main() -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.sections.fairness", description=__doc__
-    )
-    parser.add_argument("--servers", nargs="+", choices=list(KINDS), default=[UNROLL, STRONGEST])
-    parser.add_argument("--model", type=int, default=100, help="units of each layer")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
-    options = parser.parse_args()
-    for row in measure(options.servers, options.model, options.rounds, options.seconds):
-        print(row)
-    return 0
+def write(rows: Sequence[dict[str, Any]], _: dict[str, Any], __: Path) -> str:
+    """See `Section`."""
+    return f"""## A long sequence among short ones
+
+63 clients send sequences of 10 time steps, alone and beside one client that sends 500 time steps
+all the time. Latency of the short ones in ms, then what the long one gets meanwhile: good answers a
+second and its latency. Latencies are of rounds without errors.
+
+{fairness_table(rows)}"""
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def fairness_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Latency of the short ones, without and with the long one; what the long one got."""
+    head = ["server", "p50 alone", "p50 beside", "ratio", "p99 alone", "p99 beside", "ratio"]
+    head += ["errors", "long: answered/s", "p50 ms", "errors"]
+    cells = []
+    for row in rows:
+        cell = [row["server"]]
+        for part in ("p50_ms", "p99_ms"):
+            ratio = row[f"{part}_ratio"]
+            cell += [number(row[part]), number(row[f"{part}_beside"])]
+            cell.append(NOT_KNOWN if ratio is None else f"{ratio:.2f}")
+        cell += [str(row["errors"]), number(row["long_per_second"]), number(row["long_p50_ms"])]
+        cells.append([*cell, str(row["long_errors"])])
+    return table(head, cells)

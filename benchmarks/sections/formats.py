@@ -1,12 +1,10 @@
-"""`python -m benchmarks.sections.formats`: the same requests as JSON and as bytes, to the same service.
+"""The same requests as JSON and as bytes, to the same service.
 
 `many`: 16 sequences a request; each answer has the outputs of every time step and the final states.
 """
 
-import argparse
 import io
 import json
-import sys
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +15,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.bench_model import NUM_FEATURES
 from benchmarks.load import wrk
 from benchmarks.load.workloads import Workload, make
-from benchmarks.models.files import BUILD, NUM_FEATURES
 from benchmarks.models.prepare import ensure_model
-from benchmarks.servers.kinds import BARE, KINDS, UNROLL, Server
-from benchmarks.servers.rounds import WARM_UP_S, awake, running, say
+from benchmarks.paths import BUILD
+from benchmarks.progress import say
+from benchmarks.report.markdown import errors, number, table, times
+from benchmarks.sections.plan import Plan
+from benchmarks.servers.kinds import BARE, KINDS, UNROLL
+from benchmarks.servers.rounds import WARM_UP_S, awake, running
+from benchmarks.servers.server import Server
 
-SCRIPT = Path(__file__).with_name("bodies.lua")
 CLIENTS = 64
 JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
@@ -119,11 +121,11 @@ def bodies_file(given: Format, workload: Workload) -> Path:
     return path
 
 
-def drive(server: Server, given: Format, bodies: Path, clients: int, seconds: float) -> wrk.Load:
+def drive(server: Server, given: Format, bodies: Path, seconds: float) -> wrk.Load:
     """Runs `wrk` over the bodies of a format."""
     headers = [f"Content-Type: {given.media_type}", f"Accept: {given.media_type}"]
     url = f"http://127.0.0.1:{server.port}{given.path}"
-    return wrk.run(url, SCRIPT, [str(bodies), *headers], clients, seconds)
+    return wrk.run(url, wrk.BODIES_SCRIPT, [str(bodies), *headers], CLIENTS, seconds)
 
 
 def check(server: Server, workload: Workload, given: Format) -> int:
@@ -137,14 +139,12 @@ def check(server: Server, workload: Workload, given: Format) -> int:
         return len(response.read())
 
 
-def measure(
-    units: int, clients: int, rounds: int, seconds: float, workload: str = "many"
-) -> list[dict[str, Any]]:
-    """A row a format: requests/s, latency, bytes in and out; medians of rounds in turn.
+def measure(plan: Plan, _: dict[str, Any]) -> list[dict[str, Any]]:
+    """See `Section`: a row a format, medians of rounds in turn: requests/s, latency, bytes.
 
     Beside them requests/s of the same service without a kernel: the format alone.
     """
-    model, work = ensure_model(units), make(workload)
+    model, work = ensure_model(plan.units), make("many")
     known = [(given, bodies_file(given, work)) for given in formats(model.name)]
     loads: dict[tuple[str, str], list[wrk.Load]] = {}
     with (
@@ -153,12 +153,12 @@ def measure(
     ):
         with awake(whole):
             sizes = {given.name: check(whole, work, given) for given, _ in known}
-        for _ in range(rounds):
+        for _round in range(plan.rounds):
             for server in (whole, alone):
                 with awake(server):
                     for given, bodies in known:
-                        drive(server, given, bodies, clients, WARM_UP_S)
-                        load = drive(server, given, bodies, clients, seconds)
+                        drive(server, given, bodies, WARM_UP_S)
+                        load = drive(server, given, bodies, plan.seconds)
                         loads.setdefault((server.kind.name, given.name), []).append(load)
     rows = []
     for given, bodies in known:
@@ -177,20 +177,35 @@ def measure(
     return rows
 
 
-def main() -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.sections.formats", description=__doc__
+def write(rows: Sequence[dict[str, Any]], _: dict[str, Any], __: Path) -> str:
+    """See `Section`."""
+    return f"""## Formats
+
+`many` requests from 64 clients as JSON and as bytes; each answer has the outputs of every time step
+and the final states. Formats take turns. The kernel's share is the same in all of them; without it,
+the same service shows what the formats themselves cost.
+
+{formats_table(rows)}"""
+
+
+def formats_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Requests/s of each format, beside those of the first."""
+    json_, head = rows[0], ["format", "requests/s", "beside JSON", "p50 ms", "p99 ms", "kB in"]
+    head += ["kB out", "requests/s without a kernel", "beside JSON"]
+    return table(
+        head,
+        [
+            [
+                row["format"],
+                number(row["per_second"]) + errors(row["errors"]),
+                times(row["per_second"] / json_["per_second"]),
+                number(row["p50_ms"]),
+                number(row["p99_ms"]),
+                f"{row['bytes_in'] / 1e3:.0f}",
+                f"{row['bytes_out'] / 1e3:.0f}",
+                number(row["alone_per_second"]),
+                times(row["alone_per_second"] / json_["alone_per_second"]),
+            ]
+            for row in rows
+        ],
     )
-    parser.add_argument("--model", type=int, default=100, help="units of each layer")
-    parser.add_argument("--clients", type=int, default=CLIENTS)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
-    given = parser.parse_args()
-    for row in measure(given.model, given.clients, given.rounds, given.seconds):
-        print(row)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

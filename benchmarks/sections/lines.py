@@ -1,13 +1,13 @@
-"""`python -m benchmarks.sections.lines`: when the first outputs of a long sequence arrive, when the last.
+"""When the first outputs of a long sequence arrive, and when the last.
 
 One caller, one connection, one sequence; as one JSON document and line by line (NDJSON) in turn.
 """
 
-import argparse
 import http.client
 import statistics
-import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,11 @@ import orjson
 
 from benchmarks.load.workloads import SEED, sensor_rows
 from benchmarks.models.prepare import ensure_model
+from benchmarks.progress import say
+from benchmarks.report.markdown import number, table
+from benchmarks.sections.plan import Plan
 from benchmarks.servers.kinds import KINDS, UNROLL
-from benchmarks.servers.rounds import awake, running, say
+from benchmarks.servers.rounds import awake, running
 
 TIME_STEPS = (500, 5000, 10_000)
 ROUNDS = 15
@@ -46,18 +49,18 @@ def ask(connection: http.client.HTTPConnection, body: bytes, accept: str) -> tup
     return first, time.monotonic() - since
 
 
-def measure(units: int, lengths: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
-    """A row for each length: medians in ms."""
+def measure(plan: Plan, _: dict[str, Any]) -> list[dict[str, Any]]:
+    """See `Section`: a row for each length, medians in ms."""
     random, rows = np.random.default_rng(SEED), []
-    with running([KINDS[UNROLL]], ensure_model(units), []) as (server,), awake(server):
+    with running([KINDS[UNROLL]], ensure_model(plan.units), []) as (server,), awake(server):
         caller = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        for steps in lengths:
+        for steps in TIME_STEPS:
             body = orjson.dumps(
                 {"sequences": [sensor_rows(steps, random)]}, option=orjson.OPT_SERIALIZE_NUMPY
             )
             seen = [
                 (ask(caller, body, LINES), ask(caller, body, "application/json"))
-                for _ in range(rounds)
+                for _ in range(ROUNDS)
             ]
             row = {
                 "time_steps": steps,
@@ -71,18 +74,29 @@ def measure(units: int, lengths: tuple[int, ...], rounds: int) -> list[dict[str,
     return rows
 
 
-def main() -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.sections.lines", description=__doc__
+def write(rows: Sequence[dict[str, Any]], _: dict[str, Any], __: Path) -> str:
+    """See `Section`."""
+    return f"""## Line by line
+
+One caller, one long sequence with the outputs of every time step: when its first outputs arrive and
+when its last, with `Accept: application/x-ndjson`, and when all of it does as one JSON document.
+Medians of {ROUNDS} requests each.
+
+{lines_table(rows)}"""
+
+
+def lines_table(rows: Sequence[dict[str, Any]]) -> str:
+    """When the first outputs of a sequence arrive."""
+    return table(
+        ["time steps", "first line ms", "last line ms", "first of last", "JSON ms"],
+        [
+            [
+                f"{row['time_steps']:,}",
+                number(row["first_ms"]),
+                number(row["whole_ms"]),
+                f"{row['first_ms'] / row['whole_ms']:.0%}",
+                number(row["json_ms"]),
+            ]
+            for row in rows
+        ],
     )
-    parser.add_argument("--time-steps", type=int, nargs="+", default=list(TIME_STEPS))
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--model", type=int, default=100, help="units of each layer")
-    given = parser.parse_args()
-    measure(given.model, tuple(given.time_steps), given.rounds)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

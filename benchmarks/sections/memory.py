@@ -1,20 +1,23 @@
-"""`python -m benchmarks.sections.memory`: does the service grow, or compile, while it serves?
+"""Does the service grow, or compile, while it serves?
 
 Sends many `mixed` requests and reads memory and counters now and then.
 """
 
-import argparse
-import sys
 import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.load.workloads import make
 from benchmarks.models.prepare import ensure_model
-from benchmarks.report import tables
-from benchmarks.servers.kinds import KINDS, UNROLL, Server
-from benchmarks.servers.rounds import awake, running, say
+from benchmarks.progress import say
+from benchmarks.report import plots
+from benchmarks.report.markdown import table
+from benchmarks.sections.plan import Plan
+from benchmarks.servers.kinds import KINDS, UNROLL
+from benchmarks.servers.rounds import awake, running
+from benchmarks.servers.server import Server
 
-REQUESTS = 300_000
 PARTS = 10
 CLIENTS = 64
 
@@ -34,18 +37,17 @@ def compilations(server: Server) -> dict[str, float]:
     return found
 
 
-def measure(units: int, requests: int, name: str = UNROLL) -> list[dict[str, Any]]:
-    """Rows of `requests` answered so far, `memory_bytes`, `errors` and counters; the first at 0.
+def measure(plan: Plan, _: dict[str, Any]) -> list[dict[str, Any]]:
+    """See `Section`.
 
-    Args:
-        units: of the model's layers.
-        requests: to send; a few more are sent, since `wrk` counts seconds.
-        name: of a variant of Unroll.
+    Returns:
+        Rows of `requests` answered so far, `memory_bytes`, `errors` and counters; the first at 0.
+        A few more are sent than planned, since `wrk` counts seconds.
     """
     workload = make("mixed")
-    part = requests / PARTS
+    part = plan.requests / PARTS
     rows: list[dict[str, Any]] = []
-    with running([KINDS[name]], ensure_model(units), [workload]) as (server,), awake(server):
+    with running([KINDS[UNROLL]], ensure_model(plan.units), [workload]) as (server,), awake(server):
         sent, errors = 0, 0
         rate = server.load(workload, CLIENTS, 2).per_second
         while True:
@@ -53,28 +55,43 @@ def measure(units: int, requests: int, name: str = UNROLL) -> list[dict[str, Any
             rows.append({"requests": sent, "memory_bytes": memory, "errors": errors})
             rows[-1] |= compilations(server)
             say(f"memory {sent:7} requests  {memory / 1e6:7.1f} MB")
-            if sent >= requests:
+            if sent >= plan.requests:
                 return rows
             load = server.load(workload, CLIENTS, part / rate)
             sent, errors = sent + load.requests, errors + load.errors
             rate = load.per_second
 
 
-def main() -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.sections.memory", description=__doc__
+def write(rows: Sequence[dict[str, Any]], _: dict[str, Any], folder: Path) -> str:
+    """See `Section`."""
+    return f"""## Memory
+
+`mixed` requests from 64 clients to one Unroll, in one run. Memory and counters are those of all its
+processes, what they share counted once. After the first part its memory changes by
+{growth(rows):+.1%}.
+
+{memory_table(rows)}
+
+{plots.memory(rows, folder)}"""
+
+
+def growth(rows: Sequence[dict[str, Any]]) -> float:
+    """How much larger it is at the end than after the first part: 0.03 is 3%."""
+    return float(rows[-1]["memory_bytes"] / rows[1]["memory_bytes"] - 1)
+
+
+def memory_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Memory and counters over requests."""
+    counters = [name for name in rows[0] if name.startswith("unroll_")]
+    return table(
+        ["requests", "memory MB", "errors", *counters],
+        [
+            [
+                f"{row['requests']:,}",
+                f"{row['memory_bytes'] / 1e6:.1f}",
+                str(row["errors"]),
+                *(f"{row[name]:.0f}" for name in counters),
+            ]
+            for row in rows
+        ],
     )
-    parser.add_argument("--model", type=int, default=100, help="units of each layer")
-    parser.add_argument("--requests", type=int, default=REQUESTS)
-    parser.add_argument("--server", default=UNROLL, choices=list(KINDS))
-    options = parser.parse_args()
-    rows = measure(options.model, options.requests, options.server)
-    for row in rows:
-        print(row)
-    print(f"growth after the first {rows[1]['requests']} requests: {tables.growth(rows):+.1%}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

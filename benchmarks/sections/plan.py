@@ -3,27 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-REQUESTS = 300_000
-from benchmarks.servers.kinds import STRONGEST, UNROLL
+from benchmarks.servers.kinds import (
+    FASTAPI,
+    FASTAPI_BUCKETS,
+    FASTAPI_PROCESSES,
+    GRANIAN,
+    KERAS,
+    KERAS_PROCESSES,
+    UNROLL,
+)
 
-BUCKETS = f"{STRONGEST}_buckets"
-PROCESSES = f"{STRONGEST}_processes"
-KERAS_PROCESSES = "fastapi_keras_processes"
 # A large request takes so many times as long as a usual one, at least where many send them.
 LARGE = 3
-SECTIONS = (
-    "closed",
-    "kernels",
-    "large",
-    "open",
-    "kernel",
-    "bound",
-    "fairness",
-    "formats",
-    "lines",
-    "streams",
-    "memory",
-)
 
 
 @dataclass(frozen=True)
@@ -31,7 +22,7 @@ class Plan:
     """What to measure, and for how long.
 
     Attributes:
-        sections: of `SECTIONS`.
+        sections: of `registry.SECTIONS`; all of them if none is named.
         servers: of the closed and the open loop.
         clients: for each workload of the closed loop.
         rounds, seconds: of each cell; `seconds_of` knows better.
@@ -39,7 +30,7 @@ class Plan:
         slow: servers that are several times slower, where little depends on a round.
         slow_rounds: of their cells, at most.
         units: of the model's layers.
-        other_kernels: servers of the section `kernels`: frameworks with ONNX Runtime as kernel.
+        frameworks: servers of the section `frameworks`, with ONNX Runtime as their kernel.
         large_servers: of the section `large`, the model of 512 units.
         large_clients: of it, with `mixed`.
         large_seconds: of its rounds, since its requests take longer.
@@ -49,14 +40,15 @@ class Plan:
         requests: of the section `memory`.
     """
 
-    sections: tuple[str, ...] = SECTIONS
+    sections: tuple[str, ...] = ()
     servers: tuple[str, ...] = (
         UNROLL,
         "unroll_tensorflow",
-        STRONGEST,
-        BUCKETS,
-        PROCESSES,
-        "fastapi_keras",
+        FASTAPI,
+        FASTAPI_BUCKETS,
+        FASTAPI_PROCESSES,
+        GRANIAN,
+        KERAS,
         KERAS_PROCESSES,
         "bentoml",
         "litserve",
@@ -71,10 +63,12 @@ class Plan:
         }
     )
     parts: Mapping[str, tuple[str, ...]] = field(
-        default_factory=lambda: dict.fromkeys((PROCESSES, KERAS_PROCESSES), ("fixed", "mixed"))
+        default_factory=lambda: dict.fromkeys(
+            (FASTAPI_PROCESSES, KERAS_PROCESSES), ("fixed", "mixed")
+        )
     )
     slow: tuple[str, ...] = (
-        "fastapi_keras",
+        KERAS,
         KERAS_PROCESSES,
         "bentoml",
         "litserve",
@@ -84,7 +78,7 @@ class Plan:
     rounds: int = 3
     seconds: float = 2.0
     units: int = 100
-    other_kernels: tuple[str, ...] = (
+    frameworks: tuple[str, ...] = (
         UNROLL,
         "bentoml_onnxruntime",
         "litserve_onnxruntime",
@@ -94,9 +88,10 @@ class Plan:
         UNROLL,
         "unroll_tensorflow",
         "unroll_bfloat16",
-        STRONGEST,
-        BUCKETS,
-        PROCESSES,
+        FASTAPI,
+        FASTAPI_BUCKETS,
+        FASTAPI_PROCESSES,
+        GRANIAN,
     )
     large_clients: tuple[int, ...] = (1, 64)
     large_seconds: float = 6.0
@@ -104,7 +99,7 @@ class Plan:
     open_seconds: float = 5.0
     kernel_units: tuple[int, ...] = (100, 512)
     streams: tuple[int, ...] = (250, 500, 1000)
-    requests: int = REQUESTS
+    requests: int = 300_000
 
     def rounds_of(self, server: str) -> int:
         """Rounds of a server's cells."""
@@ -122,7 +117,7 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     sections=("closed", "open"),
-    servers=(UNROLL, STRONGEST, PROCESSES),
+    servers=(UNROLL, FASTAPI, FASTAPI_PROCESSES),
     clients={"fixed": (1, 64), "mixed": (64,)},
     rounds=2,
     open_rounds=1,

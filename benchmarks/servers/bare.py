@@ -1,8 +1,8 @@
-"""`python -m benchmarks.servers.bare`: Unroll's app without a kernel, to measure its HTTP and JSON alone.
+"""Unroll's app without a kernel, to measure its HTTP and JSON alone.
 
-The one place that reaches into `app`: everything is Unroll's own, its worker processes included,
-but the engine, which completes a request at once with random numbers, as long to print as real
-ones.
+`python -m benchmarks.servers.bare` serves as `python -m app` does. Everything is Unroll's own, its
+worker processes included, but the engine, which completes a request at once with random numbers,
+as long to print as real ones.
 """
 
 import asyncio

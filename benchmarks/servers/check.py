@@ -15,8 +15,7 @@ import orjson
 
 from benchmarks.load.workloads import Workload
 from benchmarks.models.reference import SAMPLE, Answers
-from benchmarks.processes.process import ServerFailed
-from benchmarks.servers.kinds import Server
+from benchmarks.servers.server import Server, ServerFailed
 
 # Requests at once.
 CALLERS = 32

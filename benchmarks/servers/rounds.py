@@ -3,19 +3,20 @@
 import os
 import resource
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmarks.bench_model import BenchModel
 from benchmarks.load import wrk
 from benchmarks.load.workloads import Workload
-from benchmarks.models.files import BenchModel
 from benchmarks.models.reference import expected
 from benchmarks.processes.process import busy_core_seconds
+from benchmarks.progress import say
 from benchmarks.servers.check import check
-from benchmarks.servers.kinds import Server, ServerKind, serve
+from benchmarks.servers.kinds import ServerKind
+from benchmarks.servers.server import Server, serve
 
 WARM_UP_S = 1.0
 # Who measures should know when others take so much of the cores.
@@ -197,8 +198,3 @@ def median_cell(server: str, workload: str, clients: int, rounds: Sequence[Round
         + noise
     )
     return cell
-
-
-def say(text: str) -> None:
-    """A line of progress."""
-    print(text, file=sys.stderr, flush=True)

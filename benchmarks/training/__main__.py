@@ -4,19 +4,19 @@ Writes docs/benchmarks-training.md and the timeline beside it; takes about 5 min
 turns: a burst of batches each, so that a slow phase of the machine meets all of them.
 """
 
-import json
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchmarks.models.files import ROOT
+from benchmarks.paths import BUILD, ROOT
+from benchmarks.processes.side import Side
 from benchmarks.report.machine import commit, machine
+from benchmarks.report.markdown import ratio, table
+from benchmarks.training.case import PIPELINED, SERIAL, WAYS
 from benchmarks.training.placed import measure_serving
 from benchmarks.training.timeline import draw
 
@@ -25,55 +25,21 @@ CLIENTS, SERVING_S = 64, 4.0
 PAGE = ROOT / "docs" / "benchmarks-training.md"
 PICTURE = "devices-timeline.png"
 ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "1"}
-WAYS = ("pipelined", "one chunk", "layer after layer")
+# Compiling the schedules takes the longest.
+START_TIMEOUT_S = 300.0
 Seconds = dict[str, list[float]]
-
-
-class Side:
-    """A process of `training_sides.py`.
-
-    Args:
-        name: of the side.
-        environment: beside this process's own.
-    """
-
-    def __init__(self, name: str, environment: Mapping[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.training.sides", name],
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            cwd=ROOT,
-        )
-        assert self._process.stdin
-        assert self._process.stdout
-        self._to, self._from = self._process.stdin, self._process.stdout
-        if self._from.readline() != "ready\n":
-            raise RuntimeError(f"side {name} did not start")
-
-    def burst(self) -> dict[str, float]:
-        """Seconds of a batch, the median of a few."""
-        self._to.write("\n")
-        self._to.flush()
-        found: dict[str, float] = json.loads(self._from.readline())
-        return found
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._to.close()
-        self._process.wait(60)
 
 
 @contextmanager
 def started(sides: Mapping[str, tuple[str, Mapping[str, str]]]) -> Iterator[dict[str, Side]]:
-    """Sides by the names they have in a table."""
+    """Sides by the names they have in a table, ready."""
     with ExitStack() as stack:
         found = {}
         for name, (side, environment) in sides.items():
-            found[name] = Side(side, environment)
+            log = BUILD / "logs" / f"training-{side}.log"
+            found[name] = Side("benchmarks.training.side", [side], environment, log)
             stack.callback(found[name].close)
+            found[name].wait(START_TIMEOUT_S)
         yield found
 
 
@@ -88,7 +54,7 @@ def measure_default() -> Seconds:
     with started(sides) as running:
         for _ in range(ROUNDS):
             for name, side in running.items():
-                found[name].append(side.burst()["seconds"])
+                found[name].append(side.ask("burst")["seconds"])
     return found
 
 
@@ -98,39 +64,37 @@ def measure_stages(name: str, folder: Path | None = None) -> Seconds:
     found: Seconds = {way: [] for way in WAYS}
     with started({name: (name, environment)}) as running:
         for _ in range(ROUNDS):
-            for way, seconds in running[name].burst().items():
+            for way, seconds in running[name].ask("burst").items():
                 found[way].append(seconds)
     return found
 
 
-def ratios(found: Seconds, to: str) -> dict[str, float]:
-    """How many times the seconds of `to` each takes: the median over rounds."""
-    return {
-        name: statistics.median(a / b for a, b in zip(values, found[to], strict=True))
-        for name, values in found.items()
-    }
-
-
-def table(found: Seconds, what: str) -> str:
+def training_table(found: Seconds, what: str) -> str:
     """A row for each side; the first is what the others are compared with."""
     first = next(iter(found))
-    lines = [f"| {what} | ms a batch | {first} is so many times as fast |", "|---|---:|---:|"]
-    for name, ratio in ratios(found, first).items():
-        shown = "" if name == first else f"{ratio:.2f}"
-        lines.append(f"| {name} | {1e3 * statistics.median(found[name]):.0f} | {shown} |")
-    return "\n".join(lines)
+    rows = [
+        [name, f"{1e3 * median(seconds):.0f}", _ratio(seconds, found[first], name == first)]
+        for name, seconds in found.items()
+    ]
+    return table([what, "ms a batch", f"{first} is so many times as fast"], rows)
 
 
 def serving_table(cells: list[dict[str, Any]]) -> str:
     """A row for each server; the first is what the others are compared with."""
-    first = cells[0]
-    lines = ["| | requests/s | p50 ms | p99 ms | the first / it |", "|---|---:|---:|---:|---:|"]
-    for cell in cells:
-        pairs = zip(first["rounds"], cell["rounds"], strict=True)
-        ratio = "" if cell is first else f"{statistics.median(a / b for a, b in pairs):.2f}"
-        numbers = f"{cell['per_second']:.0f} | {cell['p50_ms']:.0f} | {cell['p99_ms']:.0f}"
-        lines.append(f"| {cell['server']} | {numbers} | {ratio} |")
-    return "\n".join(lines)
+    rounds = cells[0]["rounds"]
+    rows = [
+        [
+            cell["server"],
+            *(f"{cell[name]:.0f}" for name in ("per_second", "p50_ms", "p99_ms")),
+            _ratio(rounds, cell["rounds"], cell is cells[0]),
+        ]
+        for cell in cells
+    ]
+    return table(["", "requests/s", "p50 ms", "p99 ms", "the first / it"], rows)
+
+
+def _ratio(values: Sequence[float], to: Sequence[float], is_first: bool) -> str:
+    return "" if is_first else f"{ratio(values, to):.2f}"
 
 
 def page(
@@ -155,7 +119,7 @@ Keras is `keras.layers.LSTM` x 3 and `fit` on the same windows, without dropout;
 dropout and noise, a running average of weights and reproducible operations. Unroll switches
 oneDNN on, which TensorFlow does by itself on some processors only; so the last row does too.
 
-{table(default, "training")}
+{training_table(default, "training")}
 
 ## Layers on two devices
 
@@ -165,9 +129,9 @@ chunk. *One chunk* is the same without the cut; there, the gradients of a layer'
 be computed beside the layer below. *Layer after layer* lets nothing overlap: a layer begins when
 its neighbour has ended, with its gradients too.
 
-{table(train, "training")}
+{training_table(train, "training")}
 
-{table(infer, "inference")}
+{training_table(infer, "inference")}
 
 ![Which device computes what and when]({PICTURE})
 
@@ -185,7 +149,7 @@ def main() -> int:
     measured = commit()  # before what this writes
     with tempfile.TemporaryDirectory() as name:
         train = measure_stages("stages_train", Path(name))
-        draw(Path(name), ("pipelined", "layer after layer"), PAGE.parent / PICTURE)
+        draw(Path(name), (PIPELINED, SERIAL), PAGE.parent / PICTURE)
     infer = measure_stages("stages_infer")
     default = measure_default()
     serving = measure_serving(CLIENTS, ROUNDS, SERVING_S)

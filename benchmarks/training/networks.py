@@ -1,4 +1,4 @@
-"""Unroll's models and batches as the sections train them. Imports TensorFlow."""
+"""Unroll's models and batches of a case. Imports TensorFlow."""
 
 import os
 
@@ -6,16 +6,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 
-from benchmarks.gpu.plan import Case
+from benchmarks.models.network import plain_network
+from benchmarks.training.case import Case
 from model.config import LayerConfig, RNNConfig, TrainConfig
 from model.layers.forms import Form
 from model.network.sequence_model import SequenceModel
 from model.placement.plan import Placement
 from model.training.fit import make_optimizer, masked_error
-from model.transforms import Feature, Output, Standardize
 
 # Of the learning rate's schedule: more than any side trains.
 BATCHES = 100_000
@@ -38,7 +37,7 @@ def network_of(case: Case, keep: float) -> RNNConfig:
 def make_model(
     case: Case,
     keep: float,
-    form: Form,
+    form: Form = "fastest",
     placements: Sequence[Placement] = (),
     chunk_steps: int | None = None,
     averages: bool = False,
@@ -50,16 +49,7 @@ def make_model(
         form, placements, chunk_steps: see `SequenceModel`.
         averages: whether a running average of the weights is kept. Other libraries keep none.
     """
-    keras.utils.set_random_seed(0)
-    plain = Standardize(mean=0, std=1)
-    model = SequenceModel(
-        network_of(case, keep),
-        tuple(Feature(name=f"x{i}", unit="", transform=plain) for i in range(case.inputs)),
-        tuple(Output(name=f"y{i}", unit="", transform=plain) for i in range(case.outputs)),
-        placements,
-        chunk_steps,
-        form=form,
-    )
+    model = plain_network(network_of(case, keep), placements, chunk_steps, form)
     loss = masked_error(np.ones(case.outputs, np.float32))
     config = CONFIG if averages else CONFIG.model_copy(update={"average_momentum": 0.0})
     model.compile(make_optimizer(config, BATCHES), loss=loss, jit_compile=False)

@@ -1,6 +1,6 @@
 """Serving a model whose layers are on two devices: with a chunk in flight for each, and with one.
 
-`python -m benchmarks.training.placed` makes the model, in a process of its own: it needs a split CPU.
+`python -m benchmarks.training.placed` makes the model, in a process of its own: it splits the CPU.
 """
 
 import os
@@ -9,16 +9,18 @@ import sys
 from contextlib import ExitStack
 from typing import Any
 
+from benchmarks.bench_model import NUM_FEATURES, BenchModel
 from benchmarks.load.workloads import make
-from benchmarks.models.files import BUILD, NUM_FEATURES, BenchModel
-from benchmarks.servers.kinds import ServerKind, serve
+from benchmarks.paths import BUILD
+from benchmarks.servers.kinds import unroll
 from benchmarks.servers.rounds import measure
+from benchmarks.servers.server import serve
 
 UNITS, NUM_LAYERS = 256, 4
 DEVICES = {"UNROLL_LOGICAL_DEVICES": "2"}
 KINDS = (
-    ServerKind("a chunk for each device", "app", "two lanes, the default", False, DEVICES),
-    ServerKind("one chunk in flight", "app", "one lane", False, {**DEVICES, "UNROLL_LANES": "1"}),
+    unroll("a chunk for each device", "two lanes, the default", DEVICES),
+    unroll("one chunk in flight", "one lane", {**DEVICES, "UNROLL_LANES": "1"}),
 )
 MODEL = BenchModel(UNITS, BUILD / "placed-1")
 
@@ -40,21 +42,16 @@ def measure_serving(clients: int, rounds: int, seconds: float) -> list[dict[str,
 def main() -> int:
     """Trains nothing: random weights on two devices, exported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from benchmarks.models.network import plain_network
     from model.config import LayerConfig, RNNConfig
     from model.export.saved_model import export_model
-    from model.network.sequence_model import SequenceModel
     from model.placement.devices import find_devices, split_cpu
     from model.placement.plan import plan_replicas
-    from model.transforms import Feature, Output, Standardize
 
     split_cpu(2)
     layers = (LayerConfig(cell="lstm", units=UNITS),) * NUM_LAYERS
     config = RNNConfig(layers=layers, num_inputs=NUM_FEATURES, num_outputs=1)
-    plain = Standardize(mean=0, std=1)
-    features = tuple(Feature(name=f"f{i}", unit="", transform=plain) for i in range(NUM_FEATURES))
-    outputs = (Output(name="y", unit="", transform=plain),)
-    placements = plan_replicas(config, find_devices(("auto",)), 1)
-    model = SequenceModel(config, features, outputs, placements)
+    model = plain_network(config, plan_replicas(config, find_devices(("auto",)), 1))
     export_model(model, MODEL.models_dir, MODEL.name, {}, lambda folder, manifest: None)
     return 0
 

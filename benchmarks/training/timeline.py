@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -12,42 +12,25 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
-from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XEvent, XPlane, XSpace
 
 from benchmarks.report.plots import COLOURS
+from benchmarks.training.trace import Event, host_events, read
 
-# Two layers a device, as `training_sides.py` has them.
+# Two layers a device, as `side.py` has them.
 LAYERS_A_DEVICE = 2
 NAME = re.compile(r"layer_(\d)_chunk_(\d+)(_gradient)?/")
-PS_PER_MS = 1e9
 # (layer, chunk, whether backward) to the milliseconds of its operations: start and end.
 Spans = dict[tuple[int, int, bool], list[tuple[float, float]]]
 
 
-def read(folder: Path) -> Spans:
-    """The operations of each layer's chunks in a trace."""
-    (path,) = folder.rglob("*.xplane.pb")
-    space = XSpace()
-    space.ParseFromString(path.read_bytes())
+def spans_of(events: Iterable[Event]) -> Spans:
+    """The operations of each layer's chunks among events."""
     spans: Spans = defaultdict(list)
-    for plane in space.planes:
-        for line in plane.lines:
-            for event in line.events:
-                if found := NAME.search(_operation(plane, event)):
-                    start = line.timestamp_ns / 1e6 + event.offset_ps / PS_PER_MS
-                    key = (int(found[1]), int(found[2]), found[3] is not None)
-                    spans[key].append((start, start + event.duration_ps / PS_PER_MS))
+    for event in events:
+        if found := NAME.search(event.operation):
+            key = (int(found[1]), int(found[2]), found[3] is not None)
+            spans[key].append((event.start, event.end))
     return spans
-
-
-def _operation(plane: XPlane, event: XEvent) -> str:
-    """The name of an event's operation; that of a compiled function stands beside it."""
-    for stat in event.stats:
-        if plane.stat_metadata[stat.metadata_id].name == "name":
-            text: str = stat.str_value or plane.stat_metadata[stat.ref_value].name
-            return text
-    name: str = plane.event_metadata[event.metadata_id].name
-    return name
 
 
 def draw(folder: Path, names: Sequence[str], file: Path) -> None:
@@ -56,7 +39,7 @@ def draw(folder: Path, names: Sequence[str], file: Path) -> None:
         len(names), 1, figsize=(10, 2.2 * len(names) + 0.8), sharex=True, layout="constrained"
     )
     for axes, name in zip(panels, names, strict=True):
-        _panel(axes, read(folder / name), name)
+        _panel(axes, spans_of(host_events(read(folder / name))), name)
     panels[-1].set_xlabel("ms")
     layers = [Patch(color=COLOURS[i], label=f"layer {i}") for i in range(4)]
     gradient = Patch(facecolor="white", edgecolor="black", hatch="////", label="gradient")

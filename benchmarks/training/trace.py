@@ -21,6 +21,7 @@ class Event(NamedTuple):
     Attributes:
         start, end: milliseconds.
         name: of the kernel, or of the copy.
+        operation: that it is of; of what is compiled, its name stands beside the event's.
         text: all that the trace says of it.
         line: of the plane: a stream of a GPU.
     """
@@ -28,6 +29,7 @@ class Event(NamedTuple):
     start: float
     end: float
     name: str
+    operation: str
     text: str
     line: str
 
@@ -66,15 +68,17 @@ def _events(plane: XPlane) -> Iterator[Event]:
     for line in plane.lines:
         for event in line.events:
             start = line.timestamp_ns / 1e6 + event.offset_ps / PS_PER_MS
+            end = start + event.duration_ps / PS_PER_MS
             name = plane.event_metadata[event.metadata_id].name
-            text = " ".join([name, *_texts(plane, event)])
-            yield Event(start, start + event.duration_ps / PS_PER_MS, name, text, line.name)
+            texts = dict(_texts(plane, event))
+            text = " ".join([name, *texts.values()])
+            yield Event(start, end, name, texts.get("name", name), text, line.name)
 
 
-def _texts(plane: XPlane, event: XEvent) -> Iterator[str]:
+def _texts(plane: XPlane, event: XEvent) -> Iterator[tuple[str, str]]:
     for stat in event.stats:
         if text := stat.str_value or plane.stat_metadata[stat.ref_value].name:
-            yield text
+            yield plane.stat_metadata[stat.metadata_id].name, text
 
 
 def milliseconds(events: Iterable[Event]) -> dict[str, float]:

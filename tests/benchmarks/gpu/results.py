@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.benchmarks.report.results import origin
+from tests.benchmarks.serving.results import origin
 
 Results = dict[str, Any]
 TITLE = "3 x LSTM 100, 128 x 72"

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu.page import number, ratio, render, table
+from benchmarks.gpu.page import render
+from benchmarks.report.markdown import number, ratio, table, times
 from tests.benchmarks.gpu.results import results, service_cell
 
 
 def test_a_ratio_is_the_median_over_rounds_of_pairs() -> None:
-    assert ratio([1.0, 2.0, 3.0], [2.0, 4.0, 3.0]) == "0.50x"
-    assert ratio([], [1.0]) == "-"
+    assert times(ratio([1.0, 2.0, 3.0], [2.0, 4.0, 3.0])) == "0.50x"
+    assert times(ratio([], [1.0])) == "-"
 
 
 def test_a_number_has_three_digits() -> None:
@@ -26,7 +27,11 @@ def test_a_number_has_three_digits() -> None:
 
 
 def test_a_table_is_markdown() -> None:
-    assert table(["a", "b"], [["c", "1"]]).splitlines() == ["| a | b |", "|---|---:|", "| c | 1 |"]
+    assert table(["a", "b"], [["c", "1"]]).splitlines() == [
+        "| a | b |",
+        "| --- | ---: |",
+        "| c | 1 |",
+    ]
 
 
 @pytest.mark.parametrize(

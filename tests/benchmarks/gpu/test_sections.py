@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.bench_model import BenchModel
 from benchmarks.gpu import chunks, sections, service
 from benchmarks.gpu.page import render
 from benchmarks.gpu.plan import (
-    WAYS,
-    Case,
     ChunksPlan,
     DevicesPlan,
     Plan,
@@ -19,14 +18,10 @@ from benchmarks.gpu.plan import (
     TrainingPlan,
 )
 from benchmarks.gpu.recorder import Recorder
+from benchmarks.kernels import runners
 from benchmarks.load import wrk
-from benchmarks.models import files as places
-from benchmarks.models.files import BenchModel
-from benchmarks.servers import kinds as servers
+from benchmarks.training.case import WAYS, Case
 from tests.benchmarks.gpu.results import results
-from tests.benchmarks.test_serving import answers, model
-
-__all__ = ["model"]
 
 TRAINING = TrainingPlan(
     cases=(Case(layers=2, units=4, rows=3, steps=5, inputs=3, outputs=2),),
@@ -103,10 +98,11 @@ def recorded(tmp_path: Path) -> Path:
 
 
 def test_kernels_run_chunks_and_one_that_cannot_says_why(
-    model: BenchModel, recorded: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: BenchModel, recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "bench_model", lambda units: model)
-    monkeypatch.setattr(chunks, "KERNELS", dict(chunks.KERNELS) | {chunks.CUDNN: _no_gpu})
+    monkeypatch.setattr(chunks, "bench_model", lambda units: tiny_model)
+    loaders = runners._LOADERS | {runners.CUDNN: _no_gpu}
+    monkeypatch.setattr(runners, "_LOADERS", loaders)
     plan = ChunksPlan(units=(6,), rows=(1, 3), steps=(4,), rounds=2, burst_s=0.01, limit_s=60.0)
     chunks.Section(plan, Recorder(recorded, plan.limit_s)).run()
     cells = json.loads(recorded.read_text())["cells"]
@@ -126,11 +122,10 @@ def _no_gpu(*given: object) -> object:
     raise ValueError("no GPU")
 
 
-def test_the_time_of_a_call_is_split(model: BenchModel) -> None:
+def test_the_time_of_a_call_is_split(tiny_model: BenchModel) -> None:
     """By the kernel that is here; without a card the trace says nothing of one."""
     cell: dict[str, Any] = {"rows": 2, "steps": 4}
-    manifest = chunks.verified_manifest(model.folder)
-    runner = chunks.TensorFlowRunner(model.folder, manifest)
+    runner = runners.load_runner(runners.TENSORFLOW, tiny_model.folder)
     runner.set_limits(2, 4)
     chunks.split(cell, runner)
     assert cell["traced_ms"] > 0
@@ -148,12 +143,9 @@ def test_large_chunks_are_left_out_where_the_processor_is_slow() -> None:
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_the_service_is_measured_and_a_server_that_is_not_ready_is_told(
-    model: BenchModel, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: BenchModel, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (places, servers, wrk, service):
-        monkeypatch.setattr(module, "BUILD", tmp_path)
-    monkeypatch.setattr(service, "bench_model", lambda units: model)
-    monkeypatch.setattr(service, "expected", answers)
+    monkeypatch.setattr(service, "bench_model", lambda units: tiny_model)
     monkeypatch.setattr(service, "STAGGER_S", 0.1)
     plan = ServicePlan(
         units=6, workers=(1,), loads=(("mixed", 4),), rounds=1, seconds=1.0, start_s=60.0

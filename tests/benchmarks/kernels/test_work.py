@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from benchmarks.kernels import work as arrays
+from benchmarks.kernels import work
 
 
 def test_the_first_call_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,4 +15,10 @@ def test_the_first_call_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
         now += next(durations)
 
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    assert arrays.median_seconds(call) == 2.0
+    assert work.median_seconds(call) == 2.0
+
+
+def test_operations_of_a_call() -> None:
+    # By hand: 4 gates of 100, each from 8 + 100 and twice from 100 + 100 numbers, and the head.
+    a_time_step = 2 * (400 * 108 + 2 * 400 * 200 + 100)
+    assert work.operations(100, 3) == 3 * 50 * a_time_step

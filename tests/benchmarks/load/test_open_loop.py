@@ -6,14 +6,8 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 
-from benchmarks.load.open_loop import (
-    GRACE_S,
-    drive,
-    drive_elsewhere,
-    http_requests,
-    poisson_arrivals,
-    summarize,
-)
+from benchmarks.load.generator import GRACE_S, summarize
+from benchmarks.load.open_loop import drive, drive_elsewhere, http_requests, poisson_arrivals
 from benchmarks.load.timer import Timer
 from benchmarks.load.workloads import Wrap, make
 from tests.benchmarks.load.echo import echo_server

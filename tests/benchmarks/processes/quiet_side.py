@@ -1,4 +1,4 @@
-"""A side that computes nothing, for tests of the pipes: `python -m tests.benchmarks.processes.quiet_side`."""
+"""A side that computes nothing, for tests of the pipes."""
 
 import os
 import sys

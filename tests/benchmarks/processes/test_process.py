@@ -70,3 +70,22 @@ def test_other_processes_are_left_alone(tmp_path: Path, process: Process) -> Non
         process.stop()
         assert other.poll() is None
         other.kill()
+
+
+def test_a_command_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    """A child in a session of its own, stopped, as servers are while others are measured."""
+    pid = tmp_path / "pid"
+    script = f"setsid sh -c 'echo $$ > {pid}; kill -STOP $$; sleep 60' & sleep 60"
+    process = Process(["sh", "-c", script], {}, tmp_path / "log")
+    while not (pid.is_file() and pid.read_text().strip()):
+        time.sleep(0.01)
+    assert process.wait(0.1) == "ended after 0 s, its limit"
+    stat = Path(f"/proc/{pid.read_text().strip()}/stat")
+    # It may wait to be buried.
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_what_went_wrong_in_a_command_is_told_in_a_line(tmp_path: Path) -> None:
+    process = Process([sys.executable, "-c", "raise ValueError('no')"], {}, tmp_path / "log")
+    assert process.wait(30) == "ValueError: no"
+    assert Process(["true"], {}, tmp_path / "log").wait(30) is None

@@ -10,6 +10,7 @@ from benchmarks.load.workloads import Workload
 from benchmarks.load.wrk import Load
 from benchmarks.sections import fairness
 from benchmarks.sections.fairness import LONG_STEPS, Round, drive, latency_ms, measure, row_of
+from benchmarks.sections.plan import Plan
 from benchmarks.servers.rounds import WARM_UP_S
 
 GOOD = Load(100, 2.0, 0, 10.0, 20.0)
@@ -75,6 +76,7 @@ def test_servers_are_checked_before_they_are_measured(monkeypatch: pytest.Monkey
     monkeypatch.setattr(fairness, "running", running)
     monkeypatch.setattr(fairness, "awake", nullcontext)
     monkeypatch.setattr(fairness, "ensure_model", lambda units: None)
-    (row,) = measure(["unroll"], 100, 2, 1.0)
+    plan = Plan(servers=("unroll",), rounds=2, seconds=1.0)
+    (row,) = measure(plan, {})
     assert checked == ["mixed"]
     assert (row["server"], row["long_errors"]) == ("unroll", 200)

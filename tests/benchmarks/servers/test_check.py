@@ -5,15 +5,11 @@ import numpy as np
 import orjson
 import pytest
 
-from benchmarks.kernels.work import operations
 from benchmarks.load.workloads import WORKLOADS, Workload, make
 from benchmarks.models.reference import Answers, sample
-from benchmarks.processes.process import ServerFailed
-from benchmarks.sections.bound import best_kernel, bound_of
-from benchmarks.sections.registry import peak_of_peers
 from benchmarks.servers.check import check, compare
 from benchmarks.servers.kinds import KINDS, TOLERANCE
-from tests.benchmarks.report.results import cell, kernel
+from benchmarks.servers.server import ServerFailed
 from tests.benchmarks.servers.mixing import added_up, adding_server
 
 KEY = "mixed/3"
@@ -100,32 +96,3 @@ def test_many_callers_are_answered_right_and_do_not_take_long(name: str) -> None
     assert server.largest > 1
     # Those of a server that answers 60 sequences a second take 3 s.
     assert server.requests * len(workload.requests[0]) <= 3 * 60
-
-
-def test_the_bound_is_cores_over_the_work_of_a_request() -> None:
-    assert bound_of(2, 2e-4, 3e-4) == pytest.approx(4000)
-
-
-def test_the_best_kernel_is_unrolls_in_float32_and_by_sequence() -> None:
-    assert best_kernel(kernel())["form"] == "Unroll: ONNX Runtime"
-    assert best_kernel(kernel())["rows"] == 128
-
-
-def test_operations_of_a_call() -> None:
-    # By hand: 4 gates of 100, each from 8 + 100 and twice from 100 + 100 numbers, and the head.
-    a_time_step = 2 * (400 * 108 + 2 * 400 * 200 + 100)
-    assert operations(100, 3) == 3 * 50 * a_time_step
-
-
-def test_the_strongest_peer_is_no_unroll() -> None:
-    found = [
-        cell("unroll", "mixed", 64, 900.0),
-        cell("unroll_tensorflow", "mixed", 64, 800.0),
-        cell("bentoml", "mixed", 64, 200.0),
-        cell("bentoml", "fixed", 64, 700.0),
-        cell("litserve", "mixed", 1, 300.0),
-    ]
-    assert peak_of_peers(found, "mixed") == ("litserve", 300.0)
-    assert peak_of_peers(found, "mixed", ("litserve",)) == ("bentoml", 200.0)
-    with pytest.raises(ValueError, match="no peer"):
-        peak_of_peers(found[:2], "mixed")

@@ -4,9 +4,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.report.tables import ERROR_SAMPLE, rounded_up
-from benchmarks.sections.plan import BUCKETS, PROCESSES
-from benchmarks.servers.kinds import STRONGEST, UNROLL
+from benchmarks.kernels.table import ERROR_SAMPLE
+from benchmarks.report.markdown import rounded_up, times
+from benchmarks.servers.kinds import (
+    FASTAPI,
+    FASTAPI_BUCKETS,
+    FASTAPI_PROCESSES,
+    GRANIAN,
+    KERAS,
+    KERAS_PROCESSES,
+    UNROLL,
+)
 
 Row = dict[str, Any]
 
@@ -18,14 +26,15 @@ SECTIONS = {"closed", "large", "kernel"}
 SIDES = {
     UNROLL: "**Unroll**, a process per core",
     "unroll_tensorflow": "Unroll with TensorFlow's kernel, a process per core",
-    STRONGEST: "FastAPI + ONNX Runtime, padded dynamic batching, one process",
-    BUCKETS: "the same, batches cut by length",
-    PROCESSES: "the same, cut by length, with a process per core",
+    FASTAPI: "FastAPI + ONNX Runtime, padded dynamic batching, one process",
+    FASTAPI_BUCKETS: "the same, batches cut by length",
+    FASTAPI_PROCESSES: "the same, cut by length, with a process per core",
+    GRANIAN: "granian (RSGI) + ONNX Runtime, batches of like lengths, a process per core",
     "ray_serve": "Ray Serve (Keras SavedModel), a replica per core",
     "litserve": "LitServe (Keras SavedModel), 2 workers",
     "bentoml": "BentoML (Keras SavedModel), 2 workers",
-    "fastapi_keras": "FastAPI + Keras SavedModel, no batching, one process",
-    "fastapi_keras_processes": "the same with a process per core",
+    KERAS: "FastAPI + Keras SavedModel, no batching, one process",
+    KERAS_PROCESSES: "the same with a process per core",
 }
 
 
@@ -85,7 +94,7 @@ def _counted(rounds: int) -> str:
 def _text(cells: Sequence[Row], server: str, workload: str) -> str:
     cell, ours = (_found(cells, name, workload, CLIENTS) for name in (server, UNROLL))
     text = f"{cell['per_second']:,.0f}/s, {cell['p99_ms']:.0f} ms"
-    return text if server == UNROLL else f"{text}: Unroll **{_times(ours, cell)}**"
+    return text if server == UNROLL else f"{text}: Unroll **{_ratio(ours, cell)}**"
 
 
 def _large(results: Row) -> str:
@@ -93,19 +102,18 @@ def _large(results: Row) -> str:
     cells = results["large"]
 
     def best(clients: int) -> Row:
-        peers = (STRONGEST, BUCKETS, PROCESSES)
-        found = [_found(cells, name, "mixed", clients) for name in peers]
-        return max(found, key=lambda cell: float(cell["per_second"]))
+        peers = [c for c in cells if not c["server"].startswith(UNROLL) and c["clients"] == clients]
+        return max(peers, key=lambda cell: float(cell["per_second"]))
 
     def text(server: str, clients: int) -> tuple[str, str]:
         cell = _found(cells, server, "mixed", clients)
-        return f"{cell['per_second']:,.0f}/s", _times(cell, best(clients))
+        return f"{cell['per_second']:,.0f}/s", _ratio(cell, best(clients))
 
-    (many, times), (rounded, more) = text(UNROLL, CLIENTS), text("unroll_bfloat16", CLIENTS)
+    (many, ratio), (rounded, more) = text(UNROLL, CLIENTS), text("unroll_bfloat16", CLIENTS)
     error = next(each["bfloat16_error"] for each in results["kernel"] if each["units"] == 512)
     return (
-        f"3 x LSTM 512, mixed lengths, {CLIENTS} clients: {many}, {times} the best of the FastAPI "
-        f"+ ONNX Runtime rows. With\n`UNROLL_RUNNER=bfloat16`, {rounded}, {more}: its outputs are "
+        f"3 x LSTM 512, mixed lengths, {CLIENTS} clients: {many}, {ratio} the best of the rows "
+        f"with ONNX Runtime. With\n`UNROLL_RUNNER=bfloat16`, {rounded}, {more}: its outputs are "
         f"off by up to {rounded_up(error, 2)} of their standard deviation in a\nsample "
         f"({ERROR_SAMPLE}), while peers compute in float32. Without it a lone client gets\n"
         f"{text(UNROLL, 1)[1]} as many answers as from the best of them."
@@ -117,5 +125,5 @@ def _found(cells: Sequence[Row], server: str, workload: str, clients: int) -> Ro
     return next(c for c in cells if (c["server"], c["workload"], c["clients"]) == wanted)
 
 
-def _times(cell: Row, other: Row) -> str:
-    return f"{cell['per_second'] / other['per_second']:.2f}x"
+def _ratio(cell: Row, other: Row) -> str:
+    return times(cell["per_second"] / other["per_second"])

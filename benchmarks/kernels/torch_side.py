@@ -1,17 +1,18 @@
-"""`python -m benchmarks.kernels.torch_form 100`: PyTorch's LSTM on the benchmark's weights, in a process.
+"""PyTorch's LSTM on the benchmark's weights: `python -m benchmarks.kernels.torch_side 100`.
 
-Runs in the peers' environment. For each line of input, a number of rows, it answers a line: the
-seconds of a call, the median of a round. `check` answers the sum of all outputs instead.
+A side, which runs in the peers' environment.
 """
 
 import sys
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, bench_model
 from benchmarks.kernels.work import inputs_of, median_seconds
-from benchmarks.models.files import NUM_FEATURES, NUM_LAYERS, bench_model
+from benchmarks.processes.side import Answer, answer
 
 
 class TorchForm(torch.nn.Module):
@@ -44,19 +45,34 @@ class TorchForm(torch.nn.Module):
         return outputs
 
 
+class Questions:
+    """What this side can be asked.
+
+    Args:
+        form: computes the answers.
+    """
+
+    def __init__(self, form: Any) -> None:
+        self._form = form
+
+    def measure(self, rows: int) -> Answer:
+        """Seconds of a call, the median of a round."""
+        call = partial(self._form, torch.from_numpy(inputs_of(rows)))
+        return {"seconds": median_seconds(call)}
+
+    def check(self) -> Answer:
+        """The sum of the outputs of one sequence."""
+        return {"total": float(self._form(torch.from_numpy(inputs_of(1))).sum())}
+
+
 def main() -> None:
-    """Answers until its input ends."""
+    """Answers until there are no more questions."""
     torch.set_num_threads(1)
     model = bench_model(int(sys.argv[1]))
     with np.load(model.weights) as weights:
-        form = TorchForm(model.units, dict(weights)).eval()
+        questions = Questions(TorchForm(model.units, dict(weights)).eval())
     with torch.inference_mode():
-        for line in sys.stdin:
-            if line.strip() == "check":
-                print(float(form(torch.from_numpy(inputs_of(1))).sum()), flush=True)
-                continue
-            call = partial(form, torch.from_numpy(inputs_of(int(line))))
-            print(median_seconds(call), flush=True)
+        answer({}, {"measure": questions.measure, "check": questions.check})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What `training.py` compares, each in a process of its own: `python -m benchmarks.training.sides`.
+"""What is compared, each in a process of its own: `python -m benchmarks.training.side NAME`.
 
-A side reads a line for each burst, computes, and answers with seconds as JSON. So the parent can
-take turns between sides whose TensorFlow is set up differently.
+A side computes a burst of batches when it is asked, and answers with seconds. So sides whose
+TensorFlow is set up differently take turns.
 """
 
-import json
 import os
 import statistics
 import sys
@@ -19,22 +18,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# It switches oneDNN on, but here TensorFlow is imported already: a side is given what it has.
+from benchmarks.processes.side import answer
+from benchmarks.training.case import ONE_CHUNK, PIPELINED, SERIAL, Case
+from benchmarks.training.networks import make_batch, make_model, network_of
 from benchmarks.training.schedules import layer_after_layer
+
+# It switches oneDNN on, but here TensorFlow is imported already: a side is given what it has.
 from model import train
-from model.config import LayerConfig, RNNConfig, TrainConfig
+from model.config import TrainConfig
 from model.data import dataset
 from model.network.sequence_model import SequenceModel
 from model.placement.devices import find_devices, share_cores, split_cpu
 from model.placement.plan import plan_replicas
 from model.tasks.task import load_task
 from model.training.fit import make_optimizer, masked_error
-from model.transforms import Feature, Output, Standardize, encode_features
+from model.transforms import encode_features
 
 BATCHES = 12
 # Of the comparison of schedules.
-STEPS, ROWS, INPUTS = 64, 64, 8
-STACK = ("lstm:256",) * 4
+CASE = Case(layers=4, units=256, rows=64, steps=64, inputs=8, outputs=1)
 
 Burst = Callable[[], dict[str, Any]]
 
@@ -113,12 +115,9 @@ def _stages(trains: bool) -> Burst:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
     split_cpu(2)
-    calls = {
-        "pipelined": _call(trains, None),
-        "one chunk": _call(trains, STEPS),
-    }
+    calls = {PIPELINED: _call(trains, None), ONE_CHUNK: _call(trains, CASE.steps)}
     with layer_after_layer():
-        calls["layer after layer"] = _call(trains, STEPS)
+        calls[SERIAL] = _call(trains, CASE.steps)
 
     def burst() -> dict[str, Any]:
         found: dict[str, list[float]] = {name: [] for name in calls}
@@ -139,27 +138,16 @@ def _stages(trains: bool) -> Burst:
 
 def _call(trains: bool, chunk_steps: int | None) -> Callable[[], Any]:
     """One batch of a model made for it."""
-    config = RNNConfig(
-        layers=tuple(map(LayerConfig.parse, STACK)), num_inputs=INPUTS, num_outputs=1
-    )
-    plain = Standardize(mean=0, std=1)
-    features = tuple(Feature(name=f"f{i}", unit="", transform=plain) for i in range(INPUTS))
-    outputs = (Output(name="y", unit="", transform=plain),)
-    placements = plan_replicas(config, find_devices(("auto",)), 1)
-    random = np.random.default_rng(0)
-    sequences = tf.constant(random.normal(size=(ROWS, STEPS, INPUTS)), tf.float32)
-    lengths = tf.fill([ROWS], STEPS)
-    targets = tf.constant(random.normal(size=(ROWS, STEPS, 1)), tf.float32)
-    model = SequenceModel(config, features, outputs, placements, chunk_steps)
+    placements = plan_replicas(network_of(CASE, 1.0), find_devices(("auto",)), 1)
+    model = make_model(CASE, 1.0, placements=placements, chunk_steps=chunk_steps, averages=True)
+    inputs, targets = make_batch(CASE)
+    given = {name: tf.constant(value) for name, value in inputs.items()}
     if not trains:
         predict = tf.function(model.predict_sequences, autograph=False)
-        run = predict.get_concrete_function(sequences, lengths, form="compiled")
-        return lambda: run(sequences, lengths)[0].numpy()
-    loss = masked_error(np.ones(1, np.float32))
-    model.compile(make_optimizer(TrainConfig(), 1000), loss=loss, jit_compile=False)
-    model.optimizer.build(model.trainable_variables)
+        run = predict.get_concrete_function(**given, form="compiled")
+        return lambda: run(**given)[0].numpy()
     step = tf.function(model.train_step, autograph=False)
-    batch = ({"sequences": sequences, "lengths": lengths}, targets)
+    batch = (given, tf.constant(targets))
     train_batch = step.get_concrete_function(batch)
     return lambda: train_batch(batch)["loss"].numpy()
 
@@ -173,12 +161,10 @@ SIDES: dict[str, Callable[[], Burst]] = {
 
 
 def main() -> None:
-    """Answers lines until there are no more."""
+    """Answers until there are no more questions."""
     burst = SIDES[sys.argv[1]]()
     burst()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        print(json.dumps(burst()), flush=True)
+    answer({}, {"burst": burst})
 
 
 if __name__ == "__main__":

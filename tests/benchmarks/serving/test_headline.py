@@ -1,12 +1,12 @@
 import pytest
 
-from benchmarks.models.files import ROOT
-from benchmarks.report.headline import BEGIN, END, SIDES, headline, place
-from tests.benchmarks.report.results import Results, cell, kernel, results
+from benchmarks.paths import ROOT
+from benchmarks.serving.headline import BEGIN, END, SIDES, headline, place
+from tests.benchmarks.serving.results import Results, cell, kernel, results
 
 
 def full() -> Results:
-    numbers = (3000.0, 1200.0, 1500.0, 2000.0, 2500.0, 600.0, 300.0, 250.0, 100.0, 150.0)
+    numbers = (3000.0, 1200.0, 1500.0, 2000.0, 2500.0, 2750.0, 600.0, 300.0, 250.0, 100.0, 150.0)
     rates = dict(zip(SIDES, numbers, strict=True))
     large = {"unroll": 400.0, "unroll_bfloat16": 600.0}
     peers = {name: 200.0 for name in SIDES if name.startswith("fastapi_onnxruntime")}
@@ -31,6 +31,10 @@ def test_every_peer_stands_beside_unroll() -> None:
     assert "TensorFlow's kernel, a process per core | 1,200/s, 91 ms: Unroll **2.50x** |" in text
     assert "one process | 1,500/s, 73 ms: Unroll **2.00x** |" in text
     assert "cut by length | 2,000/s, 54 ms: Unroll **1.50x** |" in text
+    assert (
+        "granian (RSGI) + ONNX Runtime, batches of like lengths, a process per core | 2,750/s"
+        in text
+    )
     assert "no batching, one process | 100/s, 1088 ms: Unroll **30.00x** |" in text
     assert "| the same with a process per core | 150/s, 725 ms: Unroll **20.00x** |" in text
 

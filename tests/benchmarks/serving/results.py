@@ -77,7 +77,7 @@ def sections_of_results() -> Results:
     return {
         "closed": cells(),
         "large": [cell("unroll", "mixed", 64, 50.0), cell("fastapi_onnxruntime", "mixed", 64, 40)],
-        "kernels": [cell("unroll", "mixed", 64, 3000.0), cell("bentoml", "mixed", 64, 300.0)],
+        "frameworks": [cell("unroll", "mixed", 64, 3000.0), cell("bentoml", "mixed", 64, 300.0)],
         "open": [
             {
                 "rate": rate,

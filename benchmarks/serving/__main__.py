@@ -1,8 +1,9 @@
 """`python -m benchmarks.serving`: measures Unroll beside its peers.
 
-With no options it measures everything (about 40 minutes) and writes docs/benchmarks.md and README's
-table. With `--quick` it measures the most telling part in under 3 minutes. With servers, workloads
-or clients it measures only those, in a closed loop. All but the first write to build/bench/ only.
+With no options it measures everything (about 45 minutes) and writes docs/benchmarks.md and README's
+table. With `--quick` it measures the most telling part in under 3 minutes, or with `--quick --only
+SECTION` one section, and writes its page to build/bench/. With servers, workloads or clients it
+prints only those, measured in a closed loop.
 """
 
 import argparse
@@ -17,16 +18,16 @@ from typing import Any
 
 from benchmarks.load.workloads import WORKLOADS
 from benchmarks.load.wrk import WrkFailed
-from benchmarks.models.files import BUILD, ROOT
+from benchmarks.paths import BUILD, ROOT
 from benchmarks.processes.environment import EnvironmentFailed
-from benchmarks.processes.process import ServerFailed
-from benchmarks.report import headline, tables
-from benchmarks.report import page as report
+from benchmarks.progress import say
 from benchmarks.report.machine import origin
-from benchmarks.sections.plan import FULL, QUICK, SECTIONS, Plan
-from benchmarks.sections.registry import RUN
-from benchmarks.servers.kinds import KINDS, STRONGEST, UNROLL
-from benchmarks.servers.rounds import say
+from benchmarks.sections.closed import by_workload, rates_and_latencies
+from benchmarks.sections.plan import FULL, QUICK, Plan
+from benchmarks.sections.registry import SECTIONS
+from benchmarks.servers.kinds import FASTAPI, KINDS, UNROLL
+from benchmarks.servers.server import ServerFailed
+from benchmarks.serving import headline, page
 
 Results = dict[str, Any]
 
@@ -64,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--quick", action="store_true", help="under 3 minutes")
     add(
         "--only",
-        type=some(SECTIONS),
+        type=some(tuple(SECTIONS)),
         help=f"measure these sections anew and keep the others' results: {','.join(SECTIONS)}",
     )
     add("--servers", type=some(tuple(KINDS)), help=",".join(KINDS))
@@ -85,7 +86,7 @@ def plan_of(options: argparse.Namespace) -> tuple[Plan, Path, Path]:
         plan = replace(
             plan,
             sections=("closed",),
-            servers=options.servers or (UNROLL, STRONGEST),
+            servers=options.servers or (UNROLL, FASTAPI),
             clients=dict.fromkeys(options.workloads or ("fixed", "mixed"), clients),
             parts={},
             slow=(),
@@ -133,10 +134,10 @@ def run(plan: Plan, results: Results, file: Path, measured: Results) -> None:
         file: to write to.
         measured: the `origin` of this run.
     """
-    for name in plan.sections:
+    for name in plan.sections or SECTIONS:
         say(f"== {name}")
         started = time.monotonic()
-        results[name] = RUN[name](plan, results)
+        results[name] = SECTIONS[name].measure(plan, results)
         minutes = (time.monotonic() - started) / 60
         # Sections can be measured apart: each says where it is from.
         results.setdefault("measured", {})[name] = {**measured, "minutes": minutes}
@@ -159,9 +160,9 @@ def main() -> int:
     if plan.sections == ("closed",):
         print(closed_tables(results["closed"]))
     if file.stem != "part":
-        page = folder / "benchmarks.md"
-        page.write_text(report.render(results, folder))
-        print(f"written: {page.relative_to(ROOT)}")
+        target = folder / "benchmarks.md"
+        target.write_text(page.render(results, folder))
+        print(f"written: {target.relative_to(ROOT)}")
     if file.stem == "results" and results.keys() >= headline.SECTIONS:
         readme = ROOT / "README.md"
         readme.write_text(headline.place(readme.read_text(), results))
@@ -170,11 +171,9 @@ def main() -> int:
 
 def closed_tables(cells: list[Results]) -> str:
     """Throughput and latency of each workload."""
-    parts = []
-    for name in dict.fromkeys(cell["workload"] for cell in cells):
-        found = [cell for cell in cells if cell["workload"] == name]
-        parts += [name, tables.throughput(found), tables.latency(found)]
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        f"{name}\n\n{rates_and_latencies(found)}" for name, found in by_workload(cells).items()
+    )
 
 
 if __name__ == "__main__":

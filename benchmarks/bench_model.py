@@ -1,15 +1,16 @@
-"""Where the benchmark keeps what it makes. Imports nothing heavy: peers read it too."""
+"""The model that is measured: its sizes, and the files of its forms. Peers read it too."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "bench"
+from benchmarks.paths import BUILD
 
 # In the folder's name, so that models made by older code are never taken for today's.
-MODEL_FORMAT = 3
+MODEL_FORMAT = 4
 NUM_FEATURES = 8
 NUM_LAYERS = 3
+# h and c of each layer, as the forms of Keras and ONNX name them.
+STATES = tuple(f"{part}_{i}" for i in range(NUM_LAYERS) for part in ("h", "c"))
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class BenchModel:
     def weights(self) -> Path:
         """The weights as NumPy arrays: `layer_0/kernel`, ..., `head/bias`."""
         return self.home / "weights.npz"
+
+    @property
+    def answers(self) -> Path:
+        """The model's own answers to a sample of each workload: `reference.expected` reads them."""
+        return self.home / "answers.npz"
 
 
 def bench_model(units: int) -> BenchModel:

@@ -1,0 +1,1 @@
+"""Unroll beside its peers: `python -m benchmarks.serving` measures, and writes the page."""
