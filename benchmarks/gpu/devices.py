@@ -38,11 +38,8 @@ def run(text: str, recorder: Recorder) -> None:
             stack.callback(side.close)
         for side in sides.values():
             side.wait()
-        trained = {count: side.ask("train") for count, side in sides.items()}
-        results |= {"two": trained[2], "one": trained[1]["losses"], "difference": worst(trained)}
-        recorder.write(results)
         for way in WAYS:
-            sides[2].ask("prepare", way=way)
+            results["devices"] = sides[2].ask("prepare", way=way)["devices"]
         sides[1].ask("prepare", way=ONE_CHUNK)
         take_turns(plan.rounds, sides, results, recorder)
         # Last: where a profiler fails, it may take its process along.
@@ -66,12 +63,6 @@ def take_turns(
         recorder.write(results)
         if not recorder.fits(time.monotonic() - started):
             break
-
-
-def worst(trained: Mapping[int, Mapping[str, Any]]) -> float:
-    """The largest relative difference of a loss."""
-    pairs = zip(trained[2]["losses"], trained[1]["losses"], strict=True)
-    return float(max(abs(two - one) / abs(one) for two, one in pairs))
 
 
 def main() -> None:

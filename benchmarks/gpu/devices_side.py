@@ -3,11 +3,9 @@
 They are parts of the one card, or of the processor where there is no card.
 """
 
-import re
 import sys
 import tempfile
 import time
-from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
@@ -16,7 +14,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from benchmarks.gpu.graph import Node, cudnn_calls, executed, short
 from benchmarks.gpu.plan import DevicesPlan, load_devices
 from benchmarks.processes.side import Answer, answer
 from benchmarks.training import trace
@@ -25,12 +22,6 @@ from benchmarks.training.networks import make_batch, make_model, network_of
 from benchmarks.training.schedules import layer_after_layer
 from model.placement.devices import find_devices, split_devices
 from model.placement.plan import plan_replicas
-
-# Hands numbers over, or is where its variable is.
-NOT_COMPUTED = ("Const", "ReadVariableOp", "_Send", "_Recv", "_HostSend", "_HostRecv")
-# Of a layer: forward and backward in `LAYER`'s scope, and the update of its weights.
-SCOPES = (trace.LAYER, re.compile(r"layer_(\d+)\w*/.*_update/"))
-LISTED = 8
 
 
 class Trained:
@@ -50,23 +41,17 @@ class Trained:
             plan.case, 1.0, placements=placements, chunk_steps=chunk_steps, averages=True
         )
         self._step = tf.function(self.model.train_step, autograph=False)
-        self._case, self._way = plan.case, way
+        self._way = way
 
-    def batch(self, seed: int) -> float:
-        """Trains on a batch; returns its loss."""
-        inputs, targets = make_batch(self._case, seed)
-        given = ({k: tf.constant(v) for k, v in inputs.items()}, tf.constant(targets))
-        return self.timed(given)[1]
-
-    def timed(self, given: Any) -> tuple[float, float]:
-        """Seconds and loss of a batch, until its weights are there."""
+    def timed(self, given: Any) -> float:
+        """Seconds of a batch, until its weights are there."""
         self.model.reset_metrics()
         with layer_after_layer() if self._way == SERIAL else nullcontext():
             started = time.perf_counter()
-            loss = float(self._step(given)["loss"])
+            float(self._step(given)["loss"])
         if tf.config.list_logical_devices("GPU"):
             tf.test.experimental.sync_devices()
-        return time.perf_counter() - started, loss
+        return time.perf_counter() - started
 
 
 class Questions:
@@ -82,38 +67,23 @@ class Questions:
         inputs, targets = make_batch(plan.case)
         self._batch = ({k: tf.constant(v) for k, v in inputs.items()}, tf.constant(targets))
 
-    def train(self) -> Answer:
-        """Losses of the batches, and where everything was in the first of them."""
-        trained = Trained(self._plan, PIPELINED)
-        losses: list[float] = []
-        nodes = executed(lambda: losses.append(trained.batch(0)))
-        losses += [trained.batch(number) for number in range(1, self._plan.batches)]
-        self._trained[PIPELINED] = trained
-        return {
-            "losses": losses,
-            "devices": list(trained.devices),
-            "cudnn": cudnn_calls(nodes),
-            "placement": placement(trained, nodes),
-        }
-
     def prepare(self, way: str) -> Answer:
-        """Makes and traces a schedule."""
-        if way not in self._trained:
-            self._trained[way] = Trained(self._plan, way)
-        self._trained[way].timed(self._batch)
-        return {}
+        """Makes and traces a schedule; tells the device of each layer."""
+        trained = self._trained[way] = Trained(self._plan, way)
+        trained.timed(self._batch)
+        return {"devices": list(trained.devices)}
 
     def burst(self, way: str) -> Answer:
         """Seconds of a batch, the median of a few."""
         trained = self._trained[way]
-        return {"seconds": median(trained.timed(self._batch)[0] for _ in range(self._plan.burst))}
+        return {"seconds": median(trained.timed(self._batch) for _ in range(self._plan.burst))}
 
     def trace(self, way: str) -> Answer:
         """How long each device was busy in a batch, and both of them: milliseconds."""
         trained = self._trained[way]
         with tempfile.TemporaryDirectory() as name:
             with tf.profiler.experimental.Profile(name):
-                seconds, _ = trained.timed(self._batch)
+                seconds = trained.timed(self._batch)
             space = trace.read(Path(name))
         events = trace.card_events(space)
         source = "streams of the card" if events else "threads of the host"
@@ -129,41 +99,6 @@ class Questions:
         }
 
 
-def placement(trained: Trained, nodes: list[Node]) -> Answer:
-    """What is where, read from the variables and the graph that ran: counts, and what is not."""
-    layers = dict(enumerate(trained.devices))
-    last = trained.devices[-1]
-
-    def planned(path: str) -> str:
-        found = re.search(r"layer_(\d+)", path)
-        return layers[int(found[1])] if found else last
-
-    weights = [(v.path, short(v.value.device)) for v in trained.model.trainable_variables]
-    slots = [
-        (v.path, short(v.value.device))
-        for v in trained.model.optimizer.variables
-        if "iteration" not in v.path and "learning_rate" not in v.path
-    ]
-    operations = [
-        (f"{node.op} on {node.device}", node.device, layers[int(found[1])])
-        for node in nodes
-        if node.op not in NOT_COMPUTED and (found := _scope(node.name))
-    ]
-    elsewhere = Counter(text for text, device, planned_on in operations if device != planned_on)
-    return {
-        "weights": len(weights),
-        "slots": len(slots),
-        "operations": len(operations),
-        "variables_elsewhere": [path for path, at in weights + slots if at != planned(path)],
-        "operations_elsewhere": dict(elsewhere.most_common(LISTED)),
-        "by_device": dict(Counter(device for _, device, _ in operations)),
-    }
-
-
-def _scope(name: str) -> re.Match[str] | None:
-    return next((found for pattern in SCOPES if (found := pattern.search(name))), None)
-
-
 def main() -> None:
     """Answers until there are no more questions."""
     plan = load_devices(sys.argv[2])
@@ -172,7 +107,7 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
     found = Questions(plan)
-    names = ("train", "prepare", "burst", "trace")
+    names = ("prepare", "burst", "trace")
     answer({}, {name: getattr(found, name) for name in names})
 
 

@@ -171,21 +171,9 @@ def _load(cell: Results) -> tuple[str, int]:
 
 
 def _devices(result: Results) -> str:
-    placed = result["two"]["placement"]
-    calls = result["two"]["cudnn"]
-    ran = ", ".join(f"{count} on {device}" for device, count in placed["by_device"].items())
-    elsewhere = placed["operations_elsewhere"]
-    others = ", ".join(f"{count} x {what}" for what, count in elsewhere.items()) or "none"
     parts = [
         f"{result['case']}, the card split into two devices of TensorFlow, layers on "
-        f"{', '.join(result['two']['devices'])}.",
-        f"- Of {placed['weights']} weights and {placed['slots']} moments and averages, "
-        f"{len(placed['variables_elsewhere'])} are elsewhere than planned.\n"
-        f"- Operations of layers in the graph that TensorFlow partitioned and ran, forward, "
-        f"gradient and update: {ran}. Elsewhere than planned: {others}. cuDNN's calls: "
-        f"{calls['forward']} forward, {calls['backward']} backward.\n"
-        f"- Losses of {len(result['one'])} batches: at most {result['difference']:.1e} off those "
-        f"of one device, relative; from {result['one'][0]:.4f} to {result['one'][-1]:.4f}.",
+        f"{', '.join(result['devices'])}."
     ]
     if "seconds" in result:
         parts += _schedules(result["seconds"], result.get("traces", {}))

@@ -86,14 +86,12 @@ class DevicesPlan:
 
     Attributes:
         case: what is trained on one device and on two.
-        batches: whose losses are compared.
         rounds: in which schedules take turns.
         burst: batches of a schedule's turn.
         limit_s: seconds of the section.
     """
 
     case: Case = Case(4, 512, 64, 128)
-    batches: int = 50
     rounds: int = 5
     burst: int = 10
     limit_s: float = 40.0

@@ -56,9 +56,7 @@ def test_a_table_is_markdown() -> None:
         "| `mixed`, 256 clients: a worker a core: 16 | 500 |  | 40 | 90 | - | 0.8, 5% |",
         "- UNROLL_WORKERS=4: not ready: see a log",
         # Devices.
-        "Of 14 weights and 42 moments and averages, 0 are elsewhere",
-        "250 on GPU:0, 254 on GPU:1, 96 on CPU:0. Elsewhere than planned: 96 x Maximum on CPU:0",
-        "at most 3.1e-06 off those of one device, relative; from 0.8000 to 0.4000",
+        "layers on GPU:0, GPU:0, GPU:1, GPU:1.",
         "| pipelined | 5 |  | 4 | 3 | 50% |",
         "| layer after layer | 9 | 1.80x | 4 | 3 | 0% |",
         "| one device | 8 | 1.60x | - | - | - |",

@@ -32,7 +32,6 @@ TRAINING = TrainingPlan(
 )
 DEVICES = DevicesPlan(
     case=Case(layers=4, units=8, rows=6, steps=8, inputs=3, outputs=2),
-    batches=4,
     rounds=2,
     burst=2,
     limit_s=120.0,
@@ -69,20 +68,11 @@ def test_sides_train_in_turns(measured: dict[str, Any]) -> None:
     )
 
 
-def test_one_device_and_two_are_trained_and_traced(measured: dict[str, Any]) -> None:
+def test_one_device_and_two_take_turns_and_are_traced(measured: dict[str, Any]) -> None:
     devices = measured["devices"]
     assert devices["error"] is None
     found = devices["result"]
-    assert found["two"]["devices"] == ["CPU:0", "CPU:0", "CPU:1", "CPU:1"]
-    # Time is cut in another way, so sums are rounded in another order.
-    assert found["difference"] < 1e-5
-    assert len(found["one"]) == DEVICES.batches
-    placement = found["two"]["placement"]
-    assert placement["variables_elsewhere"] == []
-    assert placement["operations_elsewhere"] == {}
-    # Each of 4 layers has three weights, and the head two; two moments and an average of each.
-    assert (placement["weights"], placement["slots"]) == (14, 42)
-    assert sum(placement["by_device"].values()) == placement["operations"] > 100
+    assert found["devices"] == ["CPU:0", "CPU:0", "CPU:1", "CPU:1"]
     assert set(found["seconds"]) == {*WAYS, "one device"}
     for way in WAYS:
         trace = found["traces"][way]
