@@ -16,7 +16,7 @@ UnrollError
 |   +-- NotFinite           the numbers are too large for the model to compute with
 +-- Unavailable             try again later
 |   +-- NotReady            no model is loaded yet
-|   +-- Overloaded          the waiting line is full
+|   +-- Overloaded          the waiting queue is full
 |   +-- Expired             waited longer than allowed
 |   +-- ShuttingDown        the service is stopping
 |   +-- TooManySessions     no more sessions are kept
@@ -122,7 +122,7 @@ class NotReady(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """The waiting line is full."""
+    """The waiting queue is full."""
 
 
 class Expired(Unavailable):

@@ -222,7 +222,7 @@ class Scheduler:
     def _drop_expired(self) -> None:
         now = self._clock()
         late = self.waiting.late(now)
-        self.cancel(late, Expired("its time ran out in the waiting line"))
+        self.cancel(late, Expired("its time ran out in the waiting queue"))
         late = [sequence for sequence in self.ready if sequence.deadline <= now]
         self.cancel(late, Expired("its time ran out before its last time step"))
 

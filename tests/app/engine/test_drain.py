@@ -34,8 +34,8 @@ def test_what_runs_and_waits_may_finish_and_nothing_more_is_taken() -> None:
         runner = FakeRunner()
         runner.gate.clear()
         async with engine_of(runner, lanes=1, chunk_rows=2) as engine:
-            line = [sequence(50, seed) for seed in range(5)]
-            task = asyncio.create_task(engine.submit(line))
+            request = [sequence(50, seed) for seed in range(5)]
+            task = asyncio.create_task(engine.submit(request))
             await until(runner.entered.is_set)
             # So long that the test fails if the drain is not told that all have finished.
             draining = asyncio.create_task(engine.drain(1000.0))
@@ -45,7 +45,7 @@ def test_what_runs_and_waits_may_finish_and_nothing_more_is_taken() -> None:
             assert not task.done()
             runner.gate.set()
             await asyncio.gather(task, draining)
-            for done in line:
+            for done in request:
                 assert_summed(done)
             assert not engine.alive
             assert (engine.counters.completed, engine.counters.failed) == (5, 0)
@@ -63,7 +63,7 @@ def test_what_does_not_finish_in_time_is_told_that_the_service_stopped() -> None
             await until(runner.entered.is_set)
             await until(lambda: engine.load().waiting == 1)
             draining = asyncio.create_task(engine.drain(0.05))
-            # The one in line hears of it although the kernel still holds the lane.
+            # The one that waits is told although the kernel still holds the lane.
             with pytest.raises(ShuttingDown, match="before the end"):
                 await tasks[1]
             runner.gate.set()

@@ -148,16 +148,16 @@ def test_a_poisoned_sequence_fails_alone(
 
     async def run() -> None:
         async with engine_of(FakeRunner(POISON), threads=threads, lanes=1, chunk_rows=9) as engine:
-            line = [sequence(length, seed) for seed, length in enumerate(lengths)]
-            line[victim].inputs[place] = POISON
+            made = [sequence(length, seed) for seed, length in enumerate(lengths)]
+            made[victim].inputs[place] = POISON
             found = await asyncio.gather(
-                *(engine.submit([single]) for single in line), return_exceptions=True
+                *(engine.submit([single]) for single in made), return_exceptions=True
             )
             error = found.pop(victim)
             assert isinstance(error, RunFailed)
             assert str(error) == "the kernel failed: RuntimeError"
             assert set(found) == {None}
-            for single in line[:victim] + line[victim + 1 :]:
+            for single in made[:victim] + made[victim + 1 :]:
                 assert_summed(single)
             assert engine.counters.failed == 1
             assert engine.counters.completed == len(lengths) - 1
@@ -172,10 +172,10 @@ def test_a_sequence_that_overflows_fails_alone_and_is_named(threads: bool) -> No
         async with engine_of(
             runner, threads=threads, lanes=1, chunk_rows=4, chunk_steps=8
         ) as engine:
-            line = [sequence(30, seed, pointer=f"/sequences/{seed}") for seed in range(4)]
-            line[2].inputs[13] = OVERFLOW
+            made = [sequence(30, seed, pointer=f"/sequences/{seed}") for seed in range(4)]
+            made[2].inputs[13] = OVERFLOW
             found = await asyncio.gather(
-                *(engine.submit([single]) for single in line), return_exceptions=True
+                *(engine.submit([single]) for single in made), return_exceptions=True
             )
             error = found.pop(2)
             assert isinstance(error, NotFinite)
@@ -184,7 +184,7 @@ def test_a_sequence_that_overflows_fails_alone_and_is_named(threads: bool) -> No
             assert "between time steps 8 and 15" in fault.message
             assert set(found) == {None}
             for index in (0, 1, 3):
-                assert_summed(line[index])
+                assert_summed(made[index])
 
     asyncio.run(run())
 
@@ -199,12 +199,12 @@ def test_a_state_that_overflows_fails_though_the_outputs_do_not() -> None:
 
     async def run() -> None:
         async with engine_of(LosesItsState()) as engine:
-            line = [sequence(3), sequence(4)]
+            made = [sequence(3), sequence(4)]
             found = await asyncio.gather(
-                *(engine.submit([single]) for single in line), return_exceptions=True
+                *(engine.submit([single]) for single in made), return_exceptions=True
             )
             assert [type(result) for result in found] == [NotFinite, type(None)]
-            assert_summed(line[1])
+            assert_summed(made[1])
 
     asyncio.run(run())
 
@@ -244,7 +244,7 @@ def test_a_row_is_not_computed_twice_when_its_chunk_fails_after_the_call(
     async def run() -> None:
         runner = FakeRunner()
         async with engine_of(runner, threads=threads, lanes=1, chunk_rows=4) as engine:
-            line = [sequence(30, 1), sequence(31, 2), sequence(40, 3)]
+            made = [sequence(30, 1), sequence(31, 2), sequence(40, 3)]
             empty = np.empty
 
             def fails(shape: object, *arguments: object) -> np.ndarray:
@@ -255,11 +255,11 @@ def test_a_row_is_not_computed_twice_when_its_chunk_fails_after_the_call(
             with monkeypatch.context() as patched:
                 patched.setattr(batch_module.np, "empty", fails)
                 found = await asyncio.gather(
-                    *(engine.submit([single]) for single in line), return_exceptions=True
+                    *(engine.submit([single]) for single in made), return_exceptions=True
                 )
             assert [type(result) for result in found] == [type(None), RunFailed, type(None)]
-            assert_summed(line[0])
-            assert_summed(line[2])
+            assert_summed(made[0])
+            assert_summed(made[2])
 
     asyncio.run(run())
 
@@ -423,9 +423,9 @@ def test_a_deadline_ends_the_waiting_and_the_running() -> None:
         runner = FakeRunner()
         runner.gate.clear()
         async with engine_of(runner, clock=lambda: now, lanes=1, chunk_rows=1) as engine:
-            line = [sequence(100, 1, deadline=5.0), sequence(10, 2, deadline=5.0)]
+            made = [sequence(100, 1, deadline=5.0), sequence(10, 2, deadline=5.0)]
             patient = sequence(10, 3, deadline=50.0)
-            tasks = [asyncio.create_task(engine.submit([s])) for s in (*line, patient)]
+            tasks = [asyncio.create_task(engine.submit([s])) for s in (*made, patient)]
             await until(runner.entered.is_set)
             await until(lambda: engine.load().waiting == 2)
             now = 5.0

@@ -142,7 +142,7 @@ def test_threads_compute_side_by_side() -> None:
     with_lanes("three threads", check, Meets())
 
 
-def test_threads_finish_what_is_in_line_before_they_end() -> None:
+def test_threads_finish_what_is_queued_before_they_end() -> None:
     async def check(lanes: Lanes, back: Back) -> None:
         for _ in range(10):
             chunk = chunk_of(1)

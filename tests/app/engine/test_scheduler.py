@@ -103,7 +103,7 @@ def test_of_the_same_length_more_rows_pay() -> None:
     assert len(take(scheduler).sequences) == enough, "one goes on for longer"
 
 
-def test_where_many_are_in_line_more_rows_pay() -> None:
+def test_where_many_wait_more_rows_pay() -> None:
     """One of three of them, slot or not, until more rows gain little."""
     enough = FREE_CALLS.enough_rows(16)
     ample = FREE_CALLS.enough_rows(16, enough=AMPLE)
@@ -139,8 +139,8 @@ def test_who_waits_for_a_slot_makes_no_rows() -> None:
 
 def test_the_oldest_are_admitted_first() -> None:
     scheduler = make(rows=2)
-    first, second, third, fourth = line = sequences(4, 4, 4, 4)
-    for sequence in line:
+    first, second, third, fourth = request = sequences(4, 4, 4, 4)
+    for sequence in request:
         scheduler.add([sequence])
     chunk = take(scheduler)
     assert chunk.sequences == (first, second)
@@ -165,9 +165,9 @@ def test_a_newcomer_joins_those_who_run() -> None:
 def test_who_listens_hears_of_short_chunks() -> None:
     """Others beside them too, since a chunk has one length; without them it may be longer."""
     scheduler = make(rows=2, steps=4 * LISTENED_STEPS)
-    heard, other = line = sequences(*[8 * LISTENED_STEPS] * 2)
+    heard, other = request = sequences(*[8 * LISTENED_STEPS] * 2)
     heard.listener = lambda _: None
-    scheduler.add(line)
+    scheduler.add(request)
     chunk = take(scheduler)
     assert chunk.steps == (LISTENED_STEPS, LISTENED_STEPS)
     scheduler.advance(chunk)
@@ -195,8 +195,8 @@ def test_a_lane_that_computes_gets_no_share() -> None:
 
 def test_a_sequence_runs_in_one_chunk_at_a_time_in_whichever_lane_comes() -> None:
     scheduler = make(lanes=2, rows=1, steps=8)
-    left, right = line = sequences(40, 40)
-    scheduler.add(line)
+    left, right = request = sequences(40, 40)
+    scheduler.add(request)
     first, second = take(scheduler), take(scheduler)
     assert (first.sequences, second.sequences) == ((left,), (right,))
     for _ in range(3):
@@ -208,20 +208,20 @@ def test_a_sequence_runs_in_one_chunk_at_a_time_in_whichever_lane_comes() -> Non
 
 def test_more_run_than_a_chunk_has_rows_and_all_have_their_turn() -> None:
     scheduler = make(rows=1, slots=3, steps=8)
-    line = sequences(40, 40, 40)
-    scheduler.add(line)
+    request = sequences(40, 40, 40)
+    scheduler.add(request)
     turns = []
     for _ in range(9):
         chunk = take(scheduler)
         turns += chunk.sequences
         scheduler.advance(chunk)
-    assert turns == line * 3
+    assert turns == request * 3
 
 
-def test_a_slot_is_held_until_the_end_and_goes_to_the_next_in_line() -> None:
+def test_a_slot_is_held_until_the_end_and_goes_to_the_next() -> None:
     scheduler = make(rows=3, steps=8)
-    short, long, other, next_one = line = sequences(2, 30, 30, 5)
-    scheduler.add(line)
+    short, long, other, next_one = request = sequences(2, 30, 30, 5)
+    scheduler.add(request)
     chunk = take(scheduler)
     assert scheduler.running == 3
     assert next_one.status == "waiting"
@@ -277,9 +277,9 @@ def test_long_sequences_lend_slots_to_short_ones_however_few_a_request_has() -> 
 
 def test_in_a_request_of_few_only_the_long_ones_lend() -> None:
     scheduler = make(rows=8, slots=8, steps=8)
-    line = sequences(80, 10)
-    scheduler.add(line)
-    assert [sequence.large for sequence in line] == [True, False]
+    request = sequences(80, 10)
+    scheduler.add(request)
+    assert [sequence.large for sequence in request] == [True, False]
 
 
 @pytest.mark.parametrize("chunk_steps", [256, 4096])
@@ -323,8 +323,8 @@ def test_short_ones_that_never_end_leave_long_ones_their_share() -> None:
 
 def test_who_has_lent_its_slot_goes_on_where_it_was() -> None:
     scheduler = make(rows=2, slots=2, steps=8)
-    first, second = line = sequences(80, 80)
-    scheduler.add(line)
+    first, second = request = sequences(80, 80)
+    scheduler.add(request)
     scheduler.advance(take(scheduler))
     (late,) = sequences(3)
     scheduler.add([late])
@@ -353,13 +353,13 @@ def test_requests_that_fit_keep_their_slots() -> None:
 def test_who_has_waited_longest_since_its_last_chunk_leads() -> None:
     """Although others would fit together without it."""
     scheduler = make(rows=2, slots=5, steps=8)
-    short, *long = line = sequences(3, 80, 80, 80, 80)
-    scheduler.add(line)
+    short, *long = request = sequences(3, 80, 80, 80, 80)
+    scheduler.add(request)
     assert take(scheduler).sequences[0] is short
 
     scheduler = make(rows=2, slots=5, steps=8)
-    a, b, odd, c, d = line = sequences(80, 80, 3, 80, 80)
-    scheduler.add(line)
+    a, b, odd, c, d = request = sequences(80, 80, 3, 80, 80)
+    scheduler.add(request)
     first = take(scheduler)
     assert first.sequences == (a, b)
     scheduler.advance(first)
@@ -368,8 +368,8 @@ def test_who_has_waited_longest_since_its_last_chunk_leads() -> None:
 
 def test_sequences_alike_in_length_go_together() -> None:
     scheduler = make(rows=3, slots=6, steps=100, cost=FREE_CALLS)
-    a, x, b, y, c, z = line = sequences(50, 20, 52, 22, 49, 21)
-    scheduler.add(line)
+    a, x, b, y, c, z = request = sequences(50, 20, 52, 22, 49, 21)
+    scheduler.add(request)
     first = take(scheduler)
     assert first.sequences[0] is a
     assert set(first.sequences) == {a, b, c}
@@ -379,8 +379,8 @@ def test_sequences_alike_in_length_go_together() -> None:
 
 def test_lengths_beyond_a_chunk_are_alike_and_the_oldest_of_them_goes_first() -> None:
     scheduler = make(rows=2, slots=4, steps=16)
-    leader, _, oldest, _ = line = sequences(1000, 15, 16, 999)
-    scheduler.add(line)
+    leader, _, oldest, _ = request = sequences(1000, 15, 16, 999)
+    scheduler.add(request)
     assert take(scheduler).sequences == (leader, oldest)
 
 
@@ -440,10 +440,10 @@ def test_time_steps_of_a_chunk(
     cost: Cost, lengths: tuple[int, ...], max_steps: int, expected: tuple[int, ...]
 ) -> None:
     scheduler = make(rows=2, steps=max_steps, cost=cost)
-    line = sequences(*lengths)
-    scheduler.add(line)
+    request = sequences(*lengths)
+    scheduler.add(request)
     chunk = take(scheduler)
-    assert chunk.sequences == tuple(line)
+    assert chunk.sequences == tuple(request)
     assert chunk.steps == expected
 
 
@@ -463,12 +463,12 @@ def test_the_cursor_moves_by_what_was_computed_until_the_end() -> None:
 
 def test_ended_sequences_are_taken_once() -> None:
     scheduler = make()
-    line = sequences(3, 3)
-    scheduler.add(line)
+    request = sequences(3, 3)
+    scheduler.add(request)
     scheduler.advance(take(scheduler))
-    assert scheduler.take_ended() == line
+    assert scheduler.take_ended() == request
     assert scheduler.take_ended() == []
-    scheduler.cancel(line)
+    scheduler.cancel(request)
     assert scheduler.take_ended() == []
 
 
@@ -527,7 +527,7 @@ def test_a_lane_cannot_have_two_chunks_nor_return_one_twice() -> None:
         scheduler.advance(chunk)
 
 
-def test_time_steps_in_line_are_bounded_and_come_back() -> None:
+def test_time_steps_that_wait_are_bounded_and_come_back() -> None:
     scheduler = make(waiting_steps=10)
     first, second = sequences(6, 4)
     scheduler.add([first, second])

@@ -6,8 +6,8 @@ from tests.app.engine.scheduling import Clock, make, sequences, take
 
 def test_a_failed_sequence_leaves_with_its_chunk_and_does_not_move() -> None:
     scheduler = make(steps=8)
-    bad, good = line = sequences(30, 30)
-    scheduler.add(line)
+    bad, good = request = sequences(30, 30)
+    scheduler.add(request)
     chunk = take(scheduler)
     bad.error = RunFailed("the kernel failed")
     scheduler.advance(chunk)
@@ -17,10 +17,10 @@ def test_a_failed_sequence_leaves_with_its_chunk_and_does_not_move() -> None:
     assert take(scheduler).sequences == (good,)
 
 
-def test_a_sequence_cancelled_in_line_ends_at_once_and_never_runs() -> None:
+def test_a_sequence_cancelled_while_it_waits_ends_at_once_and_never_runs() -> None:
     scheduler = make(rows=1)
-    first, second, third = line = sequences(3, 3, 3)
-    scheduler.add(line)
+    first, second, third = request = sequences(3, 3, 3)
+    scheduler.add(request)
     chunk = take(scheduler)
     scheduler.cancel([second])
     assert scheduler.take_ended() == [second]
@@ -33,8 +33,8 @@ def test_a_sequence_cancelled_in_line_ends_at_once_and_never_runs() -> None:
 
 def test_a_sequence_cancelled_between_chunks_frees_its_slot_at_once() -> None:
     scheduler = make(rows=1, steps=8)
-    first, second = line = sequences(30, 3)
-    scheduler.add(line)
+    first, second = request = sequences(30, 3)
+    scheduler.add(request)
     scheduler.advance(take(scheduler))
     scheduler.cancel([first])
     assert scheduler.take_ended() == [first]
@@ -45,8 +45,8 @@ def test_a_sequence_cancelled_between_chunks_frees_its_slot_at_once() -> None:
 def test_a_sequence_cancelled_in_flight_keeps_its_slot_until_its_chunk_is_back() -> None:
     """The lane still writes into it."""
     scheduler = make(rows=1, steps=8)
-    first, second = line = sequences(30, 3)
-    scheduler.add(line)
+    first, second = request = sequences(30, 3)
+    scheduler.add(request)
     chunk = take(scheduler)
     scheduler.cancel([first])
     assert scheduler.take_ended() == []
@@ -75,13 +75,13 @@ def test_cancelling_again_changes_nothing() -> None:
 
 def test_cancel_all_ends_all_with_the_error_given() -> None:
     scheduler = make(lanes=2, rows=1, steps=8)
-    line = sequences(30, 30, 30, 30)
-    scheduler.add(line)
+    request = sequences(30, 30, 30, 30)
+    scheduler.add(request)
     in_flight = take(scheduler)
     scheduler.cancel_all(ShuttingDown("the service stopped"))
     scheduler.advance(in_flight)
-    assert set(scheduler.take_ended()) == set(line)
-    assert {type(sequence.error) for sequence in line} == {ShuttingDown}
+    assert set(scheduler.take_ended()) == set(request)
+    assert {type(sequence.error) for sequence in request} == {ShuttingDown}
     assert len(scheduler) == 0
 
 
@@ -97,7 +97,7 @@ def test_what_waited_too_long_expires_and_the_younger_do_not() -> None:
     chunk = take(scheduler)
     assert scheduler.take_ended() == late
     assert {type(sequence.error) for sequence in late} == {Expired}
-    assert "waiting line" in str(late[0].error)
+    assert "waiting queue" in str(late[0].error)
     scheduler.advance(chunk)
     assert take(scheduler).sequences == (young,)
 

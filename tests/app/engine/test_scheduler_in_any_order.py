@@ -107,11 +107,11 @@ class Calls(RuleBasedStateMachine):
         flying = {s for chunk in self.in_flight for s in chunk.sequences}
         free_lanes = self.sizes.lanes - len(self.in_flight)
         ready = list(self.scheduler.ready)
-        line = [*ready, *self.scheduler.waiting]
-        alive = [s for s in line if s.deadline > self.now]
+        queued = [*ready, *self.scheduler.waiting]
+        alive = [s for s in queued if s.deadline > self.now]
         chunk = self.scheduler.next_chunk()
         left = list(self.scheduler.ready)
-        assert {s.status for s in line if s not in alive} <= {"ended"}
+        assert {s.status for s in queued if s not in alive} <= {"ended"}
         if chunk is None:
             self.check_wait(alive)
             return
@@ -182,7 +182,7 @@ class Calls(RuleBasedStateMachine):
             assert len(large) >= share
 
     def check_share(
-        self, rows: tuple[Sequence, ...], ready: list[Sequence], free_lanes: int, in_line: int
+        self, rows: tuple[Sequence, ...], ready: list[Sequence], free_lanes: int, queued: int
     ) -> None:
         """Enough rows for the kernel, but nobody has two beside a lane that has none."""
         most = self.sizes.chunk_rows
@@ -193,7 +193,7 @@ class Calls(RuleBasedStateMachine):
         elif {sequence.remaining for sequence in ready} == {lead}:
             enough = self.cost.enough_rows(most, enough=AMPLE)
         else:
-            enough = max(self.cost.enough_rows(most), in_line // TURNS)
+            enough = max(self.cost.enough_rows(most), queued // TURNS)
             enough = min(self.cost.enough_rows(most, enough=AMPLE), enough)
         assert len(rows) == min(enough, (len(ready) + free_lanes - 1) // free_lanes)
 
@@ -279,14 +279,14 @@ class Calls(RuleBasedStateMachine):
         assert self.scheduler.has_work == (free and self.can_start(alive))
 
     @invariant()
-    def nobody_overtakes_in_the_line(self) -> None:
+    def nobody_overtakes_in_the_queue(self) -> None:
         """Of large ones, and of the others: these may overtake large ones."""
         self.admitted |= {s for s in self.added if s.status in ("ready", "in flight")}
         for large in (False, True):
-            line = [s for s in self.added if s.large == large]
-            new = [s.status == "waiting" and s not in self.admitted for s in line]
+            queued = [s for s in self.added if s.large == large]
+            new = [s.status == "waiting" and s not in self.admitted for s in queued]
             if True in new:
-                late = line[new.index(True) :]
+                late = queued[new.index(True) :]
                 assert not self.admitted & set(late), "a younger one has begun before it"
 
     def teardown(self) -> None:
@@ -302,7 +302,7 @@ class Calls(RuleBasedStateMachine):
                 # Those who have expired meanwhile leave instead.
                 assert self.in_flight or len(self.scheduler) < before
             self.everything_is_in_its_place()
-            self.nobody_overtakes_in_the_line()
+            self.nobody_overtakes_in_the_queue()
             if not len(self.scheduler):
                 break
         assert len(self.scheduler) == 0

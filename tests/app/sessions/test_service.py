@@ -1,6 +1,7 @@
 """Sessions over a fake kernel that adds up: each number must be added once, in its turn."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from app.codec.state_token import StateTokens
 from app.engine.engine import Engine
 from app.engine.sequence import Sequence
-from app.errors import NotFinite, SessionConflict, SessionsUnavailable, UnknownSession
+from app.errors import NotFinite, Overloaded, SessionConflict, SessionsUnavailable, UnknownSession
 from app.sessions import service as module
 from app.sessions.record import Record
 from app.sessions.rules import Piece, SessionRef, Start
@@ -237,6 +238,41 @@ class Contested(SqliteStore):
 
     async def write(self, name: str, record: Record, over: Record | None) -> bool:
         return False
+
+
+class CrowdedOnce(SqliteStore):
+    """A store where somebody else is quicker once, while others want the engine's room."""
+
+    crowd: Callable[[], None] | None = None
+
+    async def write(self, name: str, record: Record, over: Record | None) -> bool:
+        crowd, self.crowd = self.crowd, None
+        if crowd is None:
+            return await super().write(name, record, over)
+        crowd()
+        return False
+
+
+def test_a_piece_that_is_computed_again_is_not_refused_though_the_engine_is_full() -> None:
+    async def work() -> None:
+        store = CrowdedOnce(None, 10, 60.0)
+        refused = 0
+        async with engine_of(FakeRunner(), waiting=2) as engine:
+
+            def crowd() -> None:
+                nonlocal refused
+                for _ in range(2):
+                    try:
+                        engine.begin([Sequence(np.ones((1, 1), np.float32))], lambda _: None)
+                    except Overloaded:
+                        refused += 1
+
+            store.crowd = crowd
+            assert await send(SessionService(store), engine, 1) == ([1], 1)
+            assert refused == 1
+            await until(lambda: is_idle(engine))
+
+    asyncio.run(work())
 
 
 def test_who_is_always_too_late_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
