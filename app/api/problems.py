@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from http.client import responses as phrases
+from itertools import islice
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -136,9 +137,9 @@ def unexpected(error: Exception, path: str = "") -> Response:
 
 
 def faults_of(found: Iterable[Mapping[str, Any]]) -> list[Fault]:
-    """Pydantic's errors as faults, without the values that pydantic would repeat in full."""
+    """The first of pydantic's errors as faults, without the values that it repeats in full."""
     faults = []
-    for item in found:
+    for item in islice(found, MAX_FAULTS):
         # Cut first: half of an escape would be no pointer.
         parts = (str(part)[:MAX_ECHO] for part in item["loc"])
         pointer = "".join(f"/{escaped(part)}" for part in parts)
@@ -148,12 +149,12 @@ def faults_of(found: Iterable[Mapping[str, Any]]) -> list[Fault]:
         if item["type"] not in ("missing", "extra_forbidden"):
             message += f", got {echo(item['input'])}"
         faults.append(Fault(pointer, message))
-    return faults[:MAX_FAULTS]
+    return faults
 
 
 def _of_routing(request: Request, error: HTTPException) -> str | None:
     """Why no route took a request: more than the status says."""
-    place = quoted(request.scope["path"])
+    place = quoted(_path(request))
     if error.status_code == HTTPStatus.NOT_FOUND:
         return f"there is nothing at {place}; /docs lists what there is"
     if allowed := (error.headers or {}).get("Allow"):
@@ -162,16 +163,22 @@ def _of_routing(request: Request, error: HTTPException) -> str | None:
     return None
 
 
+def _path(request: Request) -> str:
+    """The path that was asked for. Of `request.url` the standard library keeps a copy."""
+    path: str = request.scope["path"]
+    return path
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of the application a problem; no stack trace leaves the service."""
 
     @app.exception_handler(UnrollError)
     async def ours(request: Request, error: UnrollError) -> Response:
-        return problem_of(error, request.url.path)
+        return problem_of(error, _path(request))
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> Response:
-        status, path = error.status_code, request.url.path
+        status, path = error.status_code, _path(request)
         title, detail = phrases.get(status, "Error"), str(error.detail)
         if detail == title:
             detail = _of_routing(request, error) or title
@@ -179,9 +186,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def of_fastapi(request: Request, error: RequestValidationError) -> Response:
-        return problem_of(InvalidRequest(*faults_of(error.errors())), request.url.path)
+        return problem_of(InvalidRequest(*faults_of(error.errors())), _path(request))
 
     @app.exception_handler(Exception)
     async def of_a_bug(request: Request, error: Exception) -> Response:
         # Starlette logs the trace when it raises the error again behind this answer.
-        return unexpected(error, request.url.path)
+        return unexpected(error, _path(request))

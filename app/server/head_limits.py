@@ -5,6 +5,7 @@ none would stay for ever. So would one whose caller does not read its answer.
 """
 
 import re
+import sys
 from asyncio import TimerHandle, Transport
 from typing import Any
 
@@ -13,12 +14,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from app.api.context import context_of
 from app.api.problems import problem_of
 from app.errors import Fault, HeadTooLarge, HeadTooSlow, InvalidRequest, NotHTTP
+from app.server.field_limits import MAX_LINES, check_fields, check_limit
+from app.server.partial_head import END, PartialHead
 from app.stats.answer_counts import OTHER
 
 MAX_HEAD_BYTES = 64 << 10
-END = b"\r\n\r\n"
-# What may become a head: a request line, or the beginning of one.
-BEGINS = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/1\.[0-9]\r\n|[A-Z][^\n]*\Z")
 PATH = re.compile(rb"[A-Z]+ (/[^ ?\r\n]*)")
 # Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
 # follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
@@ -34,8 +34,8 @@ class HeadProtocol(HttpToolsProtocol):
         context = context_of(self.app)
         self._timeout_s = context.body_timeout_s
         self._answers = context.stats.answers
-        # The pieces of a head until it is whole.
-        self._head = b""
+        # Of a head until it is whole.
+        self._head = PartialHead()
         # Bytes of one that is not whole, or of what stands behind a body's last chunk, there or in
         # the parser; and how long a head may take.
         self._head_bytes = 0
@@ -64,18 +64,10 @@ class HeadProtocol(HttpToolsProtocol):
         if self._is_over:
             return
         if not self._within_message:
-            data, self._head = self._head + data, b""
-            end = data.find(END)
-            if max(end, len(data) * (end < 0)) > MAX_HEAD_BYTES:
-                self._refuse_head(len(data), data)
+            whole = self._whole_head(data)
+            if whole is None:
                 return
-            if end < 0 and BEGINS.match(data):
-                self._unset_keepalive_if_required()
-                self._head = data
-                self._await_head()
-                return
-            if end > 0 and UPGRADE.search(data, 0, end):
-                data = UPGRADE.sub(b"", data[:end]) + data[end:]
+            data = whole
         self._parsed = data
         try:
             super().data_received(data)
@@ -83,6 +75,31 @@ class HeadProtocol(HttpToolsProtocol):
             self._parsed = b""
         if not self._is_over:
             self._look_at_head(len(data))
+
+    def _whole_head(self, data: bytes) -> bytes | None:
+        """What the parser gets, with the head that was kept; None if it gets nothing yet, or never.
+
+        Args:
+            data: read between two requests.
+        """
+        head = self._head
+        end = head.extend(data) if head else data.find(END)
+        size = len(head) or len(data)
+        if (size if end < 0 else end) > MAX_HEAD_BYTES:
+            self._refuse_head(size, bytes(head) or data)
+            return None
+        if end < 0:
+            if not head:
+                head.extend(data)
+            if head.may_become_head():
+                self._unset_keepalive_if_required()
+                self._await_head()
+                return None
+        if head:
+            data = head.take()
+        if end > 0 and UPGRADE.search(data, 0, end):
+            data = UPGRADE.sub(b"", data[:end]) + data[end:]
+        return data
 
     def _look_at_head(self, size: int) -> None:
         """Sees to it that a timer runs unless a request is computed, or its body arrives."""
@@ -121,6 +138,16 @@ class HeadProtocol(HttpToolsProtocol):
         self._stop_awaiting()
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser with each header line, those behind a body's last chunk too."""
+        super().on_header(name, value)
+        check_limit("the head", len(self.headers), "header lines or more", MAX_LINES)
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser at the end of a head."""
+        check_fields(self.url, self.headers)
+        super().on_headers_complete()
+
     def on_chunk_header(self) -> None:
         """Called by the parser before each chunk of a body."""
         if self.headers is self.scope["headers"]:
@@ -138,9 +165,14 @@ class HeadProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Called where what was sent is no HTTP."""
+        """Called where the parser fails: what was sent is no HTTP, or a part of it too large."""
+        failure = sys.exception()
+        if failure is not None and isinstance(failure.__context__, HeadTooLarge):
+            # Raised by one of the methods above, at which the parser stopped.
+            self._refuse(failure.__context__, self.url.partition(b"?")[0])
+            return
         text = "it is not HTTP/1.1, in which paths are ASCII and everything else in them is escaped"
-        self._refuse(NotHTTP(Fault("", text)), self._parsed)
+        self._refuse(NotHTTP(Fault("", text)), _path_of(self._parsed))
 
     def handle_websocket_upgrade(self) -> None:
         """Called with the request that opens a stream: another protocol reads from now on."""
@@ -219,30 +251,29 @@ class HeadProtocol(HttpToolsProtocol):
             self._await_head()
         elif self._head or self._parses_head:
             text = f"its head has no end after {self._timeout_s:g} s"
-            self._refuse(HeadTooSlow(Fault("", text)), self._head)
+            self._refuse(HeadTooSlow(Fault("", text)), _path_of(bytes(self._head)))
         else:
             # It waits for no answer.
             self.transport.close()
 
     def _refuse_head(self, size: int, head: bytes) -> None:
         text = f"its head has {size} bytes or more, the limit is {MAX_HEAD_BYTES}"
-        self._refuse(HeadTooLarge(Fault("", text)), head)
+        self._refuse(HeadTooLarge(Fault("", text)), _path_of(head))
 
-    def _refuse(self, error: InvalidRequest, head: bytes) -> None:
+    def _refuse(self, error: InvalidRequest, path: bytes) -> None:
         """Answers what is no request, behind those that are, and closes the connection."""
-        self._is_over, self._head = True, b""
+        self._is_over, self._head = True, PartialHead()
         self._stop_awaiting()
         if self._is_answered:
-            self._answer_and_close(error, head)
+            self._answer_and_close(error, path)
         elif self.cycle.more_body:
             self.transport.close()
         else:
             # Its answer is the last, and the connection is closed behind it.
             self.cycle.keep_alive = False
 
-    def _answer_and_close(self, error: InvalidRequest, head: bytes) -> None:
-        found = PATH.match(head)
-        answer = problem_of(error, str(found[1], "latin-1") if found else "")
+    def _answer_and_close(self, error: InvalidRequest, path: bytes) -> None:
+        answer = problem_of(error, path.decode("latin-1"))
         # No route gets to know of it.
         self._answers.count(OTHER, answer.status_code)
         parts = [STATUS_LINE[answer.status_code]]
@@ -250,3 +281,9 @@ class HeadProtocol(HttpToolsProtocol):
             parts += (name, b": ", value, b"\r\n")
         self.transport.write(b"".join((*parts, b"\r\n", bytes(answer.body))))
         self.transport.close()
+
+
+def _path_of(head: bytes) -> bytes:
+    """The path that a head asks for; empty if it has none yet."""
+    found = PATH.match(head)
+    return found[1] if found else b""

@@ -13,7 +13,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from app.api.context import Whole, context_of
 from app.api.endpoint import Headers
 from app.server.flow_control import Flow
-from app.server.head_limits import END, HeadProtocol
+from app.server.head_limits import HeadProtocol
+from app.server.partial_head import END
 from app.service.pending_request import PendingRequest
 from app.stats.answer_counts import NOT_GIVEN, route_of
 

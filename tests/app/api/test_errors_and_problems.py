@@ -1,10 +1,12 @@
 """Errors as answers: each class has its status, and nothing of the inside gets out."""
 
+import asyncio
 import json
 import logging
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI, Response
@@ -17,6 +19,7 @@ from app import errors
 from app.api.problems import LAST, MEDIA_TYPE, faults_of, install, problem_of
 from app.api.schemas import PredictRequest
 from app.errors import Fault, InvalidRequest, UnrollError
+from tests.app.caller import Caller
 from tests.app.running_service import Service
 from tests.app.strategies import json_values
 
@@ -45,6 +48,7 @@ STATUSES = {
     "Cancelled": 499,
     "RunFailed": 500,
     "ModelRefused": 500,
+    "DeviceFailed": 500,
 }
 # RFC 6901: ~ is followed by 0 or 1, and / begins a part.
 POINTER = re.compile(r"(/([^~/]|~[01])*)*", re.DOTALL)
@@ -237,3 +241,19 @@ def test_any_status_has_a_problem(client: Service, status: int) -> None:
     assert response.status_code == response.json()["status"] == status
     assert response.headers["x-kind"] == "teapot"
     assert response.json()["detail"] == "short and stout"
+
+
+def test_what_callers_ask_for_is_kept_in_no_cache() -> None:
+    """`urlsplit` of the standard library keeps what it is given."""
+    app = FastAPI()
+    install(app)
+
+    @app.post("/refuses")
+    async def refuses() -> None:
+        raise InvalidRequest(Fault("", "always"))
+
+    before = urlsplit.cache_info().currsize
+    for path in ("/refuses", "/nowhere"):
+        status, _, _ = asyncio.run(Caller(app, path=path).answer())
+        assert status in (404, 422)
+    assert urlsplit.cache_info().currsize == before

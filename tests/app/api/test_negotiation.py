@@ -1,5 +1,7 @@
 """Which media type an `Accept` header asks for."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,3 +48,15 @@ def test_the_best_is_found(accept: str, wanted: int) -> None:
 @given(st.text(alphabet=st.sampled_from("ajx*/,;q=01. n"), max_size=60))
 def test_anything_is_answered_in_something(accept: str) -> None:
     assert best(accept, OFFERED) in OFFERED
+
+
+def test_nothing_of_a_header_is_kept() -> None:
+    """No cache: what callers send would fill it."""
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            best(f"text/{number};" + "x" * 50_000, OFFERED)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 50_000

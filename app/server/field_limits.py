@@ -1,0 +1,75 @@
+"""Limits of the parts of a head that are parsed: the target, and the headers in `PARSED`.
+
+Whoever parses them (uvicorn, `websockets`, FastAPI, this service) takes time for each item, on the
+event loop: 64 KiB of commas hold it for a tenth of a second. So `HeadProtocol` counts first.
+"""
+
+from collections import defaultdict
+
+from app.errors import Fault, HeadTooLarge
+
+# Path and query. A session's name and key take 3 KiB each where all of them is escaped.
+MAX_TARGET_BYTES = 8 << 10
+MAX_PARAMETERS = 32
+# Header lines of a head, parsed or not.
+MAX_LINES = 100
+# Of one header, all of its lines together.
+MAX_VALUE_BYTES = 8 << 10
+MAX_ITEMS = 256
+
+PARSED = frozenset(
+    {
+        b"accept",
+        b"connection",
+        b"content-encoding",
+        b"content-type",
+        b"cookie",
+        b"expect",
+        b"host",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"inference-header-content-length",
+        b"origin",
+        b"range",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+    }
+)
+
+HeaderLines = list[tuple[bytes, bytes]]
+
+
+def check_fields(target: bytes, lines: HeaderLines) -> None:
+    """Whether all that will be parsed is within its limit.
+
+    Args:
+        target: path and query, as they were sent.
+        lines: names in lower case, and values.
+
+    Raises:
+        HeadTooLarge: with the name of what is not, its size and the limit.
+    """
+    check_limit("the target", len(target), "bytes", MAX_TARGET_BYTES)
+    parameters = target.partition(b"?")[2].count(b"&") + 1
+    check_limit("the query", parameters, "parameters", MAX_PARAMETERS)
+    if sum([len(value) for name, value in lines if name in PARSED]) < MAX_ITEMS:
+        # As of nearly all: each item but the first has a byte, its separator.
+        return
+    values: dict[bytes, list[bytes]] = defaultdict(list)
+    for name, value in lines:
+        if name in PARSED:
+            values[name].append(value)
+    for name, parts in values.items():
+        header, value = f"the header {name.decode()}", b",".join(parts)
+        check_limit(header, len(value), "bytes", MAX_VALUE_BYTES)
+        items = value.count(b",") + value.count(b";") + 1
+        check_limit(header, items, "items between commas and semicolons", MAX_ITEMS)
+
+
+def check_limit(what: str, size: int, unit: str, limit: int) -> None:
+    """Raises `HeadTooLarge` if a part of a head has a size beyond its limit."""
+    if size > limit:
+        raise HeadTooLarge(Fault("", f"{what} has {size} {unit}, the limit is {limit}"))

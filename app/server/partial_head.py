@@ -1,0 +1,53 @@
+"""`PartialHead`: the bytes of a request's head, kept until it is whole."""
+
+import re
+
+END = b"\r\n\r\n"
+REQUEST_LINE = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/1\.[0-9]\r\n")
+
+
+class PartialHead:
+    """See the module. However a head is cut, the work is linear in its bytes.
+
+    Each byte is copied once and searched twice, for the end of the head and of its first line.
+    """
+
+    __slots__ = ("_bytes", "_has_request_line", "_searched")
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self._bytes = bytearray()
+        self._has_request_line = False
+        # Bytes in which the end of the first line is not.
+        self._searched = 0
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._bytes)
+
+    def extend(self, data: bytes) -> int:
+        """Takes what was read; returns where `END` begins, or -1 if it is not there yet."""
+        # It may begin in what came before.
+        start = max(0, len(self._bytes) - len(END) + 1)
+        self._bytes += data
+        return self._bytes.find(END, start)
+
+    def may_become_head(self) -> bool:
+        """Whether it begins with a request line, or with what may become one."""
+        if not self._has_request_line:
+            newline = self._bytes.find(b"\n", self._searched)
+            self._searched = len(self._bytes)
+            if newline < 0:
+                return self._bytes[:1].isupper()
+            self._has_request_line = REQUEST_LINE.match(self._bytes) is not None
+        return self._has_request_line
+
+    def take(self) -> bytes:
+        """All of it; nothing is kept."""
+        taken = bytes(self._bytes)
+        self._clear()
+        return taken
