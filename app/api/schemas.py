@@ -119,10 +119,11 @@ class PredictRequest(RequestPart):
     )
 
 
-class BatchOptions(BaseModel):
+class QueryOptions(RequestPart):
     """Options of a request that is no JSON: its query string."""
 
-    model_config = ConfigDict(extra="forbid")
+    # All values of a query are text.
+    model_config = ConfigDict(strict=False)
 
     outputs: Literal["all", "last", "none"] = "all"
     states: StateForm | None = None

@@ -11,7 +11,7 @@ import numpy as np
 
 from app.api.native import ndjson
 from app.api.native.requests import Prediction, answer, checked, head, reference, session_of
-from app.api.schemas import BatchOptions, SessionPart
+from app.api.schemas import QueryOptions, SessionPart
 from app.codec import arrow, npz
 from app.codec.arrays import AnswerArrays, RequestArrays
 from app.codec.model import Codec
@@ -42,7 +42,7 @@ def decode_batch(
     inference: InferenceService, body: bytes, read: Reader, query: Mapping[str, str]
 ) -> Prediction:
     """Understands a body that is no JSON; raises `InvalidRequest` or `Unavailable`."""
-    given = checked(lambda: BatchOptions.model_validate(query))
+    given = checked(lambda: QueryOptions.model_validate(query))
     ready = inference.registry.current(given.model, given.version)
     batch = read(body, ready.codec, inference.max_body_bytes)
     work = Prediction(

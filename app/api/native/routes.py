@@ -13,7 +13,7 @@ from app.api.native import formats, ndjson
 from app.api.native.requests import Prediction, decode
 from app.api.negotiation import best
 from app.api.openapi import answers_in, document_of, reads_body
-from app.api.schemas import BatchOptions, PredictRequest, PredictResponse
+from app.api.schemas import PredictRequest, PredictResponse, QueryOptions
 from app.service.inference import InferenceService
 
 ANSWER = (
@@ -80,7 +80,7 @@ def install(app: FastAPI, inference: InferenceService) -> None:
         summary="Outputs of every time step and the final state of every layer",
         response_model=PredictResponse,
         responses=answers_in(formats.OFFERED[1:], ANSWER),
-        openapi_extra=reads_body(PredictRequest, formats.READERS, BatchOptions),
+        openapi_extra=reads_body(PredictRequest, formats.READERS, QueryOptions),
     )
     async def predict(request: Request) -> Response:
         if endpoint.media_type(request.scope) == ndjson.MEDIA_TYPE:
