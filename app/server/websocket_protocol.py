@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import (  # type: ignore[attr-defined]  # apply_mask: in C if it was built
+    CloseCode,
     Opcode,
     apply_mask,
 )
@@ -46,6 +47,17 @@ def find_frame(data: bytes, at: int) -> Frame | None:
         size, start = int.from_bytes(data[start : start + more]), start + more
     start += MASK_BYTES * masked
     return Frame(data[at], masked, start, start + size)
+
+
+def is_utf8(text: bytes) -> bool:
+    """Whether it can be decoded. All of nearly every message is ASCII, which is told at once."""
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -119,9 +131,19 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         is_open = self.conn.state is State.OPEN and self.conn.current_size is None
         if frame.kind in WHOLE and frame.masked and is_open:
             mask = data[frame.start - MASK_BYTES : frame.start]
-            stream.take(apply_mask(data[frame.start : frame.end], mask))
+            payload = apply_mask(data[frame.start : frame.end], mask)
+            self._give(stream, payload, is_text=frame.kind == FINAL | Opcode.TEXT)
         else:
             super().data_received(data[at : frame.end])
+
+    def _give(self, stream: Stream, message: bytes, is_text: bool) -> None:
+        """Gives a message to its stream; a text that is no UTF-8 ends the connection."""
+        if is_text and not is_utf8(message):
+            self._left_to_uvicorn = True
+            self.conn.fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
+            self.handle_parser_exception()
+        else:
+            stream.take(message)
 
     def send_receive_event_to_app(self) -> None:
         """Called with a message that uvicorn has read."""
@@ -130,7 +152,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             super().send_receive_event_to_app()
             return
         message, self.frames = b"".join(self.frames), []
-        self._stream.take(message)
+        self._give(self._stream, message, is_text=self.curr_msg_data_type == "text")
 
     def answer(self, payload: bytes) -> None:
         """Sends a text message, unless the connection is closing."""

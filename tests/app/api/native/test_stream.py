@@ -211,6 +211,13 @@ def test_messages_of_any_framing_are_taken(live: Live) -> None:
         assert json.loads(await stream.recv())["outputs"] == [[2, 2]]
         await stream.send(message.encode()[i : i + 1] for i in range(len(message)))
         assert json.loads(await stream.recv())["outputs"] == [[3, 3]]
+        # A character may be cut by a fragment, and a binary message may hold any bytes.
+        text = json.dumps({"sequence": [], "id": "z\u00e4hler"}, ensure_ascii=False).encode()
+        cut = text.index(b"\xa4")
+        await stream.send([text[:cut], text[cut:]], text=True)
+        assert json.loads(await stream.recv())["id"] == "z\u00e4hler"
+        await stream.send(text[:cut])
+        assert json.loads(await stream.recv())["error"]["status"] == 400
         await (await stream.ping())
         assert len((await ask(stream, sequence=rows(*[1] * 900)))["outputs"]) == 900
 
@@ -244,6 +251,10 @@ UPGRADE = (
         (b"\x80\x80\0\0\0\0", 1002),  # goes on with nothing
         (b"\x83\x80\0\0\0\0", 1002),  # an unknown kind
         (b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", 1009),
+        (b"\x81\x84\0\0\0\0{}\xff ", 1007),  # no UTF-8
+        (b"\x81\x82\0\0\0\0{\xc3", 1007),  # the first half of a character
+        (b"\x01\x81\0\0\0\0{\x80\x82\0\0\0\0\xed\xa0", 1007),  # in fragments
+        (b"\x81\x81\0\0\0\0\xff" + frame_of({"sequence": rows(1)}), 1007),  # and goes on
     ],
 )
 def test_a_broken_frame_closes_the_stream(live: Live, frame: bytes, code: int) -> None:
@@ -258,11 +269,15 @@ def test_a_broken_frame_closes_the_stream(live: Live, frame: bytes, code: int) -
             writer.write(good[start : start + 7])
             await asyncio.sleep(0)
         async with asyncio.timeout(LIMIT_S):
-            assert (await reader.readexactly(2))[0] == 0x81
+            kind, size = await reader.readexactly(2)
+            assert kind == 0x81
+            await reader.readexactly(size)
             writer.write(frame)
             rest = await reader.read()
         writer.close()
-        assert code.to_bytes(2) in rest
+        # Nothing is answered but that it closes.
+        assert rest[0] == 0x88
+        assert rest[2:4] == code.to_bytes(2)
 
     live.run(run())
 
