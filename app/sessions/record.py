@@ -13,8 +13,8 @@ class NoRecord(ValueError):
 
 
 @dataclass(frozen=True)
-class Before:
-    """What the last piece began from. If its answer got lost, it is computed again from there.
+class LastPiece:
+    """The last piece of a session: where it began, in case that it is sent again.
 
     Attributes:
         time_step: of the session before the piece.
@@ -36,14 +36,14 @@ class Record:
     Attributes:
         time_step: time steps so far: the next piece begins there.
         state: token of its state.
-        before: of the last piece.
+        last: the piece that led here.
         keys: digests of the last idempotency keys, oldest first.
         revision: another one for each record ever written, of `REVISION_BYTES`.
     """
 
     time_step: int
     state: str
-    before: Before
+    last: LastPiece
     keys: tuple[str, ...] = ()
     revision: bytes = field(default_factory=lambda: secrets.token_bytes(REVISION_BYTES))
 
@@ -53,7 +53,8 @@ class Record:
             {
                 "time_step": self.time_step,
                 "state": self.state,
-                "before": self.before,
+                # As records in Redis have it: they outlive a version of the service.
+                "before": self.last,
                 "keys": self.keys,
             }
         )
@@ -66,7 +67,7 @@ class Record:
             return cls(
                 fields["time_step"],
                 fields["state"],
-                Before(**fields["before"]),
+                LastPiece(**fields["before"]),
                 tuple(fields["keys"]),
                 data[:REVISION_BYTES],
             )

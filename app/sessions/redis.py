@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from app.errors import SessionsUnavailable, TooManySessions
 from app.redis_pool import connection_pool
 from app.sessions.record import REVISION_BYTES, NoRecord, Record
-from app.sessions.store import Kept, SessionStore
+from app.sessions.store import SessionStore, StoredSession
 
 # uvloop raises the last one where a connection has broken; asyncio raises an `OSError`.
 FAILURES = (RedisError, OSError, RuntimeError)
@@ -80,7 +80,7 @@ class RedisStore(SessionStore):
         self._write = self._redis.register_script(WRITE)
         self._delete = self._redis.register_script(DELETE)
 
-    async def read(self, name: str) -> Kept | None:
+    async def read(self, name: str) -> StoredSession | None:
         """As `SessionStore`."""
         key = self._prefix + name
         try:
@@ -93,7 +93,7 @@ class RedisStore(SessionStore):
         if data is None:
             return None
         try:
-            return Kept(Record.from_bytes(data), left_ms / 1000)
+            return StoredSession(Record.from_bytes(data), left_ms / 1000)
         except NoRecord as error:
             raise SessionsUnavailable(f"what is kept at {key!r:.120} is no session") from error
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from app.codec.state_token import StateTokens
 from app.errors import Fault, SessionConflict, UnknownSession, quoted
-from app.sessions.record import Before, Record
+from app.sessions.record import LastPiece, Record
 
 # Idempotency keys that a session remembers.
 MAX_KEYS = 32
@@ -131,11 +131,11 @@ def record_after(
     keys, key = record.keys if record is not None and not piece.ref.start else (), piece.key
     if key is not None:
         keys = (*keys, key)[-MAX_KEYS:]
-    before = None if start.state is None else tokens.seal(start.state)
+    origin = None if start.state is None else tokens.seal(start.state)
     return Record(
         start.time_step + len(piece.inputs),
         tokens.seal(state),
-        Before(start.time_step, before, piece.digest, key),
+        LastPiece(start.time_step, origin, piece.digest, key),
         keys,
     )
 
@@ -149,23 +149,23 @@ def _first(piece: Piece, record: Record | None) -> Start:
 
 def _is_again(piece: Piece, record: Record) -> bool:
     """Whether the piece is the last one of the session, sent once more."""
-    before = record.before
-    if piece.key is not None and before.key is not None:
-        return piece.key == before.key
-    return piece.ref.time_step == before.time_step != record.time_step
+    last = record.last
+    if piece.key is not None and last.key is not None:
+        return piece.key == last.key
+    return piece.ref.time_step == last.time_step != record.time_step
 
 
 def _again(piece: Piece, record: Record, tokens: StateTokens) -> Start:
-    before = record.before
-    if piece.digest != before.digest:
+    last = record.last
+    if piece.digest != last.digest:
         raise conflict(
             piece.ref,
             "a piece with other numbers or another initial state is part of session "
-            f"{quoted(piece.ref.name)} already, at time step {before.time_step}; the session is at "
+            f"{quoted(piece.ref.name)} already, at time step {last.time_step}; the session is at "
             f"time step {record.time_step}",
         )
-    state = None if before.state is None else tokens.open(before.state, piece.ref.pointer)
-    return Start(before.time_step, state, again=True)
+    state = None if last.state is None else tokens.open(last.state, piece.ref.pointer)
+    return Start(last.time_step, state, again=True)
 
 
 def unknown(name: str, pointer: str = "") -> UnknownSession:

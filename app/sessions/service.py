@@ -18,7 +18,7 @@ from app.errors import quoted
 from app.sessions.record import Record
 from app.sessions.rules import Piece, Start, conflict, record_after, start_of, unknown
 from app.sessions.sqlite import SqliteStore
-from app.sessions.store import Kept, SessionStore
+from app.sessions.store import SessionStore, StoredSession
 from app.settings import Settings
 
 # A piece is computed again only after another one was written, so this many attempts are very many.
@@ -106,7 +106,7 @@ class SessionService:
             return True
         return await self._store.write(name, after, record)
 
-    async def read(self, name: str) -> Kept:
+    async def read(self, name: str) -> StoredSession:
         """What is kept of a session.
 
         Raises:

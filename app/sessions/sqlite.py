@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.errors import SessionsUnavailable, TooManySessions
 from app.sessions.record import REVISION_BYTES, NoRecord, Record
-from app.sessions.store import Kept, SessionStore
+from app.sessions.store import SessionStore, StoredSession
 
 # A change takes some 50 us. It may wait so long for those of other workers: the event loop stands
 # still meanwhile.
@@ -70,13 +70,13 @@ class SqliteStore(SessionStore):
             self._database.executescript(SCHEMA)
         self._database.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
 
-    async def read(self, name: str) -> Kept | None:
+    async def read(self, name: str) -> StoredSession | None:
         """As `SessionStore`."""
         now = self._clock()
         query = "SELECT record, expires FROM sessions WHERE name = ? AND expires > ?"
         try:
             row = self._database.execute(query, (name, now)).fetchone()
-            return Kept(Record.from_bytes(row[0]), row[1] - now) if row else None
+            return StoredSession(Record.from_bytes(row[0]), row[1] - now) if row else None
         except FAILURES as error:
             raise _unavailable(error) from error
 

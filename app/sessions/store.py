@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 from app.sessions.record import Record
 
 
-class Kept(NamedTuple):
+class StoredSession(NamedTuple):
     """A session as its store has it.
 
     Attributes:
@@ -23,7 +23,7 @@ class SessionStore(Protocol):
     Every method raises `SessionsUnavailable` if the store does not answer.
     """
 
-    async def read(self, name: str) -> Kept | None:
+    async def read(self, name: str) -> StoredSession | None:
         """A session; None if there is none, or it was idle for too long."""
 
     async def write(self, name: str, record: Record, over: Record | None) -> bool:

@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from app.sessions.record import Before, Record
+from app.sessions.record import LastPiece, Record
 from app.sessions.store import SessionStore
 
-BEFORE = Before(0, None, "")
+LAST = LastPiece(0, None, "")
 
 
 def record(time_step: int = 1) -> Record:
-    return Record(time_step, "token", BEFORE)
+    return Record(time_step, "token", LAST)
 
 
 def run(work: Callable[..., Awaitable[None]], *stores: SessionStore) -> None:

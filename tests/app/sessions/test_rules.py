@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.codec.state_token import StateTokens
 from app.errors import OtherModel, SessionConflict, UnknownSession
-from app.sessions.record import REVISION_BYTES, Before, Record
+from app.sessions.record import REVISION_BYTES, LastPiece, Record
 from app.sessions.rules import MAX_KEYS, Piece, SessionRef, record_after, start_of
 
 TOKENS = StateTokens("tiny", 1, [("gru", 2, ("h",))])
@@ -152,12 +152,12 @@ def test_a_piece_is_not_computed_again_by_another_version(ref: dict[str, Any]) -
 @given(
     st.integers(0, 2**60),
     st.text(),
-    st.builds(Before, st.integers(0, 2**60), st.none() | st.text(), st.text()),
+    st.builds(LastPiece, st.integers(0, 2**60), st.none() | st.text(), st.text()),
     st.lists(st.text(), max_size=3).map(tuple),
 )
 def test_a_record_is_read_back_as_it_was(
-    time_step: int, state: str, before: Before, keys: tuple[str, ...]
+    time_step: int, state: str, last: LastPiece, keys: tuple[str, ...]
 ) -> None:
-    record = Record(time_step, state, before, keys)
+    record = Record(time_step, state, last, keys)
     assert len(record.revision) == REVISION_BYTES
     assert Record.from_bytes(record.to_bytes()) == record
