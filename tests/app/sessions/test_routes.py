@@ -185,7 +185,7 @@ def test_a_caller_who_hangs_up_leaves_its_session_as_it_was(tiny_dir: Path, both
         loader.runner.gate.set()
         answer = await staying.ask(b"".join(request("/predict", post("a", 4))))
         assert json.loads(answer.body)["outputs"][0][0][0] == 4
-        await until(lambda: is_idle(live.app.state.registry.engine))
+        await until(lambda: is_idle(live.app.state.context.registry.engine))
 
     loader = Loader()
     with live_of(tiny_dir, loader) as live:
@@ -228,7 +228,7 @@ def test_pieces_that_wait_for_their_session_have_a_limit(tiny_dir: Path) -> None
 
     async def work(live: Live) -> list[Answer]:
         await live.ready()
-        engine = live.app.state.registry.engine
+        engine = live.app.state.context.registry.engine
         loader.runner.gate.clear()
         callers = [await live.connect() for _ in range(5)]
         for caller in callers[:3]:
