@@ -14,13 +14,13 @@ from pathlib import Path
 import uvicorn
 from pydantic import ValidationError
 
-from app.server.http_protocol import DirectProtocol
+from app.server.http_protocol import HTTPProtocol
 from app.server.websocket_protocol import StreamProtocol
 from app.settings import Settings
-from app.stats.shared_stats import Board
+from app.stats.shared_stats import SharedStats
 from app.workers.dispatcher import WorkerConfig, bytes_too_long
 from app.workers.supervisor import Workers
-from app.workers.worker import BOARD, LOG_FORMAT, Worker
+from app.workers.worker import LOG_FORMAT, STATS_FILE, Worker
 
 # Seconds that the last answers get to leave after draining: the errors of who did not finish.
 DELIVERY_S = 5
@@ -55,11 +55,12 @@ def configure(settings: Settings, worker: Worker) -> WorkerConfig:
     return WorkerConfig(
         worker,
         home=worker.home,
+        count_lost=worker.count_lost,
         factory=True,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=DirectProtocol,
+        http=HTTPProtocol,
         ws=StreamProtocol,
         ws_max_size=settings.max_body_bytes,
         # Numbers hardly shrink, and every connection would keep a dictionary.
@@ -78,8 +79,8 @@ def configure(settings: Settings, worker: Worker) -> WorkerConfig:
 def serve(config: WorkerConfig) -> bool:
     """Serves until it is told to stop; returns whether it did."""
     if config.workers > 1:
-        board = Board(config.workers, config.home / BOARD)
-        workers = Workers(config, config.bind_socket(), board)
+        stats = SharedStats(config.workers, config.home / STATS_FILE)
+        workers = Workers(config, config.bind_socket(), stats)
         workers.run()
         return not workers.failed
     server = uvicorn.Server(config)
@@ -136,7 +137,7 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 2
-        (home / BOARD).touch()
+        (home / STATS_FILE).touch()
         served = serve(configure(settings, Worker(settings, home, os.getpid())))
     logging.shutdown()
     # A model may still be loading, deep in a library that cannot be interrupted, nor left while it

@@ -1,7 +1,7 @@
-"""`Agreement`: which version all workers of a service serve.
+"""`PinnedVersion`: which version all workers of a service serve.
 
-The first worker that has loaded one decides. Each of the others, and each that takes the place of
-one that died, serves the same weights, whatever has come into the models' folder since.
+The first worker that has loaded a version pins it. Each other worker, and each that replaces one
+that died, serves the same weights, whatever has come into the models' folder since.
 """
 
 import fcntl
@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-# Of the agreement in the folder that the workers share.
-SERVED = "served"
+# The file of the pin in the folder that the workers share.
+PIN_FILE = "pin"
 
 
 @dataclass(frozen=True)
-class Served:
-    """A version that is served.
+class Pin:
+    """The version that is pinned.
 
     Attributes:
         version: its number.
@@ -33,11 +33,11 @@ class Served:
     refused: Mapping[int, str]
 
 
-class Agreement:
-    """What the workers agree on. Read and write it while it is a context: nobody else can then.
+class PinnedVersion:
+    """The pin that workers share. As a context it is locked: read and write it only then.
 
     Args:
-        path: of a file that they share; None for a worker that is alone.
+        path: of a file that the workers share; None for a worker that is alone.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -55,18 +55,17 @@ class Agreement:
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
-    @property
-    def served(self) -> Served | None:
-        """The version; None as long as nobody has decided."""
+    def read(self) -> Pin | None:
+        """The pin; None as long as no version is pinned."""
         text = os.pread(self._file, os.fstat(self._file).st_size, 0)
         if not text:
             return None
         found = json.loads(text)
         refused = {int(version): reason for version, reason in found["refused"].items()}
-        return Served(found["version"], found["checksum"], refused)
+        return Pin(found["version"], found["checksum"], refused)
 
-    def settle(self, served: Served | None) -> None:
-        """Decides, or with None leaves it open again."""
+    def write(self, pin: Pin | None) -> None:
+        """Pins a version, or with None none."""
         os.ftruncate(self._file, 0)
-        if served is not None:
-            os.pwrite(self._file, json.dumps(asdict(served)).encode(), 0)
+        if pin is not None:
+            os.pwrite(self._file, json.dumps(asdict(pin)).encode(), 0)

@@ -2,8 +2,8 @@
 
 Loading runs in a thread of its own, so that the service answers `/healthz` from the start. A
 version that is not whole is refused with a reason that `/models` and `/readyz` tell; the next older
-one is tried instead. Once a worker has loaded one, the others serve the same (`Agreement`). A
-worker that has nothing to serve tries again now and then.
+one is tried instead. Once a worker has loaded a version, the others serve the same
+(`PinnedVersion`). A worker that has nothing to serve tries again after a pause.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ from app.engine.runner import ModelRunner, RunnerLoader, most_rows, on_accelerat
 from app.engine.scheduler import Sizes
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel, quoted
 from app.manifest import Manifest, verified_manifest
-from app.registry.pinned_version import Agreement, Served
+from app.registry.pinned_version import Pin, PinnedVersion
 from app.registry.versions import Model, find_models
 from app.settings import Settings, available_cores
-from app.stats.shared_stats import Place
+from app.stats.shared_stats import WorkerStats
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +49,11 @@ class Registry:
     Args:
         settings: folder, name, and the engine's sizes.
         load_runner: makes the kernel.
-        place: on the board of the service.
-        agreement: of its workers; None for one that is alone.
+        stats: of this worker.
+        pinned: what the workers of the service share; None for a worker that is alone.
 
     Attributes:
+        stats: of this worker.
         models: the versions there are, newest first.
         loading: whether one is being loaded just now.
     """
@@ -61,13 +62,13 @@ class Registry:
         self,
         settings: Settings,
         load_runner: RunnerLoader,
-        place: Place,
-        agreement: Agreement | None = None,
+        stats: WorkerStats,
+        pinned: PinnedVersion | None = None,
     ) -> None:
         self._settings = settings
         self._load_runner = load_runner
-        self.place = place
-        self._agreement = agreement or Agreement()
+        self.stats = stats
+        self._pinned = pinned or PinnedVersion()
         self._drain: asyncio.Task[None] | None = None
         self._current: Ready | None = None
         self._stopping = threading.Event()
@@ -76,8 +77,10 @@ class Registry:
         self._status = "the model is being loaded"  # as long as none is
 
     def start_loading(self) -> None:
-        """Begins to load the version that the other workers serve, or else the newest that is
-        whole; what goes wrong is told by `status`."""
+        """Begins to load the pinned version, or else the newest that is whole.
+
+        `status` tells what goes wrong.
+        """
         self.loading = True
         # A daemon: whoever stops the service does not wait for a model that nobody will use.
         threading.Thread(
@@ -98,6 +101,8 @@ class Registry:
             return self._status
         if not self._current.engine.alive:
             return "the lanes of the engine have stopped"
+        if crashing := self.stats.shared.crashing:
+            return f"{crashing}; the log says more"
         return "another worker of the service is still loading the model"
 
     def current(self, name: str | None = None, version: int | None = None) -> Ready:
@@ -139,14 +144,14 @@ class Registry:
             current is not None
             and not self._stopping.is_set()
             and current.engine.alive
-            and self.place.board.ready
+            and self.stats.shared.ready
         )
 
     def drain(self) -> asyncio.Task[None]:
         """Takes no more requests, lets running ones finish and stops the lanes."""
         if self._drain is None:
             self._stopping.set()
-            self.place.set_ready(False)
+            self.stats.set_ready(False)
             self._drain = asyncio.get_running_loop().create_task(self._drain_engine())
         return self._drain
 
@@ -176,52 +181,54 @@ class Registry:
 
     def _attempt(self, loop: asyncio.AbstractEventLoop) -> None:
         self.models = find_models(self._settings.models_dir / self._settings.model)
-        if (served := self._served()) is None:
+        if (pin := self._read_pin()) is None:
             self._load_newest(loop)
-            # Others may have decided meanwhile.
-            served = self._served()
-        if self._current is None and served is not None:
-            self._load_same(served, loop)
+            # Another worker may have pinned a version meanwhile.
+            pin = self._read_pin()
+        if self._current is None and pin is not None:
+            self._load_pinned(pin, loop)
 
-    def _served(self) -> Served | None:
-        with self._agreement as agreement:
-            return agreement.served
+    def _read_pin(self) -> Pin | None:
+        with self._pinned as pinned:
+            return pinned.read()
 
     def _load_newest(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Loads the newest version that is whole, unless others decide first."""
+        """Loads the newest version that is whole, unless another worker pins one first."""
         for model in self.models:
             self._load_one(model, loop)
-            if self._served() is not None:
+            if self._read_pin() is not None:
                 return
         home = self._settings.models_dir / self._settings.model
         if self.models:
-            self._tell(f"no version of {home} could be loaded: {self.models[0].reason}")
+            self._set_status(f"no version of {home} could be loaded: {self.models[0].reason}")
         else:
-            self._tell(f"there is no version in {home}; train one with python -m model.train")
+            self._set_status(f"there is no version in {home}; train one with python -m model.train")
 
-    def _load_same(self, served: Served, loop: asyncio.AbstractEventLoop) -> None:
-        """Loads what the other workers serve, or leaves it if no worker can."""
+    def _load_pinned(self, pin: Pin, loop: asyncio.AbstractEventLoop) -> None:
+        """Loads the pinned version, or takes the pin away if no worker can serve it."""
         reason, for_good = "its folder is gone", True
         for model in self.models:
-            model.reason = served.refused.get(model.version, "")
+            model.reason = pin.refused.get(model.version, "")
             model.state = "refused" if model.reason else "found"
-            if model.version == served.version:
-                error = self._load_one(model, loop, served.checksum)
+            if model.version == pin.version:
+                error = self._load_one(model, loop, pin.checksum)
                 if error is None:
                     return
                 reason, for_good = model.reason, isinstance(error, ModelRefused)
-        self._tell(f"version {served.version} is served, and this worker cannot load it: {reason}")
+        self._set_status(
+            f"version {pin.version} is served, and this worker cannot load it: {reason}"
+        )
         if for_good:
-            self._leave(served)
+            self._unpin(pin)
 
-    def _leave(self, served: Served) -> None:
-        """Nobody is held to a version that nobody serves any more."""
-        with self._agreement as agreement:
-            serving = any(worker.ready for worker in self.place.board.living())
-            if agreement.served == served and not serving:
-                agreement.settle(None)
+    def _unpin(self, pin: Pin) -> None:
+        """Takes a pin away whose version no worker serves any more."""
+        with self._pinned as pinned:
+            serving = any(worker.ready for worker in self.stats.shared.living())
+            if pinned.read() == pin and not serving:
+                pinned.write(None)
 
-    def _tell(self, status: str) -> None:
+    def _set_status(self, status: str) -> None:
         if status != self._status:
             logger.error(status)
         self._status = status
@@ -229,7 +236,7 @@ class Registry:
     def _load_one(
         self, model: Model, loop: asyncio.AbstractEventLoop, checksum: str | None = None
     ) -> Exception | None:
-        """Loads a version, and serves it if all do; returns why it cannot be loaded.
+        """Loads a version, and serves it unless another is pinned; returns why it cannot be loaded.
 
         Args:
             model: which.
@@ -245,9 +252,9 @@ class Registry:
             if verified_manifest(model.folder).checksum != model.manifest.checksum:
                 raise ModelRefused(f"{model.folder} was replaced while it was loaded")
             # A full collection looks at all objects of the kernel's library and holds Python's
-            # lock: callers would wait for it. `_join` sees to it that none comes later.
+            # lock: callers would wait for it. `_serve` sees to it that none comes later.
             gc.collect()
-            self._join(model, model.manifest, engine, loop)
+            self._serve(model, model.manifest, engine, loop)
         except Exception as error:
             # `ModelRefused` says why. Anything else is told by its name, and by its trace here.
             known = isinstance(error, ModelRefused)
@@ -280,28 +287,29 @@ class Registry:
                 waiting_steps=settings.max_waiting_steps,
             ),
             threads=threads > 0,
-            counters=self.place.counters,
+            counters=self.stats.counters,
         )
 
-    def _join(
+    def _serve(
         self, model: Model, manifest: Manifest, engine: Engine, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Serves a version if that is what all serve, or if this worker is the first."""
+        """Serves a version if it is the pinned one, or pins it if there is no pin."""
         limits = Limits(self._settings.max_sequences, self._settings.max_sequence_steps)
         ready = Ready(manifest, Codec.of(manifest, limits), engine)
         refused = {other.version: other.reason for other in self.models if other.reason}
-        # Until it is ready: a version is left when nobody is.
-        with self._agreement as agreement:
-            if agreement.served is None:
-                agreement.settle(Served(model.version, manifest.checksum, refused))
-            elif agreement.served.checksum != manifest.checksum:
+        # The lock is held until this worker is ready: `_unpin` looks whether any worker is.
+        with self._pinned as pinned:
+            pin = pinned.read()
+            if pin is None:
+                pinned.write(Pin(model.version, manifest.checksum, refused))
+            elif pin.checksum != manifest.checksum:
                 model.state = "found"
                 return
             gc.freeze()
             engine.start(loop)
             model.engine, model.state = engine, "ready"
             self._current = ready
-            self.place.set_ready(not self._stopping.is_set())
+            self.stats.set_ready(not self._stopping.is_set())
         logger.info("%s version %d is ready", model.name, model.version)
 
 

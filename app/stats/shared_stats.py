@@ -1,37 +1,74 @@
-"""`Board`: numbers that all workers of a service write and any of them can read.
+"""`SharedStats`: numbers that the processes of a service write and each of them can read.
 
-A file mapped into memory, a row for each worker. A number is one aligned word that only its worker
-writes, so nobody waits for anybody. Who takes the place of a worker that died goes on with its row,
-so that counters never fall.
+A file mapped into memory: what the parent tells, and a row for each worker. A number is one aligned
+int64 that only its process writes, so nobody waits for anybody. A worker that replaces one that
+died goes on with its row, so that counters never fall.
 """
 
+import ctypes
 import fcntl
 import mmap
 import os
+import signal
 import tempfile
 import weakref
-from array import array
 from pathlib import Path
 from typing import NamedTuple
 
 from app.engine.counters import COUNTERS, GAUGES, Counters
-from app.stats import answer_counts
-from app.stats.answer_counts import Answers
-
-COLUMNS = ("pid", "ready", "closed", "beats", *COUNTERS, *GAUGES)
-PID, READY, CLOSED, BEATS, FIRST = range(5)
-# The answers stand behind them.
-ANSWERS = len(COLUMNS)
-WORD = 8
+from app.stats.answer_counts import AnswerCounts, AnswerWords
 
 
-class Living(NamedTuple):
+class ParentWords(ctypes.Structure):
+    """What the parent tells.
+
+    Attributes:
+        crashing: how many workers end again and again, soon after their start.
+        exit_status: of the last one.
+    """
+
+    _fields_ = [("crashing", ctypes.c_int64), ("exit_status", ctypes.c_int64)]
+
+    crashing: int
+    exit_status: int
+
+
+class WorkerWords(ctypes.Structure):
+    """A worker's row.
+
+    Attributes:
+        pid: its process; 0 before there has been one.
+        ready: whether it answers.
+        closed: connections that it was given and has no more.
+        beats: changes for as long as its event loop goes on.
+        counters: of its engine.
+        answers: that it gave.
+    """
+
+    _fields_ = [
+        ("pid", ctypes.c_int64),
+        ("ready", ctypes.c_int64),
+        ("closed", ctypes.c_int64),
+        ("beats", ctypes.c_int64),
+        ("counters", Counters),
+        ("answers", AnswerWords),
+    ]
+
+    pid: int
+    ready: int
+    closed: int
+    beats: int
+    counters: Counters
+    answers: AnswerWords
+
+
+class LivingWorker(NamedTuple):
     """A worker that lives.
 
     Attributes:
         pid: its process.
         ready: whether it answers.
-        closed: connections that it has had and lost.
+        closed: connections that it was given and has no more.
     """
 
     pid: int
@@ -39,95 +76,123 @@ class Living(NamedTuple):
     closed: int
 
 
-class Board:
-    """The board of a service.
+class SharedStats:
+    """The numbers of a service.
 
     Args:
         workers: that the service has.
-        path: of the file, which must exist; None for a board that nobody shares.
+        path: of the file, which must exist; None for numbers that nobody shares.
     """
 
     def __init__(self, workers: int = 1, path: Path | None = None) -> None:
         self._workers = workers
         with path.open("r+b") if path else tempfile.TemporaryFile() as file:
-            # Open for as long as the board is there: it is what `claim` locks.
+            # Open for as long as the numbers are there: it is what `claim` locks.
             self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)
         # While workers are replaced one by one there are more of them.
-        rows, width = 2 * workers + 2, ANSWERS + answer_counts.SIZE
-        size = rows * width * WORD
+        rows = WorkerWords * (2 * workers + 2)
+        size = ctypes.sizeof(ParentWords) + ctypes.sizeof(rows)
         if os.fstat(self._file).st_size < size:
             os.ftruncate(self._file, size)
-        words = memoryview(mmap.mmap(self._file, size)).cast("q")
-        self._rows = [words[row * width : (row + 1) * width] for row in range(rows)]
+        memory = mmap.mmap(self._file, size)
+        self._parent = ParentWords.from_buffer(memory)
+        self._rows = list(rows.from_buffer(memory, ctypes.sizeof(ParentWords)))
 
-    def claim(self) -> "Place":
+    def claim(self) -> "WorkerStats":
         """Takes a row for the worker that this process is."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
-            row = next(row for row in self._rows if not _lives(row[PID]))
-            for column in (READY, CLOSED, BEATS, *range(FIRST + len(COUNTERS), ANSWERS)):
-                row[column] = 0
-            row[PID] = os.getpid()
+            row = next(row for row in self._rows if not _lives(row.pid))
+            row.ready = row.closed = row.beats = 0
+            for name in GAUGES:
+                setattr(row.counters, name, 0)
+            row.pid = os.getpid()
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
-        return Place(self, row)
+        return WorkerStats(self, row)
 
-    def living(self) -> list[Living]:
+    def living(self) -> list[LivingWorker]:
         """The workers that live."""
         return [
-            Living(row[PID], bool(row[READY]), row[CLOSED])
+            LivingWorker(row.pid, bool(row.ready), row.closed)
             for row in self._rows
-            if _lives(row[PID])
+            if _lives(row.pid)
         ]
 
     def beats(self, pid: int) -> int:
         """A number that changes for as long as the event loop of a worker goes on."""
-        return sum(row[BEATS] for row in self._rows if row[PID] == pid)
+        return sum(row.beats for row in self._rows if row.pid == pid)
 
     @property
     def ready(self) -> bool:
         """Whether as many workers answer as the service has."""
         return sum(worker.ready for worker in self.living()) >= self._workers
 
+    def tell_crashing(self, workers: int, exit_status: int) -> None:
+        """Called by the parent: so many workers end again and again, the last one with a status."""
+        self._parent.exit_status = exit_status
+        self._parent.crashing = workers
+
+    @property
+    def crashing(self) -> str:
+        """Which workers end again and again, and how; empty if none does."""
+        if not self._parent.crashing:
+            return ""
+        count, how = self._parent.crashing, describe_exit(self._parent.exit_status)
+        return f"{count} of the service's workers cannot stay up: the last one {how}"
+
     def total(self, name: str) -> int:
         """A counter over all workers there were, or a gauge over those that live."""
-        column = COLUMNS.index(name)
         counted = name in COUNTERS
-        return sum(row[column] for row in self._rows if counted or _lives(row[PID]))
+        rows = (row for row in self._rows if counted or _lives(row.pid))
+        return sum(getattr(row.counters, name) for row in rows)
 
-    def answers(self) -> Answers:
+    def answers(self) -> AnswerCounts:
         """Those of all workers there were, as they are now."""
-        columns = zip(*(row[ANSWERS:] for row in self._rows), strict=True)
-        return Answers(memoryview(array("q", map(sum, columns))))
+        return AnswerCounts.sum_of(row.answers for row in self._rows)
 
 
-class Place:
-    """A worker's row.
+class WorkerStats:
+    """What a worker writes.
 
     Attributes:
-        board: where it is.
+        shared: the numbers of all.
         counters: of the worker's engine.
         answers: of the worker.
     """
 
-    def __init__(self, board: Board, row: memoryview) -> None:
-        self.board = board
-        self.counters = Counters(row[FIRST:ANSWERS])
-        self.answers = Answers(row[ANSWERS:])
+    def __init__(self, shared: SharedStats, row: WorkerWords) -> None:
+        self.shared = shared
+        self.counters = row.counters
+        self.answers = AnswerCounts(row.answers)
         self._row = row
 
     def set_ready(self, ready: bool) -> None:
         """Says whether this worker answers."""
-        self._row[READY] = ready
+        self._row.ready = ready
 
     def beat(self) -> None:
         """The event loop of this worker goes on."""
-        self._row[BEATS] += 1
+        self._row.beats += 1
 
     def count_closed(self) -> None:
-        """A connection is closed."""
-        self._row[CLOSED] += 1
+        """A connection that this worker was given is closed."""
+        self._row.closed += 1
+
+
+def describe_exit(status: int) -> str:
+    """How a process ended.
+
+    Args:
+        status: of its exit; below 0 the number of the signal that killed it.
+    """
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
 
 
 def _lives(pid: int) -> bool:

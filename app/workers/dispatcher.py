@@ -1,12 +1,12 @@
-"""Deals connections out to the workers evenly, each to one that has fewest.
+"""`Dispatcher`: gives each connection to the worker that has fewest.
 
-Workers that shared a listening socket would take what they are quick enough to take: one may have
-three times as many callers as another, and a few callers may all meet at the same one. So the
-parent accepts (`Dealer`) and hands the connection itself to a worker (`WorkerLoop`), by a datagram
-over a Unix socket that is named after the worker's process.
+Workers that shared a listening socket would take what they are quick enough to take: @FIGURE@
+So the parent accepts (`Dispatcher`) and hands the connection itself to a worker (`WorkerLoop`), by
+a datagram over a Unix socket that is named after the worker's process.
 """
 
 import array
+import asyncio
 import logging
 import os
 import socket
@@ -21,48 +21,52 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from app.stats.shared_stats import Board, Living
+from app.stats.shared_stats import LivingWorker, SharedStats
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two attempts while no worker takes connections, at the start for example.
 RETRY_S = 0.02
 # Connections that come within so many seconds are spread evenly, whatever workers have besides: a
-# busy worker sees late that some of its own have been closed.
+# busy worker sees late that some of its connections have been closed.
 BURST_S = 0.2
-# The kernel keeps few datagrams in line. A worker that computes takes them after so many seconds at
-# most; one that does not hangs, and the next gets the connection. It is not waited for again.
-PATIENCE_S = 0.1
-# Seconds that who came last, when the service stops, has to send its request.
-LAST_S = 0.5
-# Bytes of a Unix socket's path: Linux has 108, and ends it with a zero.
+# The kernel queues few datagrams. A worker that computes takes them after so many seconds at most.
+# One that does not hangs: the next worker gets the connection, and the dispatcher waits for the one
+# that hangs no more.
+HANDOVER_TIMEOUT_S = 0.1
+# Seconds that the callers who come last, when the service stops, have to send their requests.
+LAST_REQUEST_S = 0.5
+# Bytes of a Unix socket's path: Linux has 108, and the last one is zero.
 MAX_PATH_BYTES = 107
-# The largest number of a process.
+# The largest number of a process on Linux.
 MAX_PID = 1 << 22
 
 
-class Dealer(threading.Thread):
+class Dispatcher(threading.Thread):
     """Accepts connections until it is stopped.
 
     Args:
         listener: bound.
         backlog: of connections that the kernel keeps.
         home: folder of the workers' sockets.
-        board: says who lives, who is ready, and how many connections have been closed.
+        stats: say which workers live and are ready, and how many connections each has closed.
     """
 
-    def __init__(self, listener: socket.socket, backlog: int, home: Path, board: Board) -> None:
-        super().__init__(name="dealer", daemon=True)
+    def __init__(
+        self, listener: socket.socket, backlog: int, home: Path, stats: SharedStats
+    ) -> None:
+        super().__init__(name="dispatcher", daemon=True)
         listener.listen(backlog)
         self._listener = listener
         self._home = home
-        self._board = board
+        self._stats = stats
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._dealt: Counter[int] = Counter()  # connections of each process
-        self._burst: Counter[int] = Counter()  # those of this burst
-        self._ready: set[int] = set()  # who shared it
-        self._silent: set[int] = set()  # who did not take one, and has taken none since
-        self._since = 0.0
+        # Connections that each process was given, and those of this burst.
+        self._given: Counter[int] = Counter()
+        self._burst: Counter[int] = Counter()
+        self._burst_began = 0.0
+        self._ready: set[int] = set()  # processes that share the burst
+        self._hanging: set[int] = set()  # processes that did not take the last connection
         self._stopping = False
 
     def run(self) -> None:
@@ -72,12 +76,12 @@ class Dealer(threading.Thread):
                 connection, _ = self._listener.accept()
             except OSError as error:
                 if not self._stopping:
-                    # Too many open files, perhaps: the caller waits in the kernel's line.
+                    # Too many open files, perhaps: the caller waits in the kernel's queue.
                     logger.error("cannot accept: %s", error)
                     time.sleep(RETRY_S)
                 continue
             with connection:
-                while not (self._deal(connection) or self._stopping):
+                while not (self._dispatch(connection) or self._stopping):
                     time.sleep(RETRY_S)
 
     def stop(self) -> None:
@@ -87,15 +91,15 @@ class Dealer(threading.Thread):
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
-    def _deal(self, connection: socket.socket) -> bool:
-        """Hands a connection over; whether a worker took it."""
-        living = self._board.living()
-        self._dealt = Counter({worker.pid: self._dealt[worker.pid] for worker in living})
-        self._silent &= self._dealt.keys()
+    def _dispatch(self, connection: socket.socket) -> bool:
+        """Hands a connection over; returns whether a worker took it."""
+        living = self._stats.living()
+        self._given = Counter({worker.pid: self._given[worker.pid] for worker in living})
+        self._hanging &= self._given.keys()
         self._begin_burst({worker.pid for worker in living if worker.ready})
 
-        def load(worker: Living) -> tuple[bool, int, int]:
-            held = self._dealt[worker.pid] - worker.closed
+        def load(worker: LivingWorker) -> tuple[bool, int, int]:
+            held = self._given[worker.pid] - worker.closed
             return not worker.ready, self._burst[worker.pid], held
 
         by_load = sorted(living, key=load)
@@ -104,76 +108,89 @@ class Dealer(threading.Thread):
     def _begin_burst(self, ready: set[int]) -> None:
         """Begins another burst if it is time.
 
-        However dense connections are, a burst ends: a newcomer would get all of them until it had
-        as many as the others ever had.
+        A burst ends after `BURST_S` even while connections go on coming, so that what workers hold
+        counts again. It ends too when another worker is ready: the newcomer would get every
+        connection until it had as many as the others.
         """
         now = time.monotonic()
-        if now > self._since + BURST_S or ready != self._ready:
-            self._since, self._ready = now, ready
+        if now > self._burst_began + BURST_S or ready != self._ready:
+            self._burst_began, self._ready = now, ready
             self._burst.clear()
 
     def _hand_over(self, connection: socket.socket, pid: int) -> bool:
         rights = array.array("i", [connection.fileno()])
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
-        # Others' connections would wait each time.
-        self._sender.settimeout(0.0 if pid in self._silent else PATIENCE_S)
+        # Each connection behind this one would wait too.
+        self._sender.settimeout(0.0 if pid in self._hanging else HANDOVER_TIMEOUT_S)
         try:
-            # Connected: else the kernel says at once that there is room, and the wait is a loop.
+            # Unless the socket is connected, the kernel says at once that there is room, and
+            # waiting for it is a busy loop.
             self._sender.connect(str(_path(self._home, pid)))
             self._sender.sendmsg([b"c"], ancillary)
         except (TimeoutError, BlockingIOError):
-            # It hangs.
-            self._silent.add(pid)
+            self._hanging.add(pid)
             return False
         except OSError:
-            # It has not begun, or has ended.
+            # The worker has not begun to receive, or has ended.
             return False
-        self._silent.discard(pid)
-        self._dealt[pid] += 1
+        self._hanging.discard(pid)
+        self._given[pid] += 1
         self._burst[pid] += 1
         return True
 
 
 class WorkerLoop(uvloop.Loop):
-    """An event loop whose servers take their connections from the dealer.
+    """An event loop whose servers take their connections from the dispatcher.
 
     Args:
         home: folder of the workers' sockets.
         pid: of this process.
+        count_lost: as `Receiver`.
     """
 
-    def __init__(self, home: Path, pid: int) -> None:
+    def __init__(self, home: Path, pid: int, count_lost: Callable[[], None]) -> None:
         super().__init__()
         self._path = _path(home, pid)
+        self._count_lost = count_lost
 
     async def create_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], Any], *_: Any, **__: Any
     ) -> "Receiver":
-        """Serves what is dealt; the listening socket is the dealer's."""
-        return Receiver(self, protocol_factory, self._path)
+        """Serves what is dispatched; the listening socket is the dispatcher's."""
+        return Receiver(self, protocol_factory, self._path, self._count_lost)
 
 
 class Receiver:
-    """A server as asyncio has it. Its connections come from the dealer.
+    """A server as asyncio has it. Its connections come from the dispatcher.
 
     Args:
         loop: to serve on.
-        protocol_factory: makes a connection's protocol.
+        protocol_factory: makes a connection's protocol, which counts when it is closed.
         path: of its socket.
+        count_lost: called for a connection that was dispatched and gets no protocol.
     """
 
-    def __init__(self, loop: uvloop.Loop, protocol_factory: Callable[[], Any], path: Path) -> None:
+    def __init__(
+        self,
+        loop: uvloop.Loop,
+        protocol_factory: Callable[[], Any],
+        path: Path,
+        count_lost: Callable[[], None],
+    ) -> None:
         self._loop = loop
         self._factory = protocol_factory
         self._path = path
+        self._count_lost = count_lost
         self._closing = False
+        # The loop itself does not keep tasks alive.
+        self._tasks: set[asyncio.Task[None]] = set()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._socket.bind(str(path))
         loop.add_reader(self._socket, self._receive)
 
     def close(self) -> None:
-        """Takes no more than what has been dealt already."""
+        """Takes no more than what has been dispatched already."""
         if self._path.exists():
             self._path.unlink()
             self._closing = True
@@ -190,18 +207,28 @@ class Receiver:
                 _, numbers, *_ = socket.recv_fds(self._socket, 1, 1)
             except BlockingIOError:
                 return
-            if numbers:
-                self._loop.create_task(self._serve(socket.socket(fileno=numbers[0])))
-            else:
+            if not numbers:
+                # The kernel has closed the connection.
                 logger.error("a connection is lost: this process has too many open files")
+                self._count_lost()
+                continue
+            task = self._loop.create_task(self._serve(socket.socket(fileno=numbers[0])))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _, protocol = await self._loop.connect_accepted_socket(self._factory, connection)
+        try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _, protocol = await self._loop.connect_accepted_socket(self._factory, connection)
+        except Exception:
+            logger.exception("a connection is lost")
+            connection.close()
+            self._count_lost()
+            return
         if self._closing:
-            # uvicorn has told the others already.
-            self._loop.call_later(LAST_S, protocol.shutdown)
+            # uvicorn has told the protocols of other connections already.
+            self._loop.call_later(LAST_REQUEST_S, protocol.shutdown)
 
 
 class WorkerConfig(uvicorn.Config):
@@ -209,17 +236,21 @@ class WorkerConfig(uvicorn.Config):
 
     Args:
         home: folder of the workers' sockets.
+        count_lost: as `Receiver`; called in the worker.
     """
 
-    def __init__(self, *args: Any, home: Path, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, home: Path, count_lost: Callable[[], None], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.home = home
+        self.count_lost = count_lost
 
     def get_loop_factory(self) -> Callable[[], Any]:
         """Called in the worker. One that is alone accepts by itself."""
         if self.workers == 1:
             return super().get_loop_factory()  # type: ignore[return-value]
-        return partial(WorkerLoop, self.home, os.getpid())
+        return partial(WorkerLoop, self.home, os.getpid(), self.count_lost)
 
 
 def bytes_too_long(home: Path) -> int:

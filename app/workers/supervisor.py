@@ -1,9 +1,11 @@
 """`Workers`: starts the workers of a service, replaces those that die or hang, and stops them."""
 
 import logging
+import math
 import signal
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 
@@ -11,23 +13,29 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
-from app.stats.shared_stats import Board
-from app.workers.dispatcher import Dealer, WorkerConfig
+from app.stats.shared_stats import SharedStats, describe_exit
+from app.workers.dispatcher import Dispatcher, WorkerConfig
 
 logger = logging.getLogger(__name__)
 
-# Seconds from one look at the workers to the next count as no more than so many; there are two a
-# second.
+# Seconds from one look at the workers to the next count as no more than so many; the parent looks
+# twice a second.
 MAX_LOOK_S = 1.0
 # A worker has so many times as long for its first beat: it imports large libraries before, on a new
-# machine from a slow disk, and all of them do at once.
+# machine from a slow disk, and all workers do so at once.
 STARTING = 5
+# A worker that ends within so many seconds could not stay up.
+STAYED_UP_S = 60.0
+# Its successor starts at once, the next after this delay, and each further one after twice the
+# delay of the one before: at most so many seconds. What ends them at once would else take the cores
+# from the workers that answer.
+FIRST_DELAY_S, MAX_DELAY_S = 1.0, 60.0
 # Seconds beyond those that uvicorn has for its end until a worker counts as one that hangs.
 LAST_JOIN_S = 2.0
 
 
 class Pulse:
-    """Whether the event loop of a worker goes on, by what it counts on the board.
+    """Whether the event loop of a worker goes on, by the beats that it counts.
 
     uvicorn's own answers come from another thread: they would come while the loop hangs.
 
@@ -44,7 +52,7 @@ class Pulse:
         self._limit_s = limit_s
         self._clock = clock
         self._seen = count()
-        self._looked = clock()
+        self._began = self._looked = clock()
         self._silent_s = 0.0
         self._has_begun = False
 
@@ -58,34 +66,64 @@ class Pulse:
             self._seen, self._silent_s, self._has_begun = count, 0.0, True
         return self._silent_s < self._limit_s * (1 if self._has_begun else STARTING)
 
+    @property
+    def lived_s(self) -> float:
+        """Seconds from the first look to now."""
+        return self._clock() - self._began
+
+
+class RestartDelay:
+    """How long the successors of a worker wait for their start.
+
+    Attributes:
+        delay_s: of the last one; 0 while workers stay up.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Called when a worker has stayed up."""
+        self.delay_s = self._next_s = 0.0
+
+    def after_an_end(self) -> float:
+        """The seconds for the next successor."""
+        self.delay_s = self._next_s
+        self._next_s = min(max(FIRST_DELAY_S, 2 * self.delay_s), MAX_DELAY_S)
+        return self.delay_s
+
 
 class Workers(Multiprocess):
-    """uvicorn's supervisor with a dealer.
+    """uvicorn's supervisor with a dispatcher.
 
     Args:
         config: of the workers.
         listener: bound.
-        board: of the service.
+        stats: of the service.
 
     Attributes:
         failed: whether it ended though nobody asked it to.
     """
 
-    def __init__(self, config: WorkerConfig, listener: socket.socket, board: Board) -> None:
+    def __init__(self, config: WorkerConfig, listener: socket.socket, stats: SharedStats) -> None:
         # As `nohup` leaves it.
         ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         super().__init__(config, [listener])
         if ignored:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self.failed = False
-        self._board = board
-        self._dealer = Dealer(listener, config.backlog, config.home, board)
+        self._stats = stats
+        self._dispatcher = Dispatcher(listener, config.backlog, config.home, stats)
         self._pulses: dict[Process, Pulse] = {}
+        # By index in `processes`; a process that has ended stays there until it is replaced.
+        self._delays: defaultdict[int, RestartDelay] = defaultdict(RestartDelay)
+        self._replaced_at: dict[Process, float] = {}
+        self._exit_status = 0
 
     def init_processes(self) -> None:
         """Called at the start."""
         super().init_processes()
-        self._dealer.start()
+        self._dispatcher.start()
 
     def keep_subprocess_alive(self) -> None:
         """Called twice a second, between looks for signals."""
@@ -93,27 +131,46 @@ class Workers(Multiprocess):
             if self.should_exit.is_set():
                 # Workers that end do as they are told.
                 return
-            lives = process.process.is_alive()
-            if lives and self._pulse(process).beats():
-                continue
-            self._pulses.pop(process, None)
-            process.kill()
-            process.join()
-            if process.exitcode == STARTUP_FAILURE:
-                # As the next one would.
-                logger.error("worker %d cannot start: the service ends", process.pid)
-                self.failed = True
-                self.should_exit.set()
-                return
-            why = "it hangs" if lives else f"it ended with status {process.exitcode}"
-            logger.error("worker %d is replaced: %s", process.pid, why)
-            self.processes[index] = Process(self.config, self.sockets)
-            self.processes[index].start()
+            if process not in self._replaced_at and not self._is_well(index, process):
+                self._bury(index, process)
+            if time.monotonic() >= self._replaced_at.get(process, math.inf):
+                del self._replaced_at[process]
+                self.processes[index] = Process(self.config, self.sockets)
+                self.processes[index].start()
+        crashing = sum(self._delays[index].delay_s > 0 for index in range(len(self.processes)))
+        self._stats.tell_crashing(crashing, self._exit_status)
+
+    def _is_well(self, index: int, process: Process) -> bool:
+        """Whether a worker lives and its event loop goes on."""
+        pulse = self._pulse(process)
+        if pulse.lived_s >= STAYED_UP_S:
+            self._delays[index].reset()
+        return process.process.is_alive() and pulse.beats()
+
+    def _bury(self, index: int, process: Process) -> None:
+        """Ends a worker that is not well, and says when the next one starts."""
+        hangs, lived_s = process.process.is_alive(), self._pulses.pop(process).lived_s
+        process.kill()
+        process.join()
+        status = process.exitcode
+        assert status is not None, "it has been joined"
+        if status == STARTUP_FAILURE:
+            # As the next one would.
+            logger.error("worker %d cannot start: the service ends", process.pid)
+            self.failed = True
+            self.should_exit.set()
+            return
+        self._exit_status = status
+        delay_s = self._delays[index].after_an_end()
+        self._replaced_at[process] = time.monotonic() + delay_s
+        why = "it hangs" if hangs else f"it {describe_exit(status)} {lived_s:.0f} s after its start"
+        when = f" in {delay_s:.0f} s, as those before it ended soon too" if delay_s else ""
+        logger.error("worker %d is replaced%s: %s", process.pid, when, why)
 
     def _pulse(self, process: Process) -> Pulse:
         if process not in self._pulses:
             assert process.pid is not None, "it has been started"
-            count = partial(self._board.beats, process.pid)
+            count = partial(self._stats.beats, process.pid)
             self._pulses[process] = Pulse(count, self.config.timeout_worker_healthcheck)
         return self._pulses[process]
 
@@ -124,7 +181,7 @@ class Workers(Multiprocess):
 
     def terminate_all(self) -> None:
         """Called at the end."""
-        self._dealer.stop()
+        self._dispatcher.stop()
         super().terminate_all()
 
     def join_all(self) -> None:

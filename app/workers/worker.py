@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -14,7 +15,7 @@ from app.application import create_app
 from app.kernels.loader import KernelLoader
 from app.parent_process import end_with_parent
 from app.settings import Settings
-from app.stats.shared_stats import Board
+from app.stats.shared_stats import SharedStats, WorkerStats
 
 # A lane's thread that comes back from the kernel waits for Python's lock up to that long while the
 # event loop is busy; Python's own 5 ms would leave the kernel idle.
@@ -22,8 +23,8 @@ SWITCH_INTERVAL_S = 0.0005
 # New containers before the garbage collector looks at them. A body is a list a time step, gone when
 # its arrays are made, so Python's own 700 would have it look at nothing but those.
 GC_THRESHOLD = 50_000
-# Of the board in `home`.
-BOARD = "board"
+# The file of the shared stats in `home`.
+STATS_FILE = "stats"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -41,6 +42,15 @@ class Worker:
     home: Path
     parent: int
 
+    @cached_property
+    def stats(self) -> WorkerStats:
+        """What this worker counts; asked for in the process that will serve, never before."""
+        return SharedStats(self.settings.num_workers, self.home / STATS_FILE).claim()
+
+    def count_lost(self) -> None:
+        """A connection that this worker was given cannot be served."""
+        self.stats.count_closed()
+
     def __call__(self) -> FastAPI:
         """The application; called once, in the process that will serve it."""
         if os.getpid() != self.parent:
@@ -51,7 +61,6 @@ class Worker:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.set_threshold(GC_THRESHOLD)
         settings = self.settings
-        place = Board(settings.num_workers, self.home / BOARD).claim()
         load = KernelLoader(
             settings.runner,
             settings.slots_per_lane,
@@ -60,4 +69,4 @@ class Worker:
             settings.logical_devices,
             settings.tensor_float_32,
         )
-        return create_app(settings, load, place, self.home)
+        return create_app(settings, load, self.stats, self.home)

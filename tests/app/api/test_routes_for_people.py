@@ -27,11 +27,11 @@ def test_its_event_loop_tells_the_parent_that_it_goes_on(
 ) -> None:
     monkeypatch.setattr("app.application.BEAT_S", 0.01)
     with make_service(tiny_dir) as service:
-        board = service.app.state.context.stats.board
+        shared = service.app.state.context.stats.shared
         for _ in range(3):
-            before = board.beats(os.getpid())
+            before = shared.beats(os.getpid())
             service.run(asyncio.sleep(0.1))
-            assert board.beats(os.getpid()) > before
+            assert shared.beats(os.getpid()) > before
 
 
 def test_until_a_model_is_loaded_it_lives_but_is_not_ready(tiny_dir: Path) -> None:

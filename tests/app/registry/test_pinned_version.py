@@ -1,4 +1,4 @@
-"""What workers agree on: one of them decides, and all read the same."""
+"""The version that workers pin: one of them decides, and all read the same."""
 
 import gc
 import multiprocessing
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.registry.pinned_version import Agreement, Served
+from app.registry.pinned_version import Pin, PinnedVersion
 
 fork = multiprocessing.get_context("fork")
 
@@ -19,7 +19,7 @@ fork = multiprocessing.get_context("fork")
     st.lists(
         st.none()
         | st.builds(
-            Served,
+            Pin,
             version=st.integers(0),
             checksum=st.text("0123456789abcdef", min_size=64, max_size=64),
             # Paths may hold what is no text; Python has it as surrogates.
@@ -28,34 +28,34 @@ fork = multiprocessing.get_context("fork")
         max_size=5,
     )
 )
-def test_the_last_word_counts(decisions: list[Served | None]) -> None:
-    agreement = Agreement()
+def test_the_last_word_counts(decisions: list[Pin | None]) -> None:
+    pinned = PinnedVersion()
     last = None
     for last in decisions:
-        with agreement:
-            agreement.settle(last)
-    with agreement:
-        assert agreement.served == last
+        with pinned:
+            pinned.write(last)
+    with pinned:
+        assert pinned.read() == last
 
 
 def test_it_is_in_the_file(tmp_path: Path) -> None:
-    decided = Served(3, "ab", {4: "it is not whole"})
-    with Agreement(tmp_path / "served") as agreement:
-        assert agreement.served is None
-        agreement.settle(decided)
-    with Agreement(tmp_path / "served") as agreement:
-        assert agreement.served == decided
-    with Agreement() as other:
-        assert other.served is None
+    decided = Pin(3, "ab", {4: "it is not whole"})
+    with PinnedVersion(tmp_path / "pin") as pinned:
+        assert pinned.read() is None
+        pinned.write(decided)
+    with PinnedVersion(tmp_path / "pin") as pinned:
+        assert pinned.read() == decided
+    with PinnedVersion() as other:
+        assert other.read() is None
 
 
 def _decide(path: Path, number: int, orders: Connection) -> None:
-    agreement = Agreement(path)
+    pinned = PinnedVersion(path)
     orders.recv()
-    with agreement:
-        if agreement.served is None:
-            agreement.settle(Served(number, "", {}))
-        orders.send(agreement.served)
+    with pinned:
+        if pinned.read() is None:
+            pinned.write(Pin(number, "", {}))
+        orders.send(pinned.read())
 
 
 def test_of_many_at_once_one_decides(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_of_many_at_once_one_decides(tmp_path: Path) -> None:
     workers = []
     for number in range(8):
         ours, theirs = fork.Pipe()
-        arguments = (tmp_path / "served", number, theirs)
+        arguments = (tmp_path / "pin", number, theirs)
         workers.append(fork.Process(target=_decide, args=arguments, daemon=True))
         workers[-1].start()
         pipes.append(ours)
@@ -78,9 +78,9 @@ def test_of_many_at_once_one_decides(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shared", [True, False])
 def test_one_that_is_gone_leaves_no_file_open(tmp_path: Path, shared: bool) -> None:
     open_files = len(os.listdir("/proc/self/fd"))
-    agreement: Agreement | None = Agreement(tmp_path / "served" if shared else None)
-    assert agreement is not None
-    del agreement
+    pinned: PinnedVersion | None = PinnedVersion(tmp_path / "pin" if shared else None)
+    assert pinned is not None
+    del pinned
     # What is not closed warns, which is an error here.
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == open_files

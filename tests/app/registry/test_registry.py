@@ -21,7 +21,7 @@ from app.manifest import Manifest
 from app.registry.registry import Registry
 from app.registry.versions import find_models
 from app.settings import Settings
-from app.stats.shared_stats import Board
+from app.stats.shared_stats import SharedStats
 from tests.app.fakes import FakeRunner, load_fake, write_version
 
 
@@ -29,7 +29,7 @@ def registry_of(
     models_dir: Path, load_runner: RunnerLoader = load_fake, **changes: Any
 ) -> Registry:
     settings = Settings(models_dir=models_dir, **{"model": "tiny", **changes})
-    return Registry(settings, load_runner, Board().claim())
+    return Registry(settings, load_runner, SharedStats().claim())
 
 
 def with_loaded(
@@ -379,10 +379,10 @@ def test_slots_are_as_set_or_as_many_as_use_the_device_well(
 
 def test_it_is_ready_once_all_workers_are(tmp_path: Path) -> None:
     write_version(tmp_path / "tiny", 1)
-    board = Board(workers=2)
-    other = board.claim()
+    shared = SharedStats(workers=2)
+    other = shared.claim()
     settings = Settings(models_dir=tmp_path, model="tiny")
-    registry = Registry(settings, load_fake, board.claim())
+    registry = Registry(settings, load_fake, shared.claim())
 
     async def run() -> None:
         registry.start_loading()
@@ -395,7 +395,7 @@ def test_it_is_ready_once_all_workers_are(tmp_path: Path) -> None:
         assert registry.ready
         await registry.drain()
         assert not registry.ready
-        assert not board.ready
+        assert not shared.ready
 
     asyncio.run(run())
 

@@ -15,10 +15,10 @@ from app.engine.runner import ModelRunner
 from app.errors import ModelRefused, NotReady
 from app.manifest import Manifest
 from app.registry import registry as registry_module
-from app.registry.pinned_version import SERVED, Agreement
+from app.registry.pinned_version import PIN_FILE, PinnedVersion
 from app.registry.registry import Registry
 from app.settings import Settings
-from app.stats.shared_stats import Board
+from app.stats.shared_stats import SharedStats
 from tests.app.engine.running import until
 from tests.app.fakes import load_fake, write_version
 
@@ -43,13 +43,13 @@ class Worker:
     """
 
     def __init__(self, models_dir: Path, home: Path) -> None:
-        (home / "board").touch()
+        (home / "stats").touch()
         settings = Settings(models_dir=models_dir, model="tiny")
-        place = Board(2, home / "board").claim()
+        stats = SharedStats(2, home / "stats").claim()
         self.loaded: Counter[int] = Counter()
         self.fails: dict[int, Exception] = {}
         self.before: Callable[[Manifest], None] = lambda _: None
-        self.registry = Registry(settings, self._load, place, Agreement(home / SERVED))
+        self.registry = Registry(settings, self._load, stats, PinnedVersion(home / PIN_FILE))
 
     def _load(self, folder: Path, manifest: Manifest) -> ModelRunner:
         self.loaded[manifest.version] += 1

@@ -69,8 +69,8 @@ def test_a_caller_who_reads_nothing_is_given_up(tiny_dir: Path) -> None:
         _, writer, frame = await slow_reader(live)
         for _ in range(2000):
             writer.write(frame)
-        before = live.app.state.context.stats.board.living()[0].closed
-        await until(lambda: live.app.state.context.stats.board.living()[0].closed == before + 1)
+        before = live.app.state.context.stats.shared.living()[0].closed
+        await until(lambda: live.app.state.context.stats.shared.living()[0].closed == before + 1)
         writer.close()
 
     with pinging(tiny_dir, interval_s) as live:
@@ -89,11 +89,11 @@ def test_a_caller_who_only_pings_and_reads_nothing_is_given_up(tiny_dir: Path) -
         _, writer, _ = await slow_reader(live)
         protocol = stream_of(live)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
-        board = live.app.state.context.stats.board
-        before = board.living()[0].closed
+        shared = live.app.state.context.stats.shared
+        before = shared.living()[0].closed
         loop = asyncio.get_running_loop()
         until_s = loop.time() + LIMIT_S
-        while board.living()[0].closed == before:
+        while shared.living()[0].closed == before:
             assert loop.time() < until_s, "it is kept"
             if writer.transport.get_write_buffer_size() < 1 << 20:
                 writer.write(ping * 1000)

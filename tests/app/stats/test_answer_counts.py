@@ -15,10 +15,10 @@ from app.stats.answer_counts import (
     PREDICT,
     ROUTES,
     TIMED,
-    Answers,
+    AnswerCounts,
     route_of,
 )
-from app.stats.shared_stats import Board
+from app.stats.shared_stats import SharedStats
 from tests.app.running_service import make_service
 
 
@@ -28,19 +28,19 @@ def expected_label(status: int) -> str:
 
 @given(st.lists(st.tuples(st.integers(0, len(ROUTES) - 1), st.integers(200, 599)), max_size=60))
 def test_each_answer_is_counted_once_wherever_they_are_kept(given: list[tuple[int, int]]) -> None:
-    board = Board()
-    place = board.claim()
-    place.counters.rows = place.counters.running = 7
-    alone = Answers()
+    shared = SharedStats()
+    stats = shared.claim()
+    stats.counters.rows = stats.counters.running = 7
+    alone = AnswerCounts()
     for route, status in given:
-        for kept in (alone, place.answers):
+        for kept in (alone, stats.answers):
             kept.count(route, status)
     wanted = Counter((ROUTES[route], expected_label(status)) for route, status in given)
-    for kept in (alone, board.answers()):
+    for kept in (alone, shared.answers()):
         assert {(route, status): n for route, status, n in kept.counts() if n} == wanted
         for name, buckets, _ in kept.times():
             assert sum(buckets) == sum(n for (route, _), n in wanted.items() if route == name)
-    assert board.total("rows") == board.total("running") == 7
+    assert shared.total("rows") == shared.total("running") == 7
 
 
 @pytest.mark.parametrize("route", range(len(TIMED)))
@@ -59,7 +59,7 @@ def test_a_time_is_in_the_first_bucket_that_holds_it(
     monkeypatch: pytest.MonkeyPatch, route: int, took_ns: int, bucket: int
 ) -> None:
     monkeypatch.setattr(module, "perf_counter_ns", lambda: 1000 + took_ns)
-    answers = Answers()
+    answers = AnswerCounts()
     answers.count(route, 200, 1000)
     for name, buckets, seconds in answers.times():
         found = name == TIMED[route]

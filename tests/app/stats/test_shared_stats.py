@@ -1,4 +1,4 @@
-"""The board: numbers that add up over all workers there are and were."""
+"""Numbers that add up over all workers there are and were."""
 
 import gc
 import multiprocessing
@@ -13,31 +13,31 @@ from hypothesis import strategies as st
 
 from app.engine.counters import COUNTERS, GAUGES, Counters
 from app.stats.answer_counts import PREDICT
-from app.stats.shared_stats import Board, Place
+from app.stats.shared_stats import SharedStats, WorkerStats
 
 fork = multiprocessing.get_context("fork")
 
 
 def _work(path: Path, workers: int, orders: Connection) -> None:
-    place = Board(workers, path).claim()
+    stats = SharedStats(workers, path).claim()
     orders.send(os.getpid())
     while (order := orders.recv()) is not None:
         name, value = order
         if name == "ready":
-            place.set_ready(value)
+            stats.set_ready(value)
         elif name == "closed":
-            place.count_closed()
+            stats.count_closed()
         elif name == "beat":
-            place.beat()
+            stats.beat()
         elif name == "answer":
-            place.answers.count(PREDICT, value)
+            stats.answers.count(PREDICT, value)
         else:
-            setattr(place.counters, name, getattr(place.counters, name) + value)
+            setattr(stats.counters, name, getattr(stats.counters, name) + value)
         orders.send("done")
 
 
 class Worker:
-    """A process with a place on the board."""
+    """A process with a row of its own."""
 
     def __init__(self, path: Path, workers: int = 2) -> None:
         self._orders, theirs = fork.Pipe()
@@ -60,152 +60,152 @@ class Worker:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / "board"
+    path = tmp_path / "shared"
     path.touch()
     return path
 
 
 def test_counters_and_gauges_add_up_over_workers(path: Path) -> None:
-    board, workers = Board(2, path), [Worker(path), Worker(path)]
+    shared, workers = SharedStats(2, path), [Worker(path), Worker(path)]
     for name in (*COUNTERS, *GAUGES):
         for number, worker in enumerate(workers, start=1):
             worker.do(name, number)
-        assert board.total(name) == 3, name
+        assert shared.total(name) == 3, name
     for worker in workers:
         worker.kill()
 
 
 def test_workers_that_begin_together_have_a_row_each(path: Path) -> None:
     workers = [Worker(path, 5) for _ in range(5)]
-    board = Board(5, path)
+    shared = SharedStats(5, path)
     for worker in workers:
         worker.do("chunks", 10)
-    assert board.total("chunks") == 50
-    assert {living.pid for living in board.living()} == {worker.pid for worker in workers}
+    assert shared.total("chunks") == 50
+    assert {living.pid for living in shared.living()} == {worker.pid for worker in workers}
     for worker in workers:
         worker.kill()
 
 
 def test_what_the_dead_have_done_counts_and_what_they_had_to_do_does_not(path: Path) -> None:
-    board, first, second = Board(2, path), Worker(path), Worker(path)
+    shared, first, second = SharedStats(2, path), Worker(path), Worker(path)
     for worker in (first, second):
         for order in ("chunks", "waiting", "running", "ready", "closed"):
             worker.do(order)
-    assert board.ready
+    assert shared.ready
     first.kill()
-    assert [living.pid for living in board.living()] == [second.pid]
-    assert (board.total("chunks"), board.total("waiting"), board.total("running")) == (2, 1, 1)
-    assert not board.ready
+    assert [living.pid for living in shared.living()] == [second.pid]
+    assert (shared.total("chunks"), shared.total("waiting"), shared.total("running")) == (2, 1, 1)
+    assert not shared.ready
     # Its successor goes on with its row.
     third = Worker(path)
-    assert (board.total("chunks"), board.total("waiting"), board.total("running")) == (2, 1, 1)
-    assert not board.ready
-    assert {tuple(living) for living in board.living()} == {
+    assert (shared.total("chunks"), shared.total("waiting"), shared.total("running")) == (2, 1, 1)
+    assert not shared.ready
+    assert {tuple(living) for living in shared.living()} == {
         (second.pid, True, 1),
         (third.pid, False, 0),
     }
     third.do("chunks", 5)
     third.do("ready")
-    assert board.total("chunks") == 7
-    assert board.ready
+    assert shared.total("chunks") == 7
+    assert shared.ready
     second.kill()
     third.kill()
 
 
 def test_the_answers_of_the_dead_and_of_those_in_their_place_add_up(path: Path) -> None:
-    board, first, second = Board(2, path), Worker(path), Worker(path)
+    shared, first, second = SharedStats(2, path), Worker(path), Worker(path)
     for worker in (first, second):
         worker.do("answer", 200)
     first.do("answer", 503)
     first.kill()
     third = Worker(path)
     third.do("answer", 200)
-    answers = board.answers()
+    answers = shared.answers()
     counts = {status: n for route, status, n in answers.counts() if n and route == "predict"}
     assert counts == {"200": 3, "503": 1}
     assert {route: sum(buckets) for route, buckets, _ in answers.times()}["predict"] == 4
     # What the dead had to do is not among what they did.
-    assert board.total("waiting") == 0
+    assert shared.total("waiting") == 0
     second.kill()
     third.kill()
 
 
 def test_it_is_ready_when_all_are_and_not_before(path: Path) -> None:
-    board = Board(2, path)
-    assert not board.ready
+    shared = SharedStats(2, path)
+    assert not shared.ready
     first = Worker(path)
     first.do("ready")
-    assert not board.ready
+    assert not shared.ready
     second = Worker(path)
-    assert not board.ready
+    assert not shared.ready
     second.do("ready")
-    assert board.ready
+    assert shared.ready
     first.do("ready", 0)
-    assert not board.ready
+    assert not shared.ready
     first.kill()
     second.kill()
 
 
 def test_while_workers_are_replaced_there_is_room_for_both(path: Path) -> None:
     workers = [Worker(path, 2) for _ in range(4)]
-    assert len(Board(2, path).living()) == 4
+    assert len(SharedStats(2, path).living()) == 4
     for worker in workers:
         worker.kill()
 
 
 def test_workers_that_die_again_and_again_need_no_more_room(path: Path) -> None:
-    board = Board(1, path)
+    shared = SharedStats(1, path)
     for number in range(1, 12):
         worker = Worker(path, 1)
         worker.do("completed")
         worker.kill()
-        assert board.total("completed") == number
+        assert shared.total("completed") == number
 
 
 def test_a_beat_is_that_of_its_worker(path: Path) -> None:
-    board, workers = Board(2, path), [Worker(path), Worker(path)]
+    shared, workers = SharedStats(2, path), [Worker(path), Worker(path)]
     first, second = (worker.pid for worker in workers)
-    before = board.beats(first)
+    before = shared.beats(first)
     for _ in range(2):
         workers[1].do("beat")
-    assert board.beats(second) == 2
-    assert board.beats(first) == before
+    assert shared.beats(second) == 2
+    assert shared.beats(first) == before
     for worker in workers:
         worker.kill()
 
 
 def test_a_successor_has_not_beaten_yet(path: Path) -> None:
     """It is new: its parent gives it the time that a start takes."""
-    board, first = Board(1, path), Worker(path, 1)
+    shared, first = SharedStats(1, path), Worker(path, 1)
     for _ in range(3):
         first.do("beat")
     first.kill()
     second = Worker(path, 1)
-    assert board.beats(second.pid) == 0
+    assert shared.beats(second.pid) == 0
     second.do("beat")
-    assert board.beats(second.pid) == 1
+    assert shared.beats(second.pid) == 1
     second.kill()
 
 
-def test_a_board_alone_needs_no_file() -> None:
-    board, other = Board(), Board()
-    place = board.claim()
-    assert not board.ready
-    place.set_ready(True)
-    assert board.ready
-    place.counters.rows += 3
-    assert board.total("rows") == 3
+def test_stats_alone_need_no_file() -> None:
+    shared, other = SharedStats(), SharedStats()
+    stats = shared.claim()
+    assert not shared.ready
+    stats.set_ready(True)
+    assert shared.ready
+    stats.counters.rows += 3
+    assert shared.total("rows") == 3
     assert other.total("rows") == 0
-    (living,) = board.living()
+    (living,) = shared.living()
     assert living == (os.getpid(), True, 0)
 
 
-def test_a_board_that_is_gone_leaves_no_file_open() -> None:
+def test_stats_that_are_gone_leave_no_file_open() -> None:
     open_files = len(os.listdir("/proc/self/fd"))
-    place: Place | None = Board().claim()
-    assert place is not None
-    place.counters.chunks += 1
-    del place
+    stats: WorkerStats | None = SharedStats().claim()
+    assert stats is not None
+    stats.counters.chunks += 1
+    del stats
     # What is not closed warns, which is an error here.
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) == open_files
@@ -215,9 +215,9 @@ def test_a_board_that_is_gone_leaves_no_file_open() -> None:
     st.lists(st.tuples(st.sampled_from((*COUNTERS, *GAUGES)), st.integers(0, 2**40)), max_size=50)
 )
 def test_each_name_has_a_number_of_its_own(changes: list[tuple[str, int]]) -> None:
-    board = Board()
-    places = [board.claim(), Counters()]
-    counters = [places[0].counters, places[1]]  # type: ignore[union-attr]
+    shared = SharedStats()
+    kept = [shared.claim(), Counters()]
+    counters = [kept[0].counters, kept[1]]  # type: ignore[union-attr]
     expected = dict.fromkeys((*COUNTERS, *GAUGES), 0)
     for name, value in changes:
         expected[name] = value
@@ -225,4 +225,24 @@ def test_each_name_has_a_number_of_its_own(changes: list[tuple[str, int]]) -> No
             setattr(words, name, value)
     for name, value in expected.items():
         assert [getattr(words, name) for words in counters] == [value, value]
-        assert board.total(name) == value
+        assert shared.total(name) == value
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (0, "ended with status 0"),
+        (3, "ended with status 3"),
+        (-9, "was killed by SIGKILL"),
+        (-99, "was killed by signal 99"),
+    ],
+)
+def test_the_parent_tells_all_workers_which_of_them_cannot_stay_up(
+    path: Path, status: int, text: str
+) -> None:
+    shared, parent = SharedStats(2, path), SharedStats(2, path)
+    assert shared.crashing == ""
+    parent.tell_crashing(1, status)
+    assert shared.crashing == f"1 of the service's workers cannot stay up: the last one {text}"
+    parent.tell_crashing(0, status)
+    assert shared.crashing == ""

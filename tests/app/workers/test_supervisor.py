@@ -1,16 +1,17 @@
-"""Whether a worker's event loop goes on; where its socket has room."""
+"""Workers that hang or end are replaced; those that cannot stay up, ever more slowly."""
 
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.workers.dispatcher import MAX_PID, _path, bytes_too_long
-from app.workers.supervisor import STARTING, Pulse
+from app.workers.supervisor import STARTING, Pulse, RestartDelay
 
 LIMIT_S = 60.0
 
@@ -70,46 +71,105 @@ def test_a_stop_of_all_processes_for_a_while_is_no_hanging(patient: Patient) -> 
     assert not patient.beats_after(LIMIT_S / 2)
 
 
-HANGING = """
-import pathlib, time
+def test_successors_wait_ever_longer_and_at_most_a_minute() -> None:
+    delay = RestartDelay()
+    found = [delay.after_an_end() for _ in range(10)]
+    assert found == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert delay.delay_s == 60
+    delay.reset()
+    assert delay.delay_s == 0
+    assert [delay.after_an_end() for _ in range(3)] == [0, 1, 2]
+
+
+SERVICE = """
+import os, pathlib, signal, time
 from app.__main__ import serve
+from app.stats.shared_stats import SharedStats
 from app.workers.dispatcher import WorkerConfig
 
-async def app(scope, receive, send):
+home = pathlib.Path({home!r})
+
+async def hanging(scope, receive, send):
     time.sleep(1000)
 
-def make():
-    return app
+def make_hanging():
+    return hanging
+
+def make_crashing():
+    print("started", flush=True)
+    print("told:", SharedStats(2, home / "stats").crashing, flush=True)
+    {crash}
 
 if __name__ == "__main__":
-    home = pathlib.Path({home!r})
-    (home / "board").touch()
-    serve(WorkerConfig("hanging:make", factory=True, home=home, port=0, workers=2,
-                       timeout_worker_healthcheck=0.8))
+    (home / "stats").touch()
+    serve(WorkerConfig("service:make_{kind}", factory=True, home=home, count_lost=print, port=0,
+                       workers=2, timeout_worker_healthcheck={health_s}))
 """
+
+
+class Lines:
+    """A service of two workers, and what it says until the time is over."""
+
+    def __init__(self, home: Path, limit_s: float, **names: object) -> None:
+        text = SERVICE.format(home=str(home), **{"crash": "", "health_s": 60, **names})
+        (home / "service.py").write_text(text)
+        self._path = os.pathsep.join([str(home), os.getcwd()])
+        self._command, self._limit_s = [sys.executable, home / "service.py"], limit_s
+
+    def __enter__(self) -> Iterator[str]:
+        self._parent = subprocess.Popen(
+            self._command,
+            env={**os.environ, "PYTHONPATH": self._path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._timer = threading.Timer(self._limit_s, self._parent.terminate)
+        self._timer.start()
+        assert self._parent.stdout is not None
+        return iter(self._parent.stdout)
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._parent.terminate()
+        assert self._parent.stdout is not None
+        self._parent.stdout.read()
+        self._parent.stdout.close()
+        self._parent.wait(30)
 
 
 def test_a_worker_whose_event_loop_hangs_without_pythons_lock_is_replaced(tmp_path: Path) -> None:
     """Its other threads go on all the while."""
-    (tmp_path / "hanging.py").write_text(HANGING.format(home=str(tmp_path)))
-    path = os.pathsep.join([str(tmp_path), os.getcwd()])
-    with subprocess.Popen(
-        [sys.executable, tmp_path / "hanging.py"],
-        env={**os.environ, "PYTHONPATH": path},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as parent:
-        assert parent.stderr is not None
-        try:
-            found = (line for line in parent.stderr if "is replaced: it hangs" in line)
-            # Ends the parent, and with it the lines, if nothing is said.
-            timer = threading.Timer(30, parent.terminate)
-            timer.start()
-            assert next(found, None) is not None
-        finally:
-            timer.cancel()
-            parent.terminate()
-            parent.stderr.read()
+    with Lines(tmp_path, 30, kind="hanging", health_s=0.8) as lines:
+        assert any("is replaced: it hangs" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("crash", "how"),
+    [
+        ("os._exit(7)", "ended with status 7"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV"),
+    ],
+)
+def test_workers_that_end_at_once_start_ever_more_slowly_and_all_are_told_why(
+    tmp_path: Path, crash: str, how: str
+) -> None:
+    said = []
+    with Lines(tmp_path, 120, kind="crashing", crash=crash) as lines:
+        for line in lines:
+            said.append(line)
+            if "is replaced in 2 s" in line:
+                break
+    # At most four of each worker until then, however fast this machine is.
+    assert 4 <= sum(line == "started\n" for line in said) <= 8, said
+    replaced = [line for line in said if " is replaced" in line]
+    assert all(f": it {how} " in line for line in replaced), said
+    assert "those before it" not in replaced[0]
+    assert any("is replaced in 1 s, as those before it ended soon too:" in line for line in said)
+    # What a worker can tell its callers.
+    told = [line for line in said if line.startswith("told:")]
+    assert told[0] == "told: \n"
+    assert told[-1].endswith(f" of the service's workers cannot stay up: the last one {how}\n")
 
 
 @pytest.mark.parametrize("excess", [-1, 0, 1, 5])

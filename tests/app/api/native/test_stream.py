@@ -361,13 +361,13 @@ def test_a_caller_who_goes_frees_the_slot_and_is_counted(tiny_dir: Path) -> None
     async def work(live: Live) -> None:
         await live.ready()
         loader.runner.gate.clear()
-        before = live.app.state.context.stats.board.living()[0].closed
+        before = live.app.state.context.stats.shared.living()[0].closed
         stream = await connect(f"ws://127.0.0.1:{port_of(live)}/stream")
         for _ in range(3):
             await stream.send(json.dumps({"sequence": rows(*[1] * 900)}))
         await until(loader.runner.entered.is_set)
         stream.transport.abort()
-        await until(lambda: live.app.state.context.stats.board.living()[0].closed == before + 1)
+        await until(lambda: live.app.state.context.stats.shared.living()[0].closed == before + 1)
         loader.runner.gate.set()
         await until(lambda: is_idle(live.app.state.context.registry.engine))
         assert sum(loader.runner.calls) < 900 // 16, "it was not computed to the end"

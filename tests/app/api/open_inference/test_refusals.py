@@ -187,8 +187,8 @@ def test_an_initial_state_is_for_the_start_of_a_sequence(service: Service) -> No
 async def load_newer(registry: Registry) -> None:
     """Makes it that of another service, which has the same sessions."""
     await registry.current().engine.drain(1.0)
-    with registry._agreement as agreement:
-        agreement.settle(None)
+    with registry._pinned as pinned:
+        pinned.write(None)
     registry._current = None
     registry.start_loading()
     while registry.loading:
