@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from app.api.native.stream import MAX_AHEAD
+from app.codec.states import StateCodec
 from tests.app.api.test_fast_path import live_of
 from tests.app.engine.running import is_idle, until
 from tests.app.live import LIMIT_S, Live, head_of
@@ -154,6 +155,23 @@ def test_a_bad_message_is_answered_and_the_stream_goes_on(
         assert answer["error"]["status"] == 422
         assert answer["error"]["errors"][0]["pointer"] == pointer
         assert await ask(stream, sequence=rows(2)) == {"time_step": 1, "outputs": [[3, 3]]}
+
+    talk(live, body)
+
+
+def test_a_piece_whose_answer_cannot_be_printed_counts_for_nothing(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async def body(stream: ClientConnection) -> None:
+        await ask(stream, sequence=rows(1))
+        with monkeypatch.context() as patch:
+            patch.setattr(StateCodec, "printable", fail)
+            answer = await ask(stream, sequence=rows(2), states="token")
+            assert answer["error"]["status"] == 500
+        assert await ask(stream, sequence=rows(4)) == {"time_step": 1, "outputs": [[5, 5]]}
 
     talk(live, body)
 
