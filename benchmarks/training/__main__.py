@@ -4,19 +4,22 @@ Writes docs/benchmarks-training.md and the timeline beside it; takes about 5 min
 turns: a burst of batches each, so that a slow phase of the machine meets all of them.
 """
 
+import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.models.prepare import ON_PROCESSOR
 from benchmarks.paths import BUILD, ROOT
 from benchmarks.processes.side import Side
 from benchmarks.report.machine import commit, machine
 from benchmarks.report.markdown import ratio, table
-from benchmarks.training.case import PIPELINED, SERIAL, WAYS
+from benchmarks.training.case import PIPELINED, SERIAL, WAYS, Case
 from benchmarks.training.placed import measure_serving
 from benchmarks.training.timeline import draw
 
@@ -25,47 +28,63 @@ CLIENTS, SERVING_S = 64, 4.0
 PAGE = ROOT / "docs" / "benchmarks-training.md"
 PICTURE = "devices-timeline.png"
 ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "1"}
-# Compiling the schedules takes the longest.
-START_TIMEOUT_S = 300.0
+CASE = Case(layers=4, units=256, rows=64, steps=64, inputs=8, outputs=1)
+# Of a turn of a schedule.
+BATCHES = 12
+# Compiling a schedule takes the longest.
+PREPARE_TIMEOUT_S = 300.0
 Seconds = dict[str, list[float]]
 
 
 @contextmanager
-def started(sides: Mapping[str, tuple[str, Mapping[str, str]]]) -> Iterator[dict[str, Side]]:
-    """Sides by the names they have in a table, ready."""
-    with ExitStack() as stack:
-        found = {}
-        for name, (side, environment) in sides.items():
-            log = BUILD / "logs" / f"training-{side}.log"
-            found[name] = Side("benchmarks.training.side", [side], environment, log)
-            stack.callback(found[name].close)
-            found[name].wait(START_TIMEOUT_S)
-        yield found
+def started(name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[Side]:
+    """A side, ready. All are on the processor, whatever else there is."""
+    log = BUILD / "logs" / f"training-{name}.log"
+    side = Side(f"benchmarks.training.{name}", arguments, {**environment, **ON_PROCESSOR}, log)
+    try:
+        side.wait(PREPARE_TIMEOUT_S)
+        yield side
+    finally:
+        side.close()
 
 
 def measure_default() -> Seconds:
     """The default task, beside Keras' own layers."""
-    sides = {
+    sides: dict[str, tuple[str, Mapping[str, str]]] = {
         "Unroll": ("unroll", ONEDNN),
         "Keras": ("keras", {}),
         "Keras, TF_ENABLE_ONEDNN_OPTS=1": ("keras", ONEDNN),
     }
     found: Seconds = {name: [] for name in sides}
-    with started(sides) as running:
+    with ExitStack() as stack:
+        running = {
+            name: stack.enter_context(started("default_side", [side], environment))
+            for name, (side, environment) in sides.items()
+        }
         for _ in range(ROUNDS):
-            for name, side in running.items():
-                found[name].append(side.ask("burst")["seconds"])
+            for name, each in running.items():
+                found[name].append(each.ask("burst")["seconds"])
     return found
 
 
-def measure_stages(name: str, folder: Path | None = None) -> Seconds:
-    """Two devices, in each of `WAYS`; they take turns in their process, batch by batch."""
-    environment = ONEDNN | ({"BENCH_TRACES": str(folder)} if folder else {})
+def measure_stages(trains: bool, traces: Path | None = None) -> Seconds:
+    """Two devices, in each of `WAYS`; they take turns in their process.
+
+    Args:
+        trains: whether batches are trained on; else they are predicted.
+        traces: folder that gets a trace of each way.
+    """
     found: Seconds = {way: [] for way in WAYS}
-    with started({name: (name, environment)}) as running:
+    arguments = ["2", json.dumps(asdict(CASE)), "--one-thread"]
+    with started("stages_side", arguments, ONEDNN) as side:
+        for way in WAYS:
+            side.ask("prepare", PREPARE_TIMEOUT_S, way=way, trains=trains)
         for _ in range(ROUNDS):
-            for way, seconds in running[name].ask("burst").items():
-                found[way].append(seconds)
+            for way in WAYS:
+                found[way].append(side.ask("burst", way=way, batches=BATCHES)["seconds"])
+        if traces:
+            for way in WAYS:
+                side.ask("trace", way=way, folder=str(traces / way))
     return found
 
 
@@ -148,9 +167,9 @@ def main() -> int:
     """The command; returns the exit status."""
     measured = commit()  # before what this writes
     with tempfile.TemporaryDirectory() as name:
-        train = measure_stages("stages_train", Path(name))
+        train = measure_stages(trains=True, traces=Path(name))
         draw(Path(name), (PIPELINED, SERIAL), PAGE.parent / PICTURE)
-    infer = measure_stages("stages_infer")
+    infer = measure_stages(trains=False)
     default = measure_default()
     serving = measure_serving(CLIENTS, ROUNDS, SERVING_S)
     PAGE.write_text(page(default, train, infer, serving, machine(), measured))
