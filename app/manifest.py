@@ -131,8 +131,10 @@ class Layer(Part):
     def _states_are_those_of_the_cell(self) -> Self:
         found = tuple(part.name for part in self.states)
         if found != self.spec.states:
-            wanted, found = (", ".join(names) for names in (self.spec.states, found))
-            raise ValueError(f"the states of {self.cell!r} are {wanted}, not {found}")
+            raise ValueError(
+                f"the states of {self.cell!r} are {', '.join(self.spec.states)}, "
+                f"not {', '.join(found)}"
+            )
         return self
 
 

@@ -27,7 +27,7 @@ def assert_close(actual: Any, expected: Any, message: str = "") -> None:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-x))
+    return np.asarray(1.0 / (1.0 + np.exp(-x)))
 
 
 class Reference:

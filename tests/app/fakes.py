@@ -49,6 +49,9 @@ class FakeRunner:
         self.gate.set()
         self.entered = threading.Event()
 
+    def set_limits(self, max_rows: int, max_steps: int) -> None:
+        """Nothing depends on them."""
+
     def warm_up(self, max_rows: int, max_steps: int) -> Cost:
         """Nothing to compile, and nothing is measured."""
         return WIDE

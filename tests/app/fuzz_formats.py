@@ -12,7 +12,7 @@ import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -82,7 +82,8 @@ def npz_body(chance: random.Random) -> bytes:
     rows: np.ndarray = np.ones((sum(lengths), 2), chance.choice(["<f4", ">f8", "<i2", "u1"]))
     arrays = {"sequences": rows, "lengths": np.array(lengths)}
     if chance.random() < 0.3:
-        arrays["sequences"] = np.ones((len(lengths), 5, 2), np.float32, chance.choice("CF"))
+        order: Literal["C", "F"] = chance.choice(("C", "F"))
+        arrays["sequences"] = np.ones((len(lengths), 5, 2), np.float32, order)
     if chance.random() < 0.3:
         arrays["initial_state"] = np.ones((len(lengths), 4))
     elif chance.random() < 0.3:
@@ -162,6 +163,7 @@ def refused(read: Callable[[bytes], RequestArrays], body: bytes) -> str:
 def check_kept(arrays: RequestArrays) -> None:
     """Whether nothing of a body is kept but its numbers."""
     for kept in (*arrays.sequences, *arrays.states):
+        assert kept is not None
         owner: Any = kept
         while getattr(owner, "base", None) is not None:
             owner = owner.base

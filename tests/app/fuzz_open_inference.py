@@ -95,7 +95,11 @@ def valid(chance: random.Random) -> tuple[dict[str, Any], bytes]:
     raw, inputs = b"", []
     names = {"<f4": "FP32", "<f8": "FP64", "<i4": "INT32", "<i8": "INT64"}
     for name, array in tensors:
-        tensor = {"name": name, "shape": list(array.shape), "datatype": names[array.dtype.str]}
+        tensor: dict[str, Any] = {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": names[array.dtype.str],
+        }
         if chance.random() < 0.5:
             tensor["parameters"] = {"binary_data_size": array.nbytes}
             raw += array.tobytes()

@@ -61,11 +61,10 @@ def _forward(
 ) -> Forward:
     with tf.control_dependencies(_checks(input, sequence_lengths)):
         doubles = [tf.cast(x, tf.float64) for x in (input, input_h, input_c, params)]
-    outputs, h, c = _computed(*doubles, sequence_lengths, rnn_mode)
+    outputs, h, c = (tf.cast(x, tf.float32) for x in _computed(doubles, sequence_lengths, rnn_mode))
     reserve = tf.fill([3 if is_training else 0], RESERVE)
     host = tf.fill([2 if is_training else 0], tf.constant(HOST_RESERVE, tf.int8))
-    singles = (tf.cast(x, tf.float32) for x in (outputs, h, c))
-    return Forward(*singles, reserve, host)
+    return Forward(outputs, h, c, reserve, host)
 
 
 def _backward(
@@ -88,7 +87,7 @@ def _backward(
     taken = [tf.cast(x, tf.float64) for x in (input, input_h, input_c, params)]
     with tf.GradientTape() as tape:
         tape.watch(taken)
-        found = _computed(*taken, sequence_lengths, rnn_mode)
+        found = _computed(taken, sequence_lengths, rnn_mode)
     same = [
         tf.debugging.assert_near(tf.cast(a, tf.float32), b, 1e-5, 1e-5)
         for a, b in zip(found, (output, output_h, output_c), strict=True)
@@ -126,14 +125,16 @@ def _checks(inputs: tf.Tensor, lengths: tf.Tensor) -> list[Any]:
 
 
 def _computed(
-    inputs: tf.Tensor,
-    h: tf.Tensor,
-    c: tf.Tensor,
-    params: tf.Tensor,
-    lengths: tf.Tensor,
-    mode: str,
+    given: list[tf.Tensor], lengths: tf.Tensor, mode: str
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Outputs `[C, B, H]` and the states `[1, B, H]` at each row's last time step."""
+    """Outputs `[C, B, H]` and the states `[1, B, H]` at each row's last time step.
+
+    Args:
+        given: inputs, h, c and params.
+        lengths: of the rows.
+        mode: cuDNN's name of the cell.
+    """
+    inputs, h, c, params = given
     num_steps, units = inputs.shape[0], h.shape[2]
     assert num_steps is not None, "these tests know their time steps when the graph is made"
     weights = _matrices(params, inputs.shape[2], units, GATES[mode])

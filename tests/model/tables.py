@@ -71,7 +71,7 @@ def hours_of(times: Any) -> list[int]:
     """The hours that times of a table stand for."""
     hours, rest = np.divmod(np.asarray(times) - START.to_datetime64(), HOUR.to_timedelta64())
     assert not rest.astype(int).any()
-    return hours.tolist()
+    return [int(hour) for hour in np.atleast_1d(hours)]
 
 
 # The second series begins in the hour after a gap of the first begins: by time alone, no gap.

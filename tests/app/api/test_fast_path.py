@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.api.native import formats, routes
+from app.api.native import formats, requests, routes
 from app.api.problems import MEDIA_TYPE
 from app.application import create_app
 from app.service.inference import InferenceService
@@ -204,9 +204,9 @@ def test_a_bug_in_printing_is_a_500_and_its_neighbours_are_answered(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed: list[bytes] = []
-    right = formats.answer
+    right = requests.answer
 
-    def once(asked: Any) -> bytes:
+    def once(asked: Any) -> dict[str, Any]:
         if not printed:
             printed.append(b"")
             raise ValueError("no number")
