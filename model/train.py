@@ -24,7 +24,7 @@ from model.command import parse_arguments
 from model.config import RNNConfig, TrainConfig
 from model.data import dataset
 from model.evaluation import report
-from model.evaluation.skill import check_forecastable, evaluate, skill_table
+from model.evaluation.skill import Skill, check_forecastable, evaluate, skill_table
 from model.export.saved_model import check_writable, existing_versions, export_model
 from model.network.sequence_model import SequenceModel
 from model.placement.devices import find_devices, free_bytes, share_cores, split_devices
@@ -154,7 +154,6 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     steps, name = config.window_steps, config.name or task.name
     check_forecastable(splits, steps, task.day_steps)
     check_writable(config.models_dir, name)
-    names = [output.name for output in task.outputs]
     print(
         f"{task.name}: {' -> '.join(config.layers)}, {model.count_params():,} weights; "
         + ", ".join(f"{name} {len(split):,} rows" for name, split in splits.items()),
@@ -166,13 +165,37 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     if not np.isfinite([*history["loss"], *history["val_loss"]]).all():
         raise ValueError("training diverged: lower --learning-rate or --clip-norm")
     skill = evaluate(model, splits, steps, task.day_steps, config.batch_size)
+
+    def write_card(folder: Path, manifest: dict[str, Any]) -> None:
+        report.write_pictures(folder, model, splits, task, history, steps, config.batch_size)
+        report.write_card(folder, manifest, task, splits, skill, steps)
+
     details = {
+        **describe_training(task, config, skill, history, seconds),
+        "example": example(splits["test"], task.example_steps),
+    }
+    folder = export_model(model, config.models_dir, name, details, write_card)
+    print_skill(skill, task, steps)
+    print(f"\nExported to {folder} after {seconds:.0f} s of training")
+    return folder
+
+
+def describe_training(
+    task: TaskConfig,
+    config: TrainConfig,
+    skill: Skill,
+    history: dict[str, list[float]],
+    seconds: float,
+) -> dict[str, Any]:
+    """The part of the manifest that tells of the task, the training and the test."""
+    names = [output.name for output in task.outputs]
+    return {
         "description": task.description,
         "time_step_s": task.time_step_s,
         "metrics": {
             "split": "test",
             "forecasts": skill.num_forecasts,
-            "past_steps": steps,
+            "past_steps": config.window_steps,
             "mean_absolute_error": {
                 method: dict(zip(names, map(five_digits, errors), strict=True))
                 for method, errors in skill.errors.items()
@@ -184,21 +207,16 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
             "seconds": round(seconds, 1),
             "history": history,
         },
-        "example": example(splits["test"], task.example_steps),
     }
 
-    def write_card(folder: Path, manifest: dict[str, Any]) -> None:
-        report.write_pictures(folder, model, splits, task, history, steps, config.batch_size)
-        report.write_card(folder, manifest, task, splits, skill, steps)
 
-    folder = export_model(model, config.models_dir, name, details, write_card)
+def print_skill(skill: Skill, task: TaskConfig, steps: int) -> None:
+    """Prints the errors on the test split, each forecast from so many time steps."""
     units = ", ".join(dict.fromkeys(output.unit for output in task.outputs))
     print(f"\nTest split, {skill.num_forecasts:,} forecasts from {steps} past time steps:\n")
-    print(skill_table(skill, names, units))
+    print(skill_table(skill, [output.name for output in task.outputs], units))
     for note in skill.notes:
         print(f"\n{note}")
-    print(f"\nExported to {folder} after {seconds:.0f} s of training")
-    return folder
 
 
 def five_digits(error: float) -> float | None:

@@ -1,7 +1,7 @@
 """Raw columns to network inputs, network outputs to real units: a small fixed vocabulary.
 
-`data.py` fits the numbers, `network.py` puts them into the graph, the manifest repeats them, so
-that another kernel can do the same:
+`data/dataset.py` fits the numbers, `network/sequence_model.py` puts them into the graph, and the
+manifest repeats them, so that a kernel without TensorFlow can do the same:
 
     standardize  x -> (x - mean) / std
     cyclic       x -> sin(2 pi x / period), cos(2 pi x / period)

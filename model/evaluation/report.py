@@ -84,6 +84,25 @@ def _spans(splits: dict[str, Split]) -> str:
     )
 
 
+def _columns(manifest: dict[str, Any]) -> str:
+    features = "\n".join(
+        f"| {f['name']} | {f['unit']} | {f['description']} | {'yes' if f['missing'] else 'no'} |"
+        for f in manifest["features"]
+    )
+    outputs = "\n".join(
+        f"| {o['name']} | {o['unit']} | {_steps(o['horizon'])} |" for o in manifest["outputs"]
+    )
+    return f"""## Inputs, raw, in this order
+| feature | unit | meaning | may be null |
+|---|---|---|---|
+{features}
+
+## Outputs, at every time step
+| output | unit | horizon |
+|---|---|---|
+{outputs}"""
+
+
 def write_card(
     folder: Path,
     manifest: dict[str, Any],
@@ -97,13 +116,6 @@ def write_card(
     names = [output["name"] for output in manifest["outputs"]]
     units = ", ".join(dict.fromkeys(output["unit"] for output in manifest["outputs"]))
     layers = " -> ".join(f"{layer['cell']} {layer['units']}" for layer in manifest["layers"])
-    features = "\n".join(
-        f"| {f['name']} | {f['unit']} | {f['description']} | {'yes' if f['missing'] else 'no'} |"
-        for f in manifest["features"]
-    )
-    outputs = "\n".join(
-        f"| {o['name']} | {o['unit']} | {_steps(o['horizon'])} |" for o in manifest["outputs"]
-    )
     (folder / "README.md").write_text(
         f"""# {manifest["name"]}, version {manifest["version"]}
 
@@ -130,15 +142,7 @@ for the absolute error.
 ## Splits (cut by time, the longest horizon apart)
 {_spans(splits)}
 
-## Inputs, raw, in this order
-| feature | unit | meaning | may be null |
-|---|---|---|---|
-{features}
-
-## Outputs, at every time step
-| output | unit | horizon |
-|---|---|---|
-{outputs}
+{_columns(manifest)}
 
 ## Limits
 It knows only the time and places it was trained on. Errors grow with the horizon, as the table

@@ -1,8 +1,9 @@
-"""The model's error beside that of simple forecasts, on the same hours of the same split.
+"""The model's error beside that of simple forecasts, on the same time steps of the same split.
 
-Every method forecasts from the same past window: all time steps with `steps - 1` others before them
-in their run. None sees what the model does not: of an output whose column is no feature, the past
-is as unknown as the future. The error is the mean absolute error in the unit of each output.
+Every method forecasts from a past window of `steps` time steps, so a forecast is made at each time
+step with `steps - 1` others before it in its run. No method sees what the model does not: where an
+output's column is no feature, its past is as unknown as its future. The error is the mean absolute
+error in the unit of each output.
 """
 
 from dataclasses import dataclass
@@ -215,7 +216,7 @@ def evaluate(
 
     Args:
         model: the trained model.
-        splits: as `data.load` gives them.
+        splits: as `dataset.load` gives them.
         steps: time steps of the past window that every method sees.
         day_steps: time steps of a day, see `linear_windows`.
         batch_size: past windows that the model computes at once.
@@ -227,12 +228,7 @@ def evaluate(
     test = splits["test"]
     rows = forecast_rows(test, steps)
     forecasts = {"model": model_forecasts(model, test, rows, steps, batch_size)}
-    if test.known.any():
-        for name, values in (
-            ("persistence", test.present),
-            ("same time yesterday", test.days_before),
-        ):
-            forecasts[name] = np.where(test.known, values, np.nan)[rows]
+    forecasts |= _repeated(test, rows)
     windows, notes = linear_windows(num_inputs(model.features), steps, day_steps)
     notes = (*_notes_of_unknown(model, test.known), *notes)
     for name, past in windows.items():
@@ -247,6 +243,14 @@ def evaluate(
     truth = test.targets[rows].astype(np.float64)
     errors = {name: np.abs(made - truth).mean(axis=0) for name, made in forecasts.items()}
     return Skill(errors=errors, num_forecasts=len(rows), notes=notes)
+
+
+def _repeated(split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Forecasts `[K, O]` that repeat a number of the past, where that is known."""
+    if not split.known.any():
+        return {}
+    past = {"persistence": split.present, "same time yesterday": split.days_before}
+    return {name: np.where(split.known, numbers, np.nan)[rows] for name, numbers in past.items()}
 
 
 def _notes_of_unknown(model: SequenceModel, known: np.ndarray) -> tuple[str, ...]:

@@ -134,9 +134,7 @@ def export_model(
     with _errors_that_name(home), _exclusively(home):
         for left in home.glob(f"{HIDDEN}*"):
             shutil.rmtree(left)
-        # A file of such a name is no version, but in the way of one.
-        taken = (int(path.name) for path in home.iterdir() if path.name.isdecimal())
-        number = max(taken, default=0) + 1
+        number = _next_version(home)
         hidden = home / f"{HIDDEN}{number}"
         hidden.mkdir()
         _save(ExportedModel(model), hidden)
@@ -155,6 +153,12 @@ def export_model(
         for folder in (home, models_dir):
             _flush_folder(folder)
     return final
+
+
+def _next_version(home: Path) -> int:
+    # A file of such a name is no version, but in the way of one.
+    taken = (int(path.name) for path in home.iterdir() if path.name.isdecimal())
+    return max(taken, default=0) + 1
 
 
 def _save(exported: ExportedModel, folder: Path) -> None:

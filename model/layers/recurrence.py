@@ -3,7 +3,7 @@
 The product of the inputs and the gradients of the weights are one large product each, over all time
 steps; only what follows from the time step before is in the loop. The gradient is written out and
 not left to a tape: so a chunk needs nothing but what `Kept` holds, every operation is where
-`pipeline.py` puts it, and both loops can be compiled.
+`network/pipeline.py` puts it, and both loops can be compiled.
 
 All arrays are time-major: `[C, B, ...]`.
 """
@@ -205,13 +205,8 @@ def _backward(
         if drop is not None:
             d_new[0] *= _at(drop, time)
         d_new[0] += d_outputs[time]
-        sums, before = kept.sums[time], tuple(part[time] for part in kept.before)
-        # Only what works on every number by itself: cheaper to compute again than to keep.
-        with tf.GradientTape() as tape:
-            tape.watch((sums, before))
-            new = cell.activate(sums, before)
-        zero = tf.UnconnectedGradients.ZERO
-        d_sums, d_before = tape.gradient(new, (sums, before), d_new, unconnected_gradients=zero)
+        before = tuple(part[time] for part in kept.before)
+        d_sums, d_before = _deactivate(cell, kept.sums[time], before, d_new)
         _, d_h_gates = cell.unjoin(d_sums)
         d_h = tf.matmul(d_h_gates, weights.recurrent_kernel, transpose_b=True)
         d_before = (d_before[0] + d_h, *d_before[1:])
@@ -232,6 +227,19 @@ def _backward(
         maximum_iterations=num_steps,
     )
     return rows.stack(), d_state
+
+
+def _deactivate(
+    cell: Cell, sums: tf.Tensor, before: State, d_new: list[tf.Tensor]
+) -> tuple[tf.Tensor, State]:
+    """The gradient of `Cell.activate`: of the sums and of the state before."""
+    # It works on every number by itself: cheaper to compute again than to keep.
+    with tf.GradientTape() as tape:
+        tape.watch((sums, before))
+        new = cell.activate(sums, before)
+    zero = tf.UnconnectedGradients.ZERO
+    d_sums, d_before = tape.gradient(new, (sums, before), d_new, unconnected_gradients=zero)
+    return d_sums, d_before
 
 
 def _end(lengths: tf.Tensor, num_steps: tf.Tensor) -> tf.Tensor:

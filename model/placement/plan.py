@@ -2,7 +2,8 @@
 
 Layers are spread over the devices in contiguous blocks, so that what passes from one device to the
 next is one layer's outputs. The plan is a table that people can read
-(`python -m model.train --explain-placement`), and `pipeline.py` carries it out.
+(`python -m model.train --explain-placement`), and `network/pipeline.py` carries it
+out.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """What a model is asked to do: which columns of which table go in, and what comes out.
 
-A task is data, not code: a TOML file (`model/tasks/weather.toml` is the default). Read by
-`data.py`, which fits the transforms, and by `train.py`.
+A task is data, not code: a TOML file (`model/tasks/weather.toml` is the default).
+`data/dataset.py` reads it to fit the transforms, and `train.py` to name and describe the model.
 """
 
 import tomllib
