@@ -11,19 +11,17 @@ import gc
 import logging
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from app.codec.model import Codec
 from app.codec.sequences import Limits
 from app.engine.engine import Engine
-from app.engine.lanes import lane_threads, slots_per_lane
-from app.engine.runner import ModelRunner, RunnerLoader, most_rows, on_accelerator
-from app.engine.scheduler import Sizes
+from app.engine.runner import RunnerLoader
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel, quoted
 from app.manifest import Manifest, verified_manifest
 from app.registry.pinned_version import Pin, PinnedVersion
 from app.registry.versions import Model, find_models
-from app.settings import Settings, available_cores
+from app.registry.warm_engine import warm_engine
+from app.settings import Settings
 from app.stats.shared_stats import WorkerStats
 
 logger = logging.getLogger(__name__)
@@ -248,7 +246,8 @@ class Registry:
             model.manifest = verified_manifest(model.folder)
             if checksum not in (None, model.manifest.checksum):
                 raise ModelRefused(f"{model.folder} holds other weights than when it was loaded")
-            engine = self._engine_of(model.folder, model.manifest)
+            runner = self._load_runner(model.folder, model.manifest)
+            engine = warm_engine(self._settings, runner, self.stats.counters)
             if verified_manifest(model.folder).checksum != model.manifest.checksum:
                 raise ModelRefused(f"{model.folder} was replaced while it was loaded")
             # A full collection looks at all objects of the kernel's library and holds Python's
@@ -265,30 +264,6 @@ class Registry:
             logger.error(text, model.name, model.version, reason, exc_info=not known)
             return error
         return None
-
-    def _engine_of(self, folder: Path, manifest: Manifest) -> Engine:
-        """A version's engine, warm and not started."""
-        settings = self._settings
-        runner = self._load_runner(folder, manifest)
-        warn_of_idle_cores(settings, runner)
-        most = settings.slots_per_lane or most_rows(runner.devices)
-        cost = runner.warm_up(most, settings.max_chunk_steps)
-        slots = settings.slots_per_lane or slots_per_lane(runner, cost)
-        threads = settings.lanes or lane_threads(runner, cost)
-        return Engine(
-            runner,
-            cost,
-            Sizes(
-                lanes=max(1, threads),
-                slots=max(1, threads) * slots,
-                chunk_rows=slots,
-                chunk_steps=settings.max_chunk_steps,
-                waiting=settings.max_waiting_sequences,
-                waiting_steps=settings.max_waiting_steps,
-            ),
-            threads=threads > 0,
-            counters=self.stats.counters,
-        )
 
     def _serve(
         self, model: Model, manifest: Manifest, engine: Engine, loop: asyncio.AbstractEventLoop
@@ -311,14 +286,3 @@ class Registry:
             self._current = ready
             self.stats.set_ready(not self._stopping.is_set())
         logger.info("%s version %d is ready", model.name, model.version)
-
-
-def warn_of_idle_cores(settings: Settings, runner: ModelRunner) -> None:
-    """Says so where there is one worker for the sake of an accelerator that is not used."""
-    if settings.beside_accelerator and not on_accelerator(runner.devices):
-        logger.warning(
-            "there is a driver of an accelerator, so there is one worker, but %s runs on the CPU: "
-            "set UNROLL_WORKERS=%d for all cores; docs/operating.md says what CUDA needs",
-            runner.kernel,
-            available_cores(),
-        )

@@ -400,6 +400,29 @@ def test_it_is_ready_once_all_workers_are(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_it_says_why_another_worker_is_not_there(tmp_path: Path) -> None:
+    write_version(tmp_path / "tiny", 1)
+    shared = SharedStats(workers=2)
+    registry = Registry(Settings(models_dir=tmp_path, model="tiny"), load_fake, shared.claim())
+
+    async def run() -> None:
+        registry.start_loading()
+        while registry.loading:
+            await asyncio.sleep(0.001)
+        assert not registry.ready
+        assert registry.status == "another worker of the service is still loading the model"
+        # As the parent does.
+        shared.tell_crashing(1, -11)
+        assert not registry.ready
+        assert registry.status == (
+            "1 of the service's workers cannot stay up: the last one was killed by SIGSEGV; "
+            "the log says more"
+        )
+        await registry.drain()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("present", "workers", "device", "warned"),
     [
