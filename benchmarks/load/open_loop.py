@@ -14,11 +14,11 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import cast
 
+import httptools
 import numpy as np
 import uvloop
 
 from benchmarks.load.generator import Generator, OpenLoad, summarize
-from benchmarks.load.responses import ResponseReader
 from benchmarks.load.workloads import NO_WRAP, SEED, Workload, Wrap, make
 from benchmarks.paths import ROOT
 
@@ -36,7 +36,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, requests: "_Requests") -> None:
         self._requests = requests
-        self._reader = ResponseReader()
+        self._parser = httptools.HttpResponseParser(self)
         self.transport: asyncio.WriteTransport | None = None
         self.number = -1
 
@@ -52,11 +52,13 @@ class _Connection(asyncio.Protocol):
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        status = self._reader.feed(data)
-        if status is not None:
-            number, self.number = self.number, -1
-            self._requests.answered(number, status == HTTPStatus.OK)
-            self._requests.is_free(self)
+        self._parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        number, self.number = self.number, -1
+        self._requests.answered(number, self._parser.get_status_code() == HTTPStatus.OK)
+        self._requests.is_free(self)
 
     def close(self) -> None:
         assert self.transport is not None

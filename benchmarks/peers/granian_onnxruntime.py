@@ -9,10 +9,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces, Loops
-from granian.log import LogLevels
-
 from benchmarks.peers.common import (
     BadRequest,
     Item,
@@ -87,6 +83,11 @@ application = Application()
 
 def main() -> None:
     """Serves on `BENCH_PORT`."""
+    # Tests of the batches have no granian.
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.log import LogLevels
+
     Granian(
         f"{__spec__.name}:application",
         port=int(os.environ["BENCH_PORT"]),
