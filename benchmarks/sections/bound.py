@@ -15,7 +15,7 @@ from benchmarks.load.workloads import make
 from benchmarks.models.prepare import ensure_model
 from benchmarks.processes.process import available_cores
 from benchmarks.sections.plan import Plan
-from benchmarks.servers.kinds import BARE
+from benchmarks.servers.kinds import WITHOUT_KERNEL
 from benchmarks.servers.rounds import measure as measure_cells
 from benchmarks.servers.rounds import running
 
@@ -80,7 +80,7 @@ def find_bound(model: BenchModel, rounds: int, seconds: float, kernels: dict[str
         seconds: of a round.
         kernels: as the section `kernel` has them.
     """
-    with running([BARE], model, []) as servers:
+    with running([WITHOUT_KERNEL], model, []) as servers:
         cells = [
             cell
             for clients in CLIENTS

@@ -23,7 +23,7 @@ from benchmarks.paths import BUILD
 from benchmarks.progress import say
 from benchmarks.report.markdown import errors, number, table, times
 from benchmarks.sections.plan import Plan
-from benchmarks.servers.kinds import BARE, KINDS, UNROLL
+from benchmarks.servers.kinds import KINDS, UNROLL, WITHOUT_KERNEL
 from benchmarks.servers.rounds import WARM_UP_S, awake, running
 from benchmarks.servers.server import Server
 
@@ -149,7 +149,7 @@ def measure(plan: Plan, _: dict[str, Any]) -> list[dict[str, Any]]:
     loads: dict[tuple[str, str], list[wrk.Load]] = {}
     with (
         running([KINDS[UNROLL]], model, [work]) as (whole,),
-        running([BARE], model, []) as (alone,),
+        running([WITHOUT_KERNEL], model, []) as (alone,),
     ):
         with awake(whole):
             sizes = {given.name: check(whole, work, given) for given, _ in known}
@@ -162,7 +162,7 @@ def measure(plan: Plan, _: dict[str, Any]) -> list[dict[str, Any]]:
                         loads.setdefault((server.kind.name, given.name), []).append(load)
     rows = []
     for given, bodies in known:
-        found, bare = loads[UNROLL, given.name], loads[BARE.name, given.name]
+        found, bare = loads[UNROLL, given.name], loads[WITHOUT_KERNEL.name, given.name]
         row: dict[str, Any] = {
             "format": given.name,
             "errors": sum(load.errors for load in found + bare),

@@ -89,8 +89,8 @@ RAY = {
 }
 BATCH_OF_ONE = Wrap(b'{"requests":[', b"]}")
 ONNXRUNTIME = {"BENCH_KERNEL": "onnxruntime"}
-BARE = ServerKind(
-    "http_json_alone", "benchmarks.servers.bare", "Unroll without a kernel", peer=False
+WITHOUT_KERNEL = ServerKind(
+    "http_json_alone", "benchmarks.servers.without_kernel", "Unroll without a kernel", peer=False
 )
 
 UNROLLS = (

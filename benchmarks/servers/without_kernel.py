@@ -1,8 +1,8 @@
 """Unroll's app without a kernel, to measure its HTTP and JSON alone.
 
-`python -m benchmarks.servers.bare` serves as `python -m app` does. Everything is Unroll's own, its
-worker processes included, but the engine, which completes a request at once with random numbers,
-as long to print as real ones.
+`python -m benchmarks.servers.without_kernel` serves as `python -m app` does. Everything is Unroll's
+own, its worker processes included, but the engine, which completes a request at once with random
+numbers, as long to print as real ones.
 """
 
 import asyncio
