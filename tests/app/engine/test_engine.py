@@ -216,7 +216,9 @@ def test_a_request_with_a_bad_sequence_fails_and_its_others_leave(threads: bool)
             self, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray
         ) -> tuple[np.ndarray, np.ndarray]:
             made = super().run(inputs, lengths, state)
-            self.gate.clear()
+            # On the event loop nobody could open the gate again while a call waits for it.
+            if threads:
+                self.gate.clear()
             return made
 
     async def run() -> None:
