@@ -28,6 +28,17 @@ def test_those_that_lend_their_slots_wait_in_their_order() -> None:
     assert queue.large_running == 6
 
 
+def test_a_sequence_that_lent_its_slot_expires_as_it_waits_again() -> None:
+    queue = WaitingQueue(1, LONG)
+    (lender,) = sequences(LONG + 1, deadline=5.0)
+    queue.add([lender])
+    assert queue.take() is lender
+    queue.add(sequences(3, deadline=9.0))
+    assert queue.late(5.0) == [], "it runs"
+    queue.lend(lender)
+    assert queue.late(5.0) == [lender]
+
+
 class Deadlines(RuleBasedStateMachine):
     """Beside a list of all that wait, in which every deadline is looked at each time."""
 
