@@ -8,8 +8,12 @@ INSTALLED := $(VENV)/.installed $(if $(WITH_GPU),$(VENV)/.installed-gpu)
 # NVIDIA's driver, on Linux or in WSL: empty where there is none.
 DRIVER := $(wildcard /dev/nvidiactl /dev/dxg)
 
+PYTEST := $(BIN)/python -m pytest
+# Of tests, those of which most need neither TensorFlow nor a server.
+ROOMS := tests/app tests/client tests/model tests/tools
+
 .DEFAULT_GOAL := help
-.PHONY: help run train test test-gpu bench bench-training bench-gpu lint format docs lock clean
+.PHONY: help run train test check test-gpu bench bench-training bench-gpu lint format docs lock clean
 # Two runs of pip at once would share an environment.
 .NOTPARALLEL:
 
@@ -25,7 +29,14 @@ train: $(INSTALLED)  ## train the default model and export it as the next versio
 	$(BIN)/python -m model.train
 
 test: $(VENV)/.installed-dev $(VENV)/clients/.installed $(INSTALLED)  ## run every test; those for a GPU where there is one
-	$(BIN)/python -m pytest
+	@# Tests wait for servers half of the time: more processes than the two cores that they need.
+	@status=0; \
+	$(PYTEST) -n 3 --dist loadfile -m "not alone and not gpu" || status=1; \
+	$(PYTEST) -m "alone or gpu" || status=1; \
+	exit $$status
+
+check: lint  ## lint, and the tests that need neither TensorFlow nor a server (a minute)
+	$(PYTEST) -n 3 --dist loadfile --without-tensorflow $(ROOMS)
 
 test-gpu: $(if $(DRIVER),$(VENV)/.installed-dev $(VENV)/.installed-gpu)  ## run the tests that need a GPU (6 minutes at most)
 ifeq ($(DRIVER),)

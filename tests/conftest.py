@@ -1,30 +1,66 @@
-"""Fixtures that many tests share: exported models, made once a run."""
+"""What all tests share: exported models, made once a run, and how tests are chosen and ordered."""
 
+import fcntl
 import gc
 import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-import tensorflow as tf
 from hypothesis import settings
 
-from tests.exports import MIXED, export
+from tests.server import Server, serve
+
+TESTS = Path(__file__).parent
+# What `--without-tensorflow` does without: each takes seconds to import and hundreds of MB.
+LARGE = frozenset({"tensorflow", "keras", "openvino"})
 
 # A shared machine pauses at will: how long an example takes says nothing.
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.load_profile("default")
 
 
+class SkipLarge(MetaPathFinder):
+    """Skips the test, or the file of tests, that imports a large library."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:
+        if fullname in LARGE:
+            pytest.skip(f"needs {fullname}", allow_module_level=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--without-tensorflow",
+        action="store_true",
+        help="skip every test that imports TensorFlow, Keras or OpenVINO",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-tensorflow"):
+        assert not LARGE & sys.modules.keys(), "a conftest or a plugin has imported a large library"
+        sys.meta_path.insert(0, SkipLarge())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what needs a GPU where TensorFlow can use none."""
+    """Skips what needs a GPU where TensorFlow can use none, and puts the longest tests first."""
     needing = [item for item in items if item.get_closest_marker("gpu")]
-    if needing and not tf.config.list_physical_devices("GPU"):
+    if needing and not _has_gpu():
         for item in needing:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+    # At the top of `tests/` are the files that start servers. Where files are dealt to several
+    # processes, none of these is then left for the end, when the other processes have nothing.
+    items.sort(key=lambda item: item.path.parent != TESTS)
+
+
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,15 +71,53 @@ def _nothing_is_frozen() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models' folder with one small exported model of each kind: rnn, lstm, gru, mixed."""
-    folder = tmp_path_factory.mktemp("models")
-    for name, layers in {
-        "rnn": ("rnn:16", "rnn:8:relu"),
-        "lstm": ("lstm:16", "lstm:8"),
-        "gru": ("gru:16", "gru:8"),
-        "mixed": MIXED,
-    }.items():
-        export(folder, layers, name)
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Has `make` fill the folder, unless another process of this run has done so."""
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unfinished = folder.with_suffix(".unfinished")
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of tests share."""
+    own = tmp_path_factory.getbasetemp()
+    # pytest-xdist gives each of its processes a folder in it.
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def models_dir(run_dir: Path) -> Path:
+    """A models' folder with one small exported model of each kind: rnn, lstm, gru, mixed."""
+    from tests.exports import MIXED, export
+
+    def make(folder: Path) -> None:
+        for name, layers in {
+            "rnn": ("rnn:16", "rnn:8:relu"),
+            "lstm": ("lstm:16", "lstm:8"),
+            "gru": ("gru:16", "gru:8"),
+            "mixed": MIXED,
+        }.items():
+            export(folder, layers, name)
+
+    return made_once(run_dir / "models", make)
+
+
+@pytest.fixture(scope="session", params=["tensorflow", "onnxruntime"])
+def server_of_laws(
+    request: pytest.FixtureRequest, models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Serves `mixed`, with each kernel in turn, to all files of laws.
+
+    Two workers, so that pieces of a session arrive at either; slots and chunks small enough that
+    sequences queue, join late and are cut often.
+    """
+    log = tmp_path_factory.mktemp("laws") / "server.log"
+    sizes = {"max_chunk_steps": 16, "workers": 2, "runner": request.param}
+    with serve(models_dir, "mixed", log, **sizes) as running:
+        yield running

@@ -28,7 +28,13 @@ DOCUMENT = Path("docs/client.md").read_text(encoding="utf-8")
 def server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("log") / "server.log"
     with serve(
-        models_dir, "mixed", log, max_chunk_steps=16, workers=1, max_body_bytes=MAX_BODY
+        models_dir,
+        "mixed",
+        log,
+        compare=False,
+        max_chunk_steps=16,
+        workers=1,
+        max_body_bytes=MAX_BODY,
     ) as running:
         yield running
 

@@ -3,9 +3,7 @@
 import asyncio
 import itertools
 import random
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -16,28 +14,18 @@ from hypothesis import strategies as st
 from tests.carriers import KINDS, carrier, post
 from tests.exports import raw_sequence, to_json
 from tests.reference import assert_close
-from tests.server import Server, serve
+from tests.server import Server
 
 SEQUENCES = 50
 MAX_STEPS = 60
 names = itertools.count()
-
-
-@pytest.fixture(scope="module", params=["tensorflow", "onnxruntime"])
-def server(
-    request: pytest.FixtureRequest, models_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """Two workers, so that pieces of a session arrive at either."""
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    sizes = {"max_chunk_steps": 16, "workers": 2, "runner": request.param}
-    with serve(models_dir, "mixed", log, **sizes) as running:
-        yield running
+pytestmark = pytest.mark.alone
 
 
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.randoms(use_true_random=False), st.integers(1, 20))
 def test_any_cut_of_any_sequence_carried_in_any_way_equals_the_whole(
-    server: Server, drawn: random.Random, together: int
+    server_of_laws: Server, drawn: random.Random, together: int
 ) -> None:
     """50 sequences at once, their pieces in any order, some at the same moment."""
     numbers = np.random.default_rng(drawn.randrange(2**32))
@@ -46,7 +34,7 @@ def test_any_cut_of_any_sequence_carried_in_any_way_equals_the_whole(
     turns = [row for row, each in enumerate(pieces) for _ in each]
     drawn.shuffle(turns)
     kinds = [KINDS[row % len(KINDS)] for row in range(SEQUENCES)]
-    whole, outputs = asyncio.run(carry(server, sequences, pieces, turns, kinds, together))
+    whole, outputs = asyncio.run(carry(server_of_laws, sequences, pieces, turns, kinds, together))
     for row, kind in enumerate(kinds):
         lengths = [len(piece) for piece in pieces[row]]
         assert_close(outputs[row], np.array(whole[row]), f"{kind}, pieces of {lengths}")

@@ -20,22 +20,22 @@ from tests.server import Server, serve
 
 SEED = 20131224
 NEIGHBOURS = 63
-
-
-@pytest.fixture(scope="module", params=["tensorflow", "onnxruntime"])
-def server(
-    request: pytest.FixtureRequest, models_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """Slots and chunks small enough that sequences queue, join late and are cut often."""
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    with serve(models_dir, "mixed", log, max_chunk_steps=16, runner=request.param) as running:
-        yield running
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[httpx.Client]:
-    with server.client() as made:
+def client(server_of_laws: Server) -> Iterator[httpx.Client]:
+    with server_of_laws.client() as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def whole(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that computes a sequence in one chunk, and each by itself."""
+    log = tmp_path_factory.mktemp("log") / "server.log"
+    sizes = {"max_chunk_steps": 256, "slots_per_lane": 1}
+    with serve(models_dir, "mixed", log, **sizes) as running:
+        yield running
 
 
 @pytest.fixture
@@ -80,18 +80,14 @@ def test_batched_equals_alone(client, random) -> None:
         assert_same(batched, row, predict(client, [sequences[row]]), f"row {row}")
 
 
-def test_chunked_equals_whole(client, models_dir, tmp_path, random) -> None:
+def test_chunked_equals_whole(client, whole, random) -> None:
     """Chunks of at most 16 time steps against one chunk of all."""
     sequence = raw_sequence(random, 200)
     chunked = predict(client, [sequence])
-    with (
-        serve(
-            models_dir, "mixed", tmp_path / "log", max_chunk_steps=256, slots_per_lane=1
-        ) as other,
-        other.client() as whole,
-    ):
-        expected = predict(whole, [sequence])
-        assert other.counter("unroll_chunks_total") == 1
+    chunks = whole.counter("unroll_chunks_total")
+    with whole.client() as other:
+        expected = predict(other, [sequence])
+    assert whole.counter("unroll_chunks_total") == chunks + 1
     assert_same(chunked, 0, expected, "16 time steps a chunk")
 
 
@@ -138,9 +134,9 @@ def test_identical_requests_give_identical_bytes(client, random) -> None:
         assert len(answers) == 1, f"lengths {lengths}"
 
 
-def test_cancelled_sequence_frees_its_slot(server, client, random) -> None:
+def test_cancelled_sequence_frees_its_slot(server_of_laws, client, random) -> None:
     """Callers who hang up in the middle of long sequences leave nothing behind."""
-    count = 40
+    server, count = server_of_laws, 40
     # Short to write, so that a body holds as many as take long to compute.
     long = {"sequences": [[[50.0, None, None, 3.0]] * 9000] * count, "outputs": "none"}
 

@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 
 from tests.exports import raw_sequence, to_json
 from tests.reference import Reference, State, assert_close
-from tests.server import Server, serve
+from tests.server import Server
 
 CROWD = 24
 MAX_LENGTH = 120
 # What the crowd asks for; its answers are known beforehand.
 POOL = 6
+pytestmark = pytest.mark.alone
 
 
 class Crowd:
@@ -106,11 +107,10 @@ class Served:
         return made
 
 
-@pytest.fixture(scope="module", params=["tensorflow", "onnxruntime"])
-def served(
-    request: pytest.FixtureRequest, models_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
+@pytest.fixture(scope="module")
+def served(server_of_laws: Server, models_dir: Path) -> Iterator[Served]:
     """Fewer slots than sequences and short chunks: all queue, join late and are cut."""
+    server = server_of_laws
     reference = Reference(models_dir / "mixed" / "1")
     random = np.random.default_rng(5)
     pool = []
@@ -121,20 +121,24 @@ def served(
         {part["name"]: layer["units"] for part in layer["states"]}
         for layer in reference.manifest["layers"]
     ]
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    with serve(models_dir, "mixed", log, max_chunk_steps=16, runner=request.param) as server:
-        with server.client() as client, Crowd(server.url, pool) as crowd:
-            yield Served(server, client, crowd, reference, sizes)
-        crowd.check()
-        assert crowd.answers > CROWD, "there was no load"
-        assert crowd.hung_up, "nobody hung up"
-        deadline = time.monotonic() + 20
-        while server.counter("unroll_sequences_running", "unroll_sequences_waiting"):
-            assert time.monotonic() < deadline, "sequences go on without a caller"
-            time.sleep(0.05)
-        rows, chunks = (server.counter(f"unroll_{n}_total") for n in ("chunk_rows", "chunks"))
-        print(f"{crowd.answers} answers, {rows / chunks:.2f} sequences a chunk")
-        assert rows > chunks, "nobody was computed together"
+    before = computed(server)
+    with server.client() as client, Crowd(server.url, pool) as crowd:
+        yield Served(server, client, crowd, reference, sizes)
+    crowd.check()
+    assert crowd.answers > CROWD, "there was no load"
+    assert crowd.hung_up, "nobody hung up"
+    deadline = time.monotonic() + 20
+    while server.counter("unroll_sequences_running", "unroll_sequences_waiting"):
+        assert time.monotonic() < deadline, "sequences go on without a caller"
+        time.sleep(0.05)
+    rows, chunks = (a - b for a, b in zip(computed(server), before, strict=True))
+    print(f"{crowd.answers} answers, {rows / chunks:.2f} sequences a chunk")
+    assert rows > chunks, "nobody was computed together"
+
+
+def computed(server: Server) -> tuple[float, float]:
+    """How many rows of chunks it has computed, and how many chunks."""
+    return server.counter("unroll_chunk_rows_total"), server.counter("unroll_chunks_total")
 
 
 seeds = st.integers(0, 2**32 - 1)

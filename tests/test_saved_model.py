@@ -1,5 +1,6 @@
 """Law: the restored SavedModel = a float64 NumPy reference. And what its graph must not hold."""
 
+import json
 from pathlib import Path
 
 import keras
@@ -8,11 +9,12 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from model.export import export_model
+from model.export.saved_model import export_model
 from tests.exports import export, make_model, no_card, raw_sequence
 from tests.reference import Reference, State, assert_close
 
 LENGTHS = (1, 7, 200)
+FAKE_MANIFEST = Path("tests/app/tiny.json")
 
 
 def call(folder: Path, signature: str, sequences: list[np.ndarray], state: State | None = None):
@@ -91,6 +93,14 @@ def test_checkpoint_holds_the_weights_and_nothing_else(tmp_path: Path) -> None:
         for part in [*parts, "head/kernel", "head/bias"]
     }
     assert names == {*weights, "_CHECKPOINTABLE_OBJECT_GRAPH"}
+
+
+def test_the_manifest_of_fake_kernels_is_that_of_an_export(tmp_path: Path) -> None:
+    """Tests of the service read it, so that they need no TensorFlow."""
+    written = json.loads((export(tmp_path, ("rnn:1",), "tiny") / "manifest.json").read_text())
+    for changing in ("created", "libraries", "files"):
+        assert written.pop(changing)
+    assert json.loads(FAKE_MANIFEST.read_text()) == written
 
 
 def test_signatures_are_those_of_the_contract(models_dir: Path) -> None:
