@@ -36,7 +36,7 @@ def compare_once(loader: KernelLoader, folder: Path, checksum: str, place: Path)
         return how
 
 
-KernelLoader._choose = compare_once  # type: ignore[method-assign]
+KernelLoader._choose = compare_once  # type: ignore[assignment, method-assign]
 
 if __name__ == "__main__":
     sys.exit(main())
