@@ -100,12 +100,19 @@ class Workers(Multiprocess):
         config: of the workers.
         listener: bound.
         stats: of the service.
+        clock: seconds.
 
     Attributes:
         failed: whether it ended though nobody asked it to.
     """
 
-    def __init__(self, config: WorkerConfig, listener: socket.socket, stats: SharedStats) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        listener: socket.socket,
+        stats: SharedStats,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         # As `nohup` leaves it.
         ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         super().__init__(config, [listener])
@@ -113,6 +120,7 @@ class Workers(Multiprocess):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self.failed = False
         self._stats = stats
+        self._clock = clock
         self._dispatcher = Dispatcher(listener, config.backlog, config.home, stats)
         self._pulses: dict[Process, Pulse] = {}
         # By index in `processes`; a process that has ended stays there until it is replaced.
@@ -133,7 +141,7 @@ class Workers(Multiprocess):
                 return
             if process not in self._replaced_at and not self._is_well(index, process):
                 self._bury(index, process)
-            if time.monotonic() >= self._replaced_at.get(process, math.inf):
+            if self._clock() >= self._replaced_at.get(process, math.inf):
                 del self._replaced_at[process]
                 self.processes[index] = Process(self.config, self.sockets)
                 self.processes[index].start()
@@ -162,7 +170,7 @@ class Workers(Multiprocess):
             return
         self._exit_status = status
         delay_s = self._delays[index].after_an_end()
-        self._replaced_at[process] = time.monotonic() + delay_s
+        self._replaced_at[process] = self._clock() + delay_s
         why = "it hangs" if hangs else f"it {describe_exit(status)} {lived_s:.0f} s after its start"
         when = f" in {delay_s:.0f} s, as those before it ended soon too" if delay_s else ""
         logger.error("worker %d is replaced%s: %s", process.pid, when, why)
@@ -171,7 +179,9 @@ class Workers(Multiprocess):
         if process not in self._pulses:
             assert process.pid is not None, "it has been started"
             count = partial(self._stats.beats, process.pid)
-            self._pulses[process] = Pulse(count, self.config.timeout_worker_healthcheck)
+            self._pulses[process] = Pulse(
+                count, self.config.timeout_worker_healthcheck, self._clock
+            )
         return self._pulses[process]
 
     def handle_hup(self) -> None:

@@ -1,17 +1,20 @@
 """Workers that hang or end are replaced; those that cannot stay up, ever more slowly."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from uvicorn.supervisors.multiprocess import SIGNALS
 
-from app.workers.dispatcher import MAX_PID, _path, bytes_too_long
-from app.workers.supervisor import STARTING, Pulse, RestartDelay
+from app.stats.shared_stats import SharedStats
+from app.workers.dispatcher import MAX_PID, WorkerConfig, _path, bytes_too_long
+from app.workers.supervisor import STARTING, STAYED_UP_S, Pulse, RestartDelay, Workers
 
 LIMIT_S = 60.0
 
@@ -81,6 +84,77 @@ def test_successors_wait_ever_longer_and_at_most_a_minute() -> None:
     assert [delay.after_an_end() for _ in range(3)] == [0, 1, 2]
 
 
+class FakeProcess:
+    """A worker of uvicorn that ends with status 4 after a life by the clock.
+
+    Attributes:
+        pid: its number in the order of starts.
+    """
+
+    def __init__(self, now: Callable[[], float], life_s: float, pid: int) -> None:
+        self._now, self._life_s, self.pid = now, life_s, pid
+        self.process = self
+        self.exitcode = 4
+
+    def start(self) -> None:
+        self._ends = self._now() + self._life_s
+
+    def is_alive(self) -> bool:
+        return self._now() < self._ends
+
+    def kill(self) -> None:
+        self._ends = self._now()
+
+    def join(self) -> None:
+        assert not self.is_alive()
+
+
+@pytest.fixture
+def _signals() -> Iterator[None]:
+    """uvicorn's supervisor takes them all."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_signals")
+def test_each_place_has_a_delay_of_its_own_until_a_worker_stays_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    # The first worker stays up. The second ends at once six times, stays up, and ends once more.
+    lives = iter([1e9, *[0.0] * 6, STAYED_UP_S + 1, 1e9])
+    starts: list[float] = []
+
+    def make(*_: object) -> FakeProcess:
+        starts.append(now)
+        return FakeProcess(lambda: now, next(lives), len(starts))
+
+    monkeypatch.setattr("app.workers.supervisor.Process", make)
+    monkeypatch.setattr("uvicorn.supervisors.multiprocess.Process", make)
+    stats = SharedStats()
+    config = WorkerConfig(
+        "no:app", home=tmp_path, count_lost=print, workers=2, timeout_worker_healthcheck=10**9
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        workers = Workers(config, listener, stats, lambda: now)
+        workers.init_processes()
+        told = []
+        while now < 150:
+            now += 0.5
+            workers.keep_subprocess_alive()
+            told.append(stats.crashing != "")
+        workers._dispatcher.stop()
+        workers._dispatcher.join(20)
+        workers._dispatcher._sender.close()
+    # A delay counts from the look that finds the end, half a second after the start.
+    assert starts[2:] == [0.5, 2.0, 4.5, 9.0, 17.5, 34.0, 95.0]
+    assert told.index(True) == 1
+    assert not told[round(2 * (34.0 + STAYED_UP_S))]
+    assert len(starts) == 9
+
+
 SERVICE = """
 import os, pathlib, signal, time
 from app.__main__ import serve
@@ -96,8 +170,9 @@ def make_hanging():
     return hanging
 
 def make_crashing():
-    print("started", flush=True)
-    print("told:", SharedStats(2, home / "stats").crashing, flush=True)
+    told = SharedStats(2, home / "stats").crashing
+    # One write: both workers say so at once.
+    os.write(1, f"started\\ntold: {{told}}\\n".encode())
     {crash}
 
 if __name__ == "__main__":
