@@ -52,11 +52,13 @@ def check_fields(target: bytes, lines: HeaderLines) -> None:
     Raises:
         HeadTooLarge: with the name of what is not, its size and the limit.
     """
-    check_limit("the target", len(target), "bytes", MAX_TARGET_BYTES)
-    parameters = target.partition(b"?")[2].count(b"&") + 1
-    check_limit("the query", parameters, "parameters", MAX_PARAMETERS)
-    if sum([len(value) for name, value in lines if name in PARSED]) < MAX_ITEMS:
-        # As of nearly all: each item but the first has a byte, its separator.
+    if len(target) >= MAX_PARAMETERS:
+        check_limit("the target", len(target), "bytes", MAX_TARGET_BYTES)
+        parameters = target.partition(b"?")[2].count(b"&") + 1
+        check_limit("the query", parameters, "parameters", MAX_PARAMETERS)
+    # An item is a line, or has a separator before it: so few bytes, as of nearly all heads, cannot
+    # be too many items.
+    if sum([len(value) for _, value in lines]) + len(lines) <= MAX_ITEMS:
         return
     values: dict[bytes, list[bytes]] = defaultdict(list)
     for name, value in lines:
@@ -72,4 +74,9 @@ def check_fields(target: bytes, lines: HeaderLines) -> None:
 def check_limit(what: str, size: int, unit: str, limit: int) -> None:
     """Raises `HeadTooLarge` if a part of a head has a size beyond its limit."""
     if size > limit:
-        raise HeadTooLarge(Fault("", f"{what} has {size} {unit}, the limit is {limit}"))
+        raise too_large(what, size, unit, limit)
+
+
+def too_large(what: str, size: int, unit: str, limit: int) -> HeadTooLarge:
+    """The error of a part of a head, or all of it."""
+    return HeadTooLarge(Fault("", f"{what} has {size} {unit}, the limit is {limit}"))

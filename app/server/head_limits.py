@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from app.api.context import context_of
 from app.api.problems import problem_of
 from app.errors import Fault, HeadTooLarge, HeadTooSlow, InvalidRequest, NotHTTP
-from app.server.field_limits import MAX_LINES, check_fields, check_limit
+from app.server.field_limits import MAX_LINES, check_fields, too_large
 from app.server.partial_head import END, PartialHead
 from app.stats.answer_counts import OTHER
 
@@ -141,7 +141,8 @@ class HeadProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser with each header line, those behind a body's last chunk too."""
         super().on_header(name, value)
-        check_limit("the head", len(self.headers), "header lines or more", MAX_LINES)
+        if len(self.headers) > MAX_LINES:
+            raise too_large("the head", len(self.headers), "header lines or more", MAX_LINES)
 
     def on_headers_complete(self) -> None:
         """Called by the parser at the end of a head."""
@@ -257,8 +258,7 @@ class HeadProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse_head(self, size: int, head: bytes) -> None:
-        text = f"its head has {size} bytes or more, the limit is {MAX_HEAD_BYTES}"
-        self._refuse(HeadTooLarge(Fault("", text)), _path_of(head))
+        self._refuse(too_large("the head", size, "bytes or more", MAX_HEAD_BYTES), _path_of(head))
 
     def _refuse(self, error: InvalidRequest, path: bytes) -> None:
         """Answers what is no request, behind those that are, and closes the connection."""

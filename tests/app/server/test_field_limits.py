@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.errors import HeadTooLarge
 from app.server.field_limits import (
     MAX_ITEMS,
     MAX_LINES,
@@ -12,6 +13,7 @@ from app.server.field_limits import (
     MAX_TARGET_BYTES,
     MAX_VALUE_BYTES,
     PARSED,
+    check_fields,
 )
 from app.server.head_limits import MAX_HEAD_BYTES
 from tests.app.live import Connection, Live, head_of
@@ -85,6 +87,14 @@ def test_the_lines_of_a_header_count_together(live: Live, separator: str) -> Non
         await check_refused(connection, many, "header accept", "300 items", str(MAX_ITEMS))
 
     live.talk(body)
+
+
+def test_short_lines_of_many_items_are_counted_too() -> None:
+    """Fewer bytes than items are allowed."""
+    lines = [(b"accept", b",,")] * 86
+    with pytest.raises(HeadTooLarge, match="258 items"):
+        check_fields(b"/", lines)
+    check_fields(b"/", lines[:-1])
 
 
 def test_what_is_not_parsed_may_be_long(live: Live) -> None:
