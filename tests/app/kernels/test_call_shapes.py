@@ -1,11 +1,13 @@
 """Few shapes of calls: the smallest that holds what is asked, and zeros behind it."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kernels.call_shapes import CallShapes, padded
+from app.kernels.call_shapes import CallShapes, padded, sizes
 
 SIZES = st.sets(st.integers(1, 99), min_size=1).map(sorted)
 
@@ -37,3 +39,13 @@ def test_padding_is_zeros_behind() -> None:
     np.testing.assert_array_equal(found[:2, :3], array)
     assert found.sum() == array.sum()
     assert padded(array, (2, 3)) is array
+
+
+@pytest.mark.parametrize("tile", [1, 16])
+@pytest.mark.parametrize("most", [1, 2, 16, 17, 64, 97])
+def test_sizes_of_calls_are_few_and_close(most: int, tile: int) -> None:
+    found = sizes(most, tile)
+    assert (found[0], found[-1]) == (1, most)
+    for one, next_ in itertools.pairwise(found):
+        assert one < next_ <= (2 * one if one < tile else 1.25 * one + tile)
+        assert next_ <= tile or next_ == most or next_ % tile == 0

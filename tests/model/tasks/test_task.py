@@ -16,7 +16,7 @@ from model.tasks.task import FeatureConfig, OutputConfig, TaskConfig, load_task
 from model.transforms import Change
 from tests.model.tables import make_table, make_task, task_fields, write_table
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WEATHER = ROOT / "model" / "tasks" / "weather.toml"
 DOCUMENT = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 TEMP, WIND, HOUR = task_fields(Path("t.csv"))["features"]

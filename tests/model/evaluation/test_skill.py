@@ -1,7 +1,6 @@
 """The simple forecasts against errors worked out by hand, and which rows are forecast at all."""
 
 import dataclasses
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,7 @@ import tensorflow as tf
 from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
-from model.config import LayerConfig, RNNConfig
-from model.data.dataset import Split, fit_features, fit_outputs, load
+from model.data.dataset import Split, load
 from model.data.table import DataError
 from model.evaluation.skill import (
     LinearAutoregression,
@@ -19,13 +17,12 @@ from model.evaluation.skill import (
     check_forecastable,
     evaluate,
     forecast_rows,
-    linear_windows,
     model_forecasts,
     readable,
     skill_table,
 )
-from model.network.sequence_model import SequenceModel
 from model.tasks.task import TaskConfig
+from tests.model.evaluation.splits import LINEAR, METHODS, OUTPUTS, make_model, make_splits
 from tests.model.tables import (
     ADJOINING,
     DAY_STEPS,
@@ -35,38 +32,6 @@ from tests.model.tables import (
     make_task,
     write_table,
 )
-
-METHODS = ["model", "persistence", "same time yesterday", "linear autoregression"]
-# Of the same column, 1 and 5 hours ahead; a day has 4 hours.
-OUTPUTS = [
-    {"name": f"temp_{h}", "unit": "degC", "column": "temp", "horizon": h, "change": True}
-    for h in (1, 5)
-]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tables")
-
-
-def make_splits(folder: Path, temp: np.ndarray) -> tuple[TaskConfig, dict[str, Split]]:
-    """Splits of one series of temperatures, hour after hour."""
-    table = make_table({"a": range(len(temp))})
-    table["temp"] = temp
-    task = make_task(write_table(table, folder / "table.parquet"), outputs=OUTPUTS)
-    return task, load(task)
-
-
-def make_model(task: TaskConfig, splits: dict[str, Split]) -> SequenceModel:
-    """Not trained: only its weights at the start."""
-    tf.keras.utils.set_random_seed(0)
-    features, outputs = fit_features(task, splits["train"]), fit_outputs(task, splits["train"])
-    config = RNNConfig(
-        layers=(LayerConfig.parse("gru:3"),),
-        num_inputs=sum(feature.num_inputs for feature in features),
-        num_outputs=len(outputs),
-    )
-    return SequenceModel(config, features, outputs)
 
 
 def test_errors_on_a_steady_rise_are_the_hours_between(folder: Path) -> None:
@@ -93,170 +58,6 @@ def test_errors_on_a_day_that_repeats_are_the_differences_within_it(folder: Path
     expected = (3 * (3 + 2 + 7 + 8) + 8) / 13
     np.testing.assert_allclose(skill.errors["persistence"], expected, rtol=1e-12)
     np.testing.assert_array_equal(skill.errors["same time yesterday"], [0.0, 0.0])
-
-
-def test_linear_autoregression_recovers_a_linear_recurrence(folder: Path) -> None:
-    """x'' = 2 cos(w) x' - x is a wave; two past values tell every later one.
-
-    The smallest penalty, 1e-6 a row, pulls the weights by about that much: errors around 1e-4 of
-    changes of up to 10.
-    """
-    wave = [0.0, 10 * np.sin(0.7)]
-    while len(wave) < 201:
-        wave.append(2 * np.cos(0.7) * wave[-1] - wave[-2])
-    task, splits = make_splits(folder, np.array(wave))
-    linear = LinearAutoregression(fit_features(task, splits["train"]), steps=2)
-    linear.fit(splits["train"], splits["validation"])
-    rows = forecast_rows(splits["test"], 2)
-    errors = np.abs(linear.predict(splits["test"], rows) - splits["test"].targets[rows])
-    assert errors.max() < 1e-3
-    assert np.abs(splits["test"].present - splits["test"].targets)[rows].mean() > 3.0
-    # One past value is not enough.
-    short = LinearAutoregression(fit_features(task, splits["train"]), steps=1)
-    short.fit(splits["train"], splits["validation"])
-    errors = np.abs(short.predict(splits["test"], rows) - splits["test"].targets[rows])
-    assert errors.mean() > 1.0
-
-
-def test_linear_autoregression_of_noise_chooses_a_large_penalty(folder: Path) -> None:
-    """White noise has nothing to fit beyond the mean; a small penalty would fit the noise."""
-    noise = np.random.default_rng(0).normal(0.0, 10.0, 201)
-    task, splits = make_splits(folder, noise)
-    linear = LinearAutoregression(fit_features(task, splits["train"]), steps=20)
-    linear.fit(splits["train"], splits["validation"])
-    assert (linear.penalties >= 1e-2).all()
-
-
-def test_no_penalty_holds_down_the_intercept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With all else pressed to zero, the forecast is the mean change."""
-    monkeypatch.setattr("model.evaluation.skill.PENALTIES", (1e9,))
-    task, splits = make_splits(folder, np.arange(101.0))
-    linear = LinearAutoregression(fit_features(task, splits["train"]), steps=3)
-    linear.fit(splits["train"], splits["validation"])
-    rows = forecast_rows(splits["test"], 3)
-    changes = linear.predict(splits["test"], rows) - splits["test"].present[rows]
-    np.testing.assert_allclose(changes, [[1.0, 5.0]] * len(rows), atol=1e-4)  # float32 inputs
-
-
-def test_a_long_table_is_worked_off_in_parts_with_the_same_result(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
-    rows = forecast_rows(splits["test"], 3)
-
-    def forecasts() -> np.ndarray:
-        linear = LinearAutoregression(fit_features(task, splits["train"]), steps=3)
-        linear.fit(splits["train"], splits["validation"])
-        return linear.predict(splits["test"], rows)
-
-    whole = forecasts()
-    monkeypatch.setattr("model.evaluation.skill.ROWS_AT_ONCE", 4)
-    assert len(rows) % 4, "the last part is a short one"
-    # float64 sums in another order.
-    np.testing.assert_allclose(forecasts(), whole, rtol=1e-9)
-
-
-def test_the_last_day_alone_is_a_baseline_where_the_window_is_longer(folder: Path) -> None:
-    """As good as a linear autoregression of that window, on the same rows as all others."""
-    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
-    model, test = make_model(task, splits), splits["test"]
-    name = "linear autoregression, last day"
-    assert name not in evaluate(model, splits, DAY_STEPS, day_steps=DAY_STEPS).errors
-    skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
-    linear = LinearAutoregression(model.features, DAY_STEPS)
-    linear.fit(splits["train"], splits["validation"])
-    rows = forecast_rows(test, 7)
-    assert skill.num_forecasts == len(rows)
-    expected = np.abs(linear.predict(test, rows) - test.targets[rows]).mean(axis=0)
-    np.testing.assert_allclose(skill.errors[name], expected, rtol=1e-9)
-    assert np.all(skill.errors[name] != skill.errors["linear autoregression"])
-
-
-LINEAR = "linear autoregression"
-
-
-@pytest.mark.parametrize(
-    ("width", "steps", "day_steps", "expected"),
-    [
-        (13, 72, 24, {LINEAR: 72, f"{LINEAR}, last day": 24}),  # the default
-        (13, 72, 72, {LINEAR: 72}),
-        (13, 315, 400, {LINEAR: 315}),  # 4,096 columns
-        (13, 316, 24, {f"{LINEAR}, last 315 of 316 time steps": 315, f"{LINEAR}, last day": 24}),
-        (13, 2000, 1440, {f"{LINEAR}, last 315 of 2000 time steps": 315}),
-        (4095, 2, 1, {f"{LINEAR}, last 1 of 2 time steps": 1}),
-        (4096, 2, 1, {}),
-    ],
-)
-def test_a_linear_autoregression_sees_what_fits_into_memory(
-    width: int, steps: int, day_steps: int, expected: dict[str, int]
-) -> None:
-    windows, notes = linear_windows(width, steps, day_steps)
-    assert windows == expected
-    assert all(past * width + 1 <= 4096 for past in windows.values())
-    assert len(notes) == (LINEAR not in windows)
-    for note in notes:
-        assert f"{steps * width + 1:,} columns, more than 4,096" in note
-
-
-def test_a_window_too_long_for_a_linear_autoregression_is_cut_and_noted(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The rows are still those with the whole window, as of all methods."""
-    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
-    model, test = make_model(task, splits), splits["test"]
-    monkeypatch.setattr("model.evaluation.skill.MOST_COLUMNS", 18)  # of 5 a time step
-    skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
-    name = f"{LINEAR}, last 3 of 7 time steps"
-    assert list(skill.errors) == [*METHODS[:3], name]
-    assert skill.notes == (
-        f"{LINEAR} of 7 time steps would have 36 columns, more than 18: it sees the last 3 only",
-    )
-    linear = LinearAutoregression(model.features, 3)
-    linear.fit(splits["train"], splits["validation"])
-    rows = forecast_rows(test, 7)
-    expected = np.abs(linear.predict(test, rows) - test.targets[rows]).mean(axis=0)
-    np.testing.assert_allclose(skill.errors[name], expected, rtol=1e-9)
-    monkeypatch.setattr("model.evaluation.skill.MOST_COLUMNS", 5)
-    skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
-    assert list(skill.errors) == METHODS[:3]
-    assert skill.notes[0].endswith("it is left out")
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (MemoryError(), "no memory is left"),
-        (np.linalg.LinAlgError("Singular matrix"), "Singular matrix"),
-    ],
-)
-def test_a_baseline_that_fails_costs_no_trained_model(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
-) -> None:
-    def fail(*_: object) -> None:
-        raise error
-
-    task, splits = make_splits(folder, np.arange(101.0))
-    monkeypatch.setattr(np.linalg, "solve", fail)
-    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
-    assert list(skill.errors) == METHODS[:3]
-    assert skill.notes == (f"{LINEAR} is left out: {reason}",)
-
-
-def test_a_linear_autoregression_keeps_its_matrix_twice_at_most(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sum and what is added to it; LAPACK's own copy replaces the latter (it is not traced)."""
-    monkeypatch.setattr("model.evaluation.skill.PENALTIES", (1.0,))
-    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 1400))
-    linear = LinearAutoregression(fit_features(task, splits["train"]), steps=300)
-    tracemalloc.start()
-    try:
-        linear.fit(splits["train"], splits["validation"])
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    matrix = 8 * (5 * 300 + 1) ** 2
-    assert peak < 2.9 * matrix, "the rest is the design of some 400 rows, a quarter of it"
 
 
 def test_the_model_forecasts_as_many_windows_at_once_as_it_was_trained_on(

@@ -1,0 +1,21 @@
+"""A GPU, as far as selection and cuDNN's kernel can tell."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def _a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Here, since they are large: some tests of this room do without TensorFlow.
+    import tensorflow as tf
+
+    from app.kernels import cudnn, selection
+    from tests.app.kernels.on_host import HERE
+    from tests.cudnn import fake_cudnn
+
+    fake_cudnn(monkeypatch)
+    monkeypatch.setattr(selection, "on_accelerator", lambda _: True)
+    monkeypatch.setattr(cudnn, "gpus", lambda: list(HERE))
+    yield
+    tf.config.experimental.enable_tensor_float_32_execution(False)

@@ -1,0 +1,25 @@
+"""Every kernel by its class, and the largest chunks of these tests."""
+
+from pathlib import Path
+
+from app.engine.runner import ModelRunner
+from app.kernels.bfloat16 import Bfloat16Runner
+from app.kernels.cudnn import CudnnRunner
+from app.kernels.onnx_graph import build_graph, cut_graph
+from app.kernels.onnxruntime import OnnxRuntimeRunner
+from app.kernels.tensorflow import TensorFlowRunner
+from app.manifest import Manifest
+from tests.app.kernels.on_host import cudnn_on_host
+
+MAX_ROWS, MAX_STEPS = 4, 16
+
+
+def make_runner(kind: type[ModelRunner], folder: Path, manifest: Manifest) -> ModelRunner:
+    if kind is OnnxRuntimeRunner:
+        return OnnxRuntimeRunner(build_graph(folder, manifest).SerializeToString(), manifest)
+    if kind is Bfloat16Runner:
+        parts = cut_graph(build_graph(folder, manifest, take_lengths=False))
+        return Bfloat16Runner([part.SerializeToString() for part in parts], manifest)
+    if kind is CudnnRunner:
+        return cudnn_on_host(folder, manifest)[0]
+    return TensorFlowRunner(folder, manifest)
