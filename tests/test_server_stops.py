@@ -182,13 +182,14 @@ def test_a_temporary_folder_with_too_long_a_name_is_told(tmp_path: Path) -> None
 
 
 def test_a_worker_that_cannot_start_ends_the_service_as_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "board").touch()
+    (tmp_path / "stats").touch()
     # What there is no such thing as cannot be served.
     script = f"""
 import pathlib
 from app.__main__ import serve
 from app.workers.dispatcher import WorkerConfig
-config = WorkerConfig("nothing:here", home=pathlib.Path({str(tmp_path)!r}), port=0, workers=2)
+home = pathlib.Path({str(tmp_path)!r})
+config = WorkerConfig("nothing:here", home=home, count_lost=print, port=0, workers=2)
 raise SystemExit(0 if serve(config) else 7)
 """
     ended = subprocess.run(
