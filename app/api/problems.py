@@ -19,8 +19,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# The nearest ancestor in the table decides. 499 is what proxies call a caller who has gone; nobody
-# is there to read it.
+# The nearest ancestor in the table decides. 499 is what proxies log for a caller who has gone.
 STATUSES: dict[type[UnrollError], tuple[int, str]] = {
     errors.NotHTTP: (400, "The request is not HTTP"),
     errors.HeadTooLarge: (431, "The head of the request is too large"),

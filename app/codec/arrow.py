@@ -88,7 +88,10 @@ def _table(body: bytes, codec: Codec) -> Any:
 
 
 def _check_messages(body: bytes, max_batches: int) -> None:
-    """Raises `ArrowInvalid` where a few bytes could become gigabytes, or very many messages."""
+    """Raises `ArrowInvalid` if messages are compressed, too many, or of an odd kind or version.
+
+    Compressed, a few bytes could become gigabytes.
+    """
     batches = 0
     for message in pa.ipc.MessageReader.open_stream(body):
         metadata = message.metadata.to_pybytes()
@@ -152,7 +155,7 @@ def _rows(table: Any, sequences: SequenceCodec) -> tuple[list[int], np.ndarray]:
         rows[:, 0] = _values(column)
         for index, name in enumerate(others, 1):
             column = _lists(table, name)
-            # They may begin elsewhere, or be of another width.
+            # Equal offsets are equal lengths; others may still be, of lists that begin elsewhere.
             if not column.offsets.equals(offsets) and (found := _lengths(column)) != lengths:
                 row = next(row for row, length in enumerate(found) if length != lengths[row])
                 raise invalid(

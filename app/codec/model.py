@@ -12,7 +12,7 @@ from app.manifest import Manifest
 
 @dataclass(frozen=True)
 class Codec:
-    """Both codecs of a model, and its signature."""
+    """The codecs of a model for sequences and for states, and its signature."""
 
     sequences: SequenceCodec
     states: StateCodec
@@ -20,7 +20,7 @@ class Codec:
 
     @classmethod
     def of(cls, manifest: Manifest, limits: Limits) -> Self:
-        """Those of a model's manifest."""
+        """The codecs of the model that a manifest describes."""
         layers = tuple(
             LayerLayout(layer.cell, layer.units, tuple(part.name for part in layer.states))
             for layer in manifest.layers

@@ -132,7 +132,7 @@ def _members(archive: zipfile.ZipFile, limit: int) -> dict[str, zipfile.ZipInfo]
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    # It may have lied. To read all there is would unpack it all before any of it is dropped.
+    # The directory may lie about the size. Without a size, `read` would unpack all there is.
     with archive.open(member) as source:
         data = source.read(member.file_size)
     if len(data) < member.file_size:

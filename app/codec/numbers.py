@@ -34,7 +34,7 @@ def parse_json(body: str | bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        # The second is what -Infinity gives.
+        # -Infinity gives the second of these messages.
         odd = error.msg.startswith(("unexpected character", "no digit after sign"))
         hint = "; NaN and Infinity are not JSON" if odd else ""
         raise NotJSON(Fault("", f"{error}{hint}")) from None
@@ -178,6 +178,6 @@ def _are_fine(numbers: list[object], nullable: np.ndarray) -> bool:
 def _fits_float32(value: Any) -> bool:
     if -FLOAT32_MAX <= value <= FLOAT32_MAX:
         return True
-    # What is above by less than half a step is rounded down.
+    # A number above the largest one by less than half a unit in its last place is rounded down.
     with np.errstate(over="ignore"):
         return bool(np.isfinite(np.float32(value)))

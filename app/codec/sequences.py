@@ -53,7 +53,7 @@ class SequenceCodec:
 
         Args:
             value: whatever is there.
-            booleans: whether some may be in it.
+            booleans: whether `true` or `false` may be in it.
 
         Returns:
             float32 `[T, F]` for each; NaN where null.
@@ -220,7 +220,7 @@ class SequenceCodec:
         for name in self.names:
             if name not in columns:
                 yield Fault(pointer, f"column {echo(name)} is missing")
-        # There may be very many.
+        # A body may have very many of them.
         for name in heapq.nsmallest(MAX_FAULTS, columns.keys() - set(self.names)):
             yield Fault(pointer, f"there is no feature {echo(name)}")
         first, steps = "", None

@@ -31,7 +31,7 @@ class StateTensor(NamedTuple):
 
     @property
     def units(self) -> int:
-        """H."""
+        """H of the layer."""
         return self.end - self.start
 
 
@@ -51,7 +51,7 @@ class Signature:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """That of a model's manifest."""
+        """The signature of the model that a manifest describes."""
         states, end = [], 0
         for layer in manifest.layers:
             for part in layer.states:

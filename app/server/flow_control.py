@@ -5,8 +5,8 @@ from collections.abc import Sized
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-# Requests of a connection that wait behind the one that is computed, before no more are read. Some
-# may, for who does not read does not see that the caller hangs up.
+# Requests of a connection that may wait behind the one that is computed; then no more are read. Not
+# none: a connection that is not read does not tell that its caller hangs up.
 MAX_AHEAD = 8
 
 

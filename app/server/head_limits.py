@@ -1,7 +1,7 @@
-"""`HeadProtocol`: uvicorn's HTTP protocol, which sees to it that heads arrive whole and in time.
+"""`HeadProtocol`: uvicorn's HTTP protocol with limits for heads, and for callers who are slow.
 
-uvicorn limits neither. A head that never ends would fill the memory, and a connection that sends
-none would stay for ever. So would one whose caller does not read its answer.
+uvicorn has none. A head that never ends would fill the memory. A connection would stay open for
+ever if its caller sent no head, or did not read the answer.
 """
 
 import re
@@ -34,23 +34,22 @@ class HeadProtocol(HttpToolsProtocol):
         context = context_of(self.app)
         self._timeout_s = context.body_timeout_s
         self._answers = context.stats.answers
-        # Of a head until it is whole.
+        # What has been read of a head until it is whole.
         self._head = PartialHead()
-        # Bytes of one that is not whole, or of what stands behind a body's last chunk, there or in
-        # the parser; and how long a head may take.
+        # Bytes that the parser holds of a head, or of what stands behind a body's last chunk.
         self._head_bytes = 0
+        # Runs while a head is awaited.
         self._head_timer: TimerHandle | None = None
-        # Bytes of an answer that the caller has to read on, and how long it may read none.
-        self._unsent = 0
+        # Runs while an answer waits for its caller to read; bytes that were unsent when it began.
         self._reader_timer: TimerHandle | None = None
-        # What the parser has been given last.
+        self._unsent = 0
+        # What the parser was given last; whether a head began in it, or a piece of a body was.
         self._parsed = b""
-        self._within_message = False
-        # Whether its head has begun in what the parser was given last.
         self._begins = False
-        # And whether a piece of a body was in it.
         self._has_body = False
-        # Whether nothing more is read here.
+        # Whether the parser is between the beginning and the end of a request.
+        self._within_message = False
+        # Whether nothing more is read here: the connection closes, or has become a stream.
         self._is_over = False
 
     # uvicorn's own type of a transport is a narrower one than asyncio's.
@@ -114,8 +113,12 @@ class HeadProtocol(HttpToolsProtocol):
             self._stop_awaiting()
 
     def _is_too_long(self, size: int) -> bool:
-        """Whether reads without a piece of a body are too many, the last one included."""
-        # Of the read that a head begins in, much may belong to the request before.
+        """Whether too much was read since a head began, or since a body's last piece.
+
+        Args:
+            size: bytes of the last read.
+        """
+        # Of the read in which a head begins, much may belong to the request before.
         self._head_bytes = 0 if self._begins or self._has_body else self._head_bytes + size
         self._begins = self._has_body = False
         return self._head_bytes > MAX_HEAD_BYTES
@@ -134,7 +137,7 @@ class HeadProtocol(HttpToolsProtocol):
         """Called by the parser."""
         self._within_message = self._begins = True
         self._head_bytes = 0
-        # That of the head before says nothing of this one.
+        # The timer is the one of the head before.
         self._stop_awaiting()
         super().on_message_begin()
 
@@ -152,7 +155,7 @@ class HeadProtocol(HttpToolsProtocol):
     def on_chunk_header(self) -> None:
         """Called by the parser before each chunk of a body."""
         if self.headers is self.scope["headers"]:
-            # Those that stand behind the last chunk are none of the request's (RFC 9110, 6.5.1).
+            # Lines behind the last chunk are none of the request's headers (RFC 9110, 6.5.1).
             self.headers = list(self.headers)
 
     def on_body(self, body: bytes) -> None:
@@ -190,7 +193,7 @@ class HeadProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """Called by the event loop."""
         super().resume_writing()
-        # What is left must leave before it closes.
+        # A connection that closes still waits for its caller to read the rest.
         if not self.transport.is_closing():
             self._stop_awaiting_reader()
 
@@ -230,10 +233,10 @@ class HeadProtocol(HttpToolsProtocol):
     def _reader_is_late(self) -> None:
         self._reader_timer = None
         if self.transport.get_write_buffer_size() < self._unsent:
-            # It reads slowly.
+            # The caller reads, if slowly.
             self._await_reader()
         else:
-            # To close it would wait until all is read.
+            # `close` would wait until the caller has read all.
             self.transport.abort()
 
     def _await_head(self) -> None:
@@ -248,13 +251,13 @@ class HeadProtocol(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         self._head_timer = None
         if self.flow.read_paused:
-            # Its rest may be there.
+            # The rest of the head may have arrived: nothing is read for now.
             self._await_head()
         elif self._head or self._parses_head:
             text = f"its head has no end after {self._timeout_s:g} s"
             self._refuse(HeadTooSlow(Fault("", text)), _path_of(bytes(self._head)))
         else:
-            # It waits for no answer.
+            # There is no request whose answer the caller could wait for.
             self.transport.close()
 
     def _refuse_head(self, size: int, head: bytes) -> None:
@@ -269,12 +272,12 @@ class HeadProtocol(HttpToolsProtocol):
         elif self.cycle.more_body:
             self.transport.close()
         else:
-            # Its answer is the last, and the connection is closed behind it.
+            # The answer that is due is the last; the connection closes behind it.
             self.cycle.keep_alive = False
 
     def _answer_and_close(self, error: InvalidRequest, path: bytes) -> None:
         answer = problem_of(error, path.decode("latin-1"))
-        # No route gets to know of it.
+        # The routes count their own answers; this one reached none of them.
         self._answers.count(OTHER, answer.status_code)
         parts = [STATUS_LINE[answer.status_code]]
         for name, value in (*self.server_state.default_headers, *answer.raw_headers):

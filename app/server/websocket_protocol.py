@@ -80,15 +80,15 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._stream: Stream | None = None
-        # Of a message that is not whole: what came, and how many bytes it has.
+        # What has been read of a frame that is not whole, and how many bytes the whole has.
         self._rest = bytearray()
         self._needed = 0
-        # Once something is wrong, uvicorn reads all of the rest.
+        # Whether uvicorn reads all of the rest: a frame was not as it must be.
         self._left_to_uvicorn = False
-        # Whether something came since the last ping, and whether it would be read.
+        # Whether anything was read since the last ping, and whether the stream takes messages.
         self._heard = False
         self._reads = True
-        # Bytes that were to be sent at the last ping.
+        # Bytes that the caller had not read yet at the last ping.
         self._unsent = 0
 
     def handle_connect(self, event: Any) -> None:
@@ -107,7 +107,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         """Called by the event loop."""
         self._heard = True
         if self._stream is None:
-            # Who does not wait for the answer to the opening request.
+            # The caller does not wait for the answer to its opening request.
             self._left_to_uvicorn |= self.handshake_initiated
         if self._stream is None or self._left_to_uvicorn:
             super().data_received(data)
@@ -176,7 +176,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         if self.transport.is_closing():
             return
         # uvicorn pauses while the application has not fetched what came before the stream was open.
-        # And who does not read is not heard: the answers to its pings would pile up.
+        # A caller who does not read is not read either: the answers to its pings would pile up.
         if self._reads and self.is_writable and not self.read_paused:
             self.transport.resume_reading()
         else:
@@ -198,14 +198,14 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def keepalive_timeout(self) -> None:
         """Called when the answer to a ping has not come in its time.
 
-        It stands behind all that the caller has sent ahead, which may take longer to compute. But
-        whoever reads none of its answers has gone, too.
+        The answer stands behind all messages that the caller has sent ahead, which may take longer
+        to compute. But a caller who reads none of its answers meanwhile has gone.
         """
         reads = self.transport.get_write_buffer_size() < self._unsent
         if (self._reads or not self.is_writable) and not self._heard and not reads:
             super().keepalive_timeout()
             if not self.is_writable:
-                # It does not read the reason either.
+                # The caller would not read the reason either.
                 self.transport.abort()
         else:
             self.pong_timer = self.pending_ping_payload = None

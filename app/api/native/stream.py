@@ -134,7 +134,7 @@ class Stream:
             self._respond(200, (), body)
 
     def _first_time_step(self) -> int:
-        """Of the piece. A state that is given begins anew; the stream's own goes on."""
+        """Time step at which the piece begins: 0 with a state of its own, else the stream's."""
         return 0 if STATE[1:] in self._given.model_fields_set else self._time_step
 
     def _decode(self, message: str | bytes) -> InferenceRequest:
@@ -180,7 +180,7 @@ class Stream:
             name = b"" if self._id is None else b'"id":%s,' % print_json(self._id)
             self._connection.answer(b'{%s"error":%s}' % (name, body))
         if self._ahead:
-            # Not at once: many that are refused would call each other.
+            # Later: many messages in a row that are refused would call each other, ever deeper.
             asyncio.get_running_loop().call_soon(self.go_on)
         elif self._finished is not None:
             self._finished()
@@ -197,8 +197,8 @@ def install(app: FastAPI, inference: InferenceService) -> None:
         made = Stream(inference, connection)
         connection.attach(made)
         try:
-            # Messages go to the stream itself. What comes here is that the caller has gone, or what
-            # it sent before it was let in.
+            # Messages go to the stream itself. What comes here is the news that the caller has
+            # gone, and messages from before its connection was accepted.
             while (event := await socket.receive())["type"] != "websocket.disconnect":
                 made.take(event["text"] if "text" in event else event["bytes"])
         finally:
