@@ -15,7 +15,7 @@ import numpy as np
 from fastapi import FastAPI
 
 import app.__main__ as command
-import app.registry.registry as registry
+import app.registry.warm_engine as warm_engine
 import app.workers.worker as worker
 from app.engine.admission import Admission, Done
 from app.engine.cost_model import Cost
@@ -73,7 +73,7 @@ class InstantWorker(worker.Worker):
 
     def __call__(self) -> FastAPI:
         """See `Worker`."""
-        vars(registry)["Engine"] = InstantEngine
+        vars(warm_engine)["Engine"] = InstantEngine
         vars(worker)["KernelLoader"] = _no_loader
         return super().__call__()
 

@@ -11,8 +11,9 @@ from benchmarks.load import wrk
 from benchmarks.servers import server
 from tests.app.live import Live
 
+UNCHANGED = {"kind": "standardize", "mean": 0.0, "std": 1.0}
 FEATURES = [
-    {"name": f"sensor_{i}", "unit": "1", "transform": {"kind": "standardize"}}
+    {"name": f"sensor_{i}", "unit": "1", "transform": UNCHANGED}
     for i in range(bench_model.NUM_FEATURES)
 ]
 
