@@ -57,6 +57,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent != TESTS)
 
 
+def pytest_collection_finish() -> None:
+    """Whatever collects garbage after this does not look through the tests themselves again.
+
+    Each service that a test starts does so once, which took most of the time of its test.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _has_gpu() -> bool:
     import tensorflow as tf
 
