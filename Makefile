@@ -45,7 +45,7 @@ else
 	$(BIN)/python -m tests.gpu
 endif
 
-bench: $(VENV)/.installed-dev $(INSTALLED)  ## measure serving beside its peers (wrk needed; 40 minutes; --quick: 3)
+bench: $(VENV)/.installed-dev $(INSTALLED)  ## measure serving beside its peers (wrk needed; 45 minutes; --quick: 3)
 	$(BIN)/python -m benchmarks.serving $(BENCH)
 
 bench-training: $(VENV)/.installed-dev $(INSTALLED)  ## measure training beside Keras, and layers on two devices (5 minutes)
