@@ -22,7 +22,7 @@ from app.workers.dispatcher import WorkerConfig, bytes_too_long
 from app.workers.supervisor import Workers
 from app.workers.worker import LOG_FORMAT, STATS_FILE, Worker
 
-# Seconds that the last answers get to leave after draining: the errors of who did not finish.
+# Seconds after draining for the last answers to leave: the errors of requests that did not finish.
 DELIVERY_S = 5
 # A worker whose event loop does nothing for so many seconds hangs, and is replaced. Loading a model
 # may hold Python's lock for a while.
@@ -84,11 +84,11 @@ def serve(config: WorkerConfig) -> bool:
         workers.run()
         return not workers.failed
     server = uvicorn.Server(config)
-    # When it has drained, uvicorn raises the signal again for whoever handled it before: nobody, so
-    # that a stop that was asked for is a success.
+    # After it has drained, uvicorn raises the signal again for the handler of before. That one
+    # ignores it, so that a stop that was asked for is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    # A terminal that is closed stops it too, unless `nohup` said that it should not.
+    # A terminal that is closed stops the server too, unless it was started by `nohup`.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, server.handle_exit)
     server.run()
@@ -99,8 +99,9 @@ def serve(config: WorkerConfig) -> bool:
 def shared_folder() -> Iterator[Path]:
     """A temporary folder for what all workers share.
 
-    It is locked: systemd-tmpfiles deletes what has been in such places for days and is not. Without
-    its files a worker could not be replaced, or would serve another version.
+    The folder is locked: systemd-tmpfiles deletes what has been among temporary files for days,
+    unless it is locked. Without the folder's files a worker could not be replaced, or would serve
+    another version.
     """
     with tempfile.TemporaryDirectory(prefix="unroll-") as name:
         folder = os.open(name, os.O_RDONLY)
@@ -140,8 +141,8 @@ def main() -> int:
         (home / STATS_FILE).touch()
         served = serve(configure(settings, Worker(settings, home, os.getpid())))
     logging.shutdown()
-    # A model may still be loading, deep in a library that cannot be interrupted, nor left while it
-    # runs.
+    # A thread may still be loading a model, in a library that cannot be interrupted and must not
+    # run while Python ends.
     os._exit(0 if served else 1)
 
 

@@ -82,7 +82,7 @@ def _of_answers(answers: AnswerCounts) -> Iterator[Metric]:
 
 
 class CountAnswers:
-    """Counts what the application answers; what is answered directly is counted there (ASGI).
+    """Counts what an ASGI application answers. The server's protocol counts what it answers itself.
 
     Args:
         app: answers.
@@ -118,15 +118,15 @@ class CountAnswers:
         try:
             await self._app(scope, receive, counting)
         except BaseException:
-            # What is outside of this answers so.
+            # The layer around this one answers so.
             count(500)
             raise
-        # An answer in parts whose caller went.
+        # The caller went before the answer was over.
         count(NOT_GIVEN)
 
 
 def install(app: FastAPI, registry: Registry) -> None:
-    """Adds the route and counts what the application answers; each has a collector of its own."""
+    """Adds the route, with a collector of this application's own, and counts its answers."""
     collectors = CollectorRegistry()
     collectors.register(StatsCollector(registry))
     router = APIRouter(include_in_schema=False)

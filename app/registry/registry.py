@@ -72,7 +72,7 @@ class Registry:
         self._stopping = threading.Event()
         self.models: list[Model] = []
         self.loading = False
-        self._status = "the model is being loaded"  # as long as none is
+        self._status = "the model is being loaded"  # told until one is
 
     def start_loading(self) -> None:
         """Begins to load the pinned version, or else the newest that is whole.
@@ -92,7 +92,7 @@ class Registry:
 
     @property
     def status(self) -> str:
-        """Why the service is not ready, when it is not."""
+        """Why the service is not ready; meaningless while it is."""
         if self._stopping.is_set():
             return "the service is stopping"
         if self._current is None:

@@ -1,4 +1,4 @@
-"""`Model`: a version of the model, and how it is with it; `find_models` finds those there are."""
+"""`Model`: a version of the model and its state; `find_models`: the versions in a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,17 @@ ModelState = Literal["found", "loading", "ready", "refused"]
 
 @dataclass
 class Model:
-    """One version: where it is, what it is, and the engine that runs it once it is ready."""
+    """One version.
+
+    Attributes:
+        name: of the model.
+        version: its number.
+        folder: that it was exported to.
+        state: found in the folder, being loaded, answering, or refused.
+        reason: why it is refused.
+        manifest: once it has been read.
+        engine: that runs the version, once it is ready.
+    """
 
     name: str
     version: int

@@ -17,11 +17,12 @@ from app.parent_process import end_with_parent
 from app.settings import Settings
 from app.stats.shared_stats import SharedStats, WorkerStats
 
-# A lane's thread that comes back from the kernel waits for Python's lock up to that long while the
+# Seconds that a lane's thread, back from the kernel, waits at most for Python's lock while the
 # event loop is busy; Python's own 5 ms would leave the kernel idle.
 SWITCH_INTERVAL_S = 0.0005
-# New containers before the garbage collector looks at them. A body is a list a time step, gone when
-# its arrays are made, so Python's own 700 would have it look at nothing but those.
+# New containers before the garbage collector looks at them. A parsed body is a list for each time
+# step, and gone once its arrays are made: by Python's own 700 the collector would look at little
+# else.
 GC_THRESHOLD = 50_000
 # The file of the shared stats in `home`.
 STATS_FILE = "stats"
