@@ -8,6 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.cell_spec import CELL_SPECS
 from model.config import LayerConfig
 from model.layers import forms
 from model.layers.cells import CELLS, Weights
@@ -104,6 +105,30 @@ def test_a_chunk_and_its_gradient_are_those_of_the_loops(
     for found, expected in zip(ours, everything(Recurrence(cell, compiled=False)), strict=True):
         assert found.shape == expected.shape
         assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensorflow_takes_the_calls_as_they_are_made(kind: str) -> None:
+    """Their shapes are checked when the graph is made, for which no GPU is needed."""
+    cell = built(kind)
+    layer = CudnnRecurrence(cell)
+    state = [tf.TensorSpec([None, cell.units])] * len(CELL_SPECS[cell.config.cell].states)
+
+    def chunk(inputs: tf.Tensor, lengths: tf.Tensor, *before: tf.Tensor) -> Any:
+        weights = layer.prepare(cell.read())
+        outputs, after, kept = layer.forward(inputs, weights, before, lengths, keep=True)
+        assert kept is not None
+        back = layer.backward(kept, weights, lengths, None, outputs, after)
+        return outputs, after, back[0], back[1], layer.restore(back[2])
+
+    rows = tf.TensorSpec([STEPS, None, INPUTS]), tf.TensorSpec([None], tf.int32)
+    graph = tf.function(chunk, autograph=False).get_concrete_function(*rows, *state)
+    outputs, after, d_inputs, d_before, gradient = graph.structured_outputs
+    assert outputs.shape.as_list() == [STEPS, None, cell.units]
+    assert d_inputs.shape.as_list() == [STEPS, None, INPUTS]
+    states = [part.shape.as_list() for part in (*after, *d_before)]
+    assert states == [[None, cell.units]] * (2 * len(state))
+    assert [part.shape for part in gradient] == [part.shape for part in cell.read()]
 
 
 @pytest.mark.parametrize("kind", ["lstm:8", "gru:8", "rnn:8", "rnn:8:relu"])
