@@ -73,7 +73,7 @@ class RedisStore(SessionStore):
         self._limit = limit
         self._idle_ms = int(idle_s * 1000)
         self._clock = clock
-        # With the model's name in braces, a cluster keeps all keys of a model on one node.
+        # A hash tag: a proxy that shards by key keeps all keys of a model together.
         self._prefix = f"unroll:{{{model}}}:session:"
         self._names = f"unroll:{{{model}}}:sessions"
         self._ended = f"unroll:{{{model}}}:ended:"
