@@ -1,0 +1,1 @@
+"""The model that is measured: the same random weights in every form that a server needs."""
