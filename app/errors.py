@@ -1,4 +1,4 @@
-"""The errors of the service. They know no HTTP: `app/problems.py` maps them to answers.
+"""The errors of the service. They know no HTTP: `app/api/problems.py` maps them to answers.
 
 UnrollError
 +-- InvalidRequest          the caller's mistake, with the place of each

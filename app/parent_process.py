@@ -1,4 +1,4 @@
-"""`end_with_parent`: a helper process that nobody is left to stop."""
+"""`end_with_parent`: makes a helper process end when its parent has died."""
 
 import ctypes
 import os

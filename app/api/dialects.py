@@ -1,4 +1,4 @@
-"""What the protocols of other servers share: a model and its version stand in the path."""
+"""What the protocols of other servers share: their paths name the model and its version."""
 
 from app.errors import Fault, UnknownModel, quoted
 from app.registry.registry import Ready, Registry

@@ -1,4 +1,6 @@
-"""`Endpoint`: what a protocol makes of a body that asks for outputs. One way in, with two drivers.
+"""`Endpoint`: decodes a body that asks for outputs, has it computed, and encodes the answer.
+
+It is one way in that is called in two ways.
 
 `begin` is the fast path: the server calls it for a body that arrived whole, as nearly all do, and
 gets the answer's bytes, without a task, without ASGI's messages, with one write. `answer` is the

@@ -1,4 +1,4 @@
-"""Bodies that are JSON with the bytes of tensors behind it; a header says where the JSON ends."""
+"""Bodies that are JSON followed by the bytes of tensors; a header gives the length of the JSON."""
 
 from collections.abc import Sequence
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """What goes into a call of the kernel.
+    """The arrays that go into a call of the kernel.
 
     Attributes:
         inputs: float32 `[S, C, F]`, zeros where a row is shorter than C.
@@ -33,7 +33,7 @@ class Batch:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Results:
-    """What comes out of a call.
+    """The arrays that come out of a call of the kernel.
 
     Attributes:
         outputs: float32 `[S, C, O]`.

@@ -1,4 +1,4 @@
-"""`ServedModel`: a SavedModel whose signatures are those of the contract, ready to be called."""
+"""`ServedModel`: loads a SavedModel on this machine's devices and checks its signatures."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -21,7 +21,7 @@ def late(seconds: float) -> Expired:
 
 
 class Open(Protocol):
-    """A request that is open."""
+    """A request that is not answered yet; `Deadlines` looks at it."""
 
     def look(self, now: float) -> None:
         """Acts if it is time; `now` is on the event loop's clock."""

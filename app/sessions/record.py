@@ -9,7 +9,7 @@ REVISION_BYTES = 8
 
 
 class NoRecord(ValueError):
-    """These bytes are no record."""
+    """The bytes cannot be read as a record."""
 
 
 @dataclass(frozen=True)

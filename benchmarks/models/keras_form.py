@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, STATES
 
+
 class KerasForm(tf.Module):  # type: ignore[misc]  # tensorflow has no type information
     """Three `keras.layers.LSTM` and a `Dense`.
 

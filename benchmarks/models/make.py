@@ -14,9 +14,9 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 
+from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, STATES, BenchModel, bench_model
 from benchmarks.models import keras_form, onnx_form, reference
 from benchmarks.models.network import SEED, plain_network
-from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, STATES, BenchModel, bench_model
 from model.config import LayerConfig, RNNConfig
 from model.export.saved_model import export_model
 from model.network.sequence_model import SequenceModel
@@ -87,8 +87,7 @@ def _check_forms(model: BenchModel) -> None:
     sequences = random.normal(size=(rows, steps, NUM_FEATURES)).astype(np.float32)
     lengths = np.array([steps, 1, 7, 13], np.int32)
     states = {
-        name: random.uniform(-0.5, 0.5, (rows, model.units)).astype(np.float32)
-        for name in STATES
+        name: random.uniform(-0.5, 0.5, (rows, model.units)).astype(np.float32) for name in STATES
     }
     session = onnxruntime.InferenceSession(str(model.onnx))
     given = {"sequences": sequences, "lengths": lengths}
@@ -98,9 +97,9 @@ def _check_forms(model: BenchModel) -> None:
     unroll = tf.saved_model.load(str(model.folder)).signatures["chunk"]
     tensors = {f"state_{name[2:]}_{name[0]}": value for name, value in states.items()}
     ours = unroll(**_constants({**given, **tensors}))
-    ours_named = {f"next_{name}": ours[f"state_{name[2:]}_{name[0]}"].numpy() for name in states} | {
-        "outputs": ours["outputs"].numpy()
-    }
+    ours_named = {
+        f"next_{name}": ours[f"state_{name[2:]}_{name[0]}"].numpy() for name in states
+    } | {"outputs": ours["outputs"].numpy()}
 
     by_keras = tf.saved_model.load(str(model.keras)).signatures
     masked = by_keras["masked"](**_constants({**given, **states}))

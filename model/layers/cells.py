@@ -1,6 +1,6 @@
 """The recurrent cells: one layer at one time step. `recurrence.py` runs them over time.
 
-A time step is two matrix products and numbers that meet one by one:
+A time step is two matrix products and element-wise operations:
 
     x_gates = inputs W + b        of all time steps of a chunk together
     h_gates = h U                 of one time step after the other

@@ -1,4 +1,4 @@
-"""In which form a layer runs over time: as loops in a plain graph, compiled, or by cuDNN."""
+"""Chooses the form in which a layer runs over time: plain loops, compiled loops, or cuDNN."""
 
 from typing import Literal
 

@@ -34,7 +34,7 @@ class Kept(NamedTuple):
 
 
 class Loops(NamedTuple):
-    """The two loops of a kind of cell; they know nothing of a layer's weights."""
+    """The loops forward and backward of a kind of cell, which all layers of the kind share."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]

@@ -1,4 +1,4 @@
-"""The formats of `POST /predict` beside JSON: who reads a request, who prints its answer.
+"""The formats of `POST /predict` beside JSON, and what reads and prints each.
 
 A request is in the format that its `Content-Type` says, with its options in the query string; the
 answer is in the one of `OFFERED` that its `Accept` prefers. Without either it is JSON.

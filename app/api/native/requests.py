@@ -1,4 +1,4 @@
-"""Requests and answers of the native API, whatever they are carried by."""
+"""Requests and answers of the native API, over HTTP and WebSocket."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
