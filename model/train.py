@@ -232,8 +232,14 @@ def example(split: dataset.Split, steps: int) -> list[list[float | None]]:
     return [[None if np.isnan(x) else float(str(x)) for x in row] for row in rows]
 
 
-def _first_line(error: tf.errors.OpError) -> str:
-    return str(error.message).partition("\n")[0]
+# What stands before the cause, where a graph failed: a heading, and where the node was made.
+NO_CAUSE = ("Graph execution error", "Detected at node", "<stack traces", " ", "\t")
+
+
+def _cause(error: tf.errors.OpError) -> str:
+    """What failed, in one line."""
+    lines = [line for line in str(error.message).splitlines() if line]
+    return next((line for line in lines if not line.startswith(NO_CAUSE)), " ".join(lines[:1]))
 
 
 def _device_in(error: tf.errors.OpError) -> str:
@@ -259,12 +265,12 @@ def main() -> int:
     except tf.errors.ResourceExhaustedError as error:
         print(
             f"error: {_device_in(error)} has no memory left: lower --batch-size or --window-steps, "
-            f"or give more devices ({_first_line(error)})",
+            f"or give more devices ({_cause(error)})",
             file=sys.stderr,
         )
         return 1
     except tf.errors.OpError as error:
-        print(f"error: {_device_in(error)} failed: {_first_line(error)}", file=sys.stderr)
+        print(f"error: {_device_in(error)} failed: {_cause(error)}", file=sys.stderr)
         return 1
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

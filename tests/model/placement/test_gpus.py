@@ -181,8 +181,17 @@ def test_a_card_that_has_gone_or_is_full_is_told_before_training(
             tf.errors.InternalError(None, None, "Failed to call DoRnnForward\nmore"),
             "error: a device failed: Failed to call DoRnnForward\n",
         ),
+        (
+            tf.errors.InternalError(
+                None,
+                None,
+                "Graph execution error:\n\nDetected at node CudnnRNNV3 defined at (most recent "
+                'call last):\n  File "x.py", line 1, in f\n\non device:GPU:0 no room\n\t [[{{node x}}]]',
+            ),
+            f"error: GPU:0 ({CARD}) failed: on device:GPU:0 no room\n",
+        ),
     ],
-    ids=["full", "gone"],
+    ids=["full", "gone", "in a graph"],
 )
 def test_a_card_that_fails_while_it_trains_is_one_line(
     cards: Callable[..., Driver],
