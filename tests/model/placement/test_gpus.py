@@ -186,7 +186,8 @@ def test_a_card_that_has_gone_or_is_full_is_told_before_training(
                 None,
                 None,
                 "Graph execution error:\n\nDetected at node CudnnRNNV3 defined at (most recent "
-                'call last):\n  File "x.py", line 1, in f\n\non device:GPU:0 no room\n\t [[{{node x}}]]',
+                'call last):\n  File "x.py", line 1, in f\n\n'
+                "on device:GPU:0 no room\n\t [[{{node x}}]]",
             ),
             f"error: GPU:0 ({CARD}) failed: on device:GPU:0 no room\n",
         ),
