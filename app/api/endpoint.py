@@ -85,6 +85,7 @@ class Endpoint(ABC, Generic[R]):
             self.inference.check_room()
             self._compute(scope, self.decoder(scope)(body), pending, respond)
         except Exception as error:
+            # A bug is answered, too: nobody else would.
             fail(error, scope["path"], pending, respond)
 
     async def answer(self, request: Request) -> Response:

@@ -90,6 +90,7 @@ class Chooser:
                     if (choice := self._if_faster(name)) is not None:
                         return choice
                 except Exception as error:
+                    # Its failure costs nobody the model: TensorFlow can run any.
                     reason = f"{type(error).__name__}: {error}"
                     logger.warning("%s is not used: %s", kernel.variant.title, reason)
         return Choice("tensorflow")

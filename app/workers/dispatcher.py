@@ -165,6 +165,7 @@ class WorkerLoop(uvloop.Loop):
         self._path = _path(home, pid)
         self._count_lost = count_lost
 
+    # asyncio has more arguments; uvicorn gives only these.
     async def create_server(  # type: ignore[override]
         self, protocol_factory: Callable[[], Any], *_: Any, **__: Any
     ) -> "Receiver":
@@ -234,6 +235,7 @@ class Receiver:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _, protocol = await self._loop.connect_accepted_socket(self._factory, connection)
         except Exception:
+            # Whatever failed, it costs this connection only.
             logger.exception("a connection is lost")
             connection.close()
             self._count_lost()
@@ -261,6 +263,7 @@ class WorkerConfig(uvicorn.Config):
     def get_loop_factory(self) -> Callable[[], Any]:
         """Called in the worker. One that is alone accepts by itself."""
         if self.workers == 1:
+            # uvicorn may give None, for the loop of asyncio; whoever calls this takes both.
             return super().get_loop_factory()  # type: ignore[return-value]
         return partial(WorkerLoop, self.home, os.getpid(), self.count_lost)
 

@@ -127,6 +127,7 @@ class Stream:
             try:
                 body = self._encode(work, start)
             except Exception as bug:
+                # The caller is told, and the stream's state stays as it was.
                 respond_with_problem(bug, PATH, self._respond)
                 return
             (sequence,), (self._state,) = work.sequences, work.final_states
