@@ -18,9 +18,9 @@ from app.server.http_protocol import HTTPProtocol
 from app.server.websocket_protocol import StreamProtocol
 from app.settings import Settings
 from app.stats.shared_stats import SharedStats
-from app.workers.dispatcher import WorkerConfig, bytes_too_long
+from app.workers.connection_dispatcher import WorkerConfig, bytes_too_long
 from app.workers.supervisor import Workers
-from app.workers.worker import LOG_FORMAT, STATS_FILE, Worker
+from app.workers.worker_app import LOG_FORMAT, STATS_FILE, Worker
 
 # Seconds after draining for the last answers to leave: the errors of requests that did not finish.
 DELIVERY_S = 5

@@ -10,12 +10,12 @@ from starlette.types import Lifespan
 
 from app import __version__
 from app.api import docs, health, metrics, openapi, problems
-from app.api.context import ServerContext
 from app.api.native import routes as predict
 from app.api.native import sessions, stream
 from app.api.open_inference import routes as open_inference
+from app.api.server_context import ServerContext
 from app.api.tensorflow_serving import routes as tensorflow_serving
-from app.engine.runner import RunnerLoader
+from app.engine.model_runner import RunnerLoader
 from app.registry.pinned_version import PIN_FILE, PinnedVersion
 from app.registry.registry import Registry
 from app.service.inference import InferenceService

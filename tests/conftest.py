@@ -13,9 +13,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import pytest
 from hypothesis import settings
 
-from tests.server import Server, serve
+from tests.support.real_server import Server, serve
 
-TESTS = Path(__file__).parent
+# Rooms whose tests start servers, which takes long.
+WITH_SERVERS = frozenset({"foreign_clients", "laws", "project", "service"})
 # What `--without-tensorflow` does without: each takes seconds to import and hundreds of MB.
 LARGE = frozenset({"tensorflow", "keras", "openvino"})
 
@@ -52,9 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if needing and not _has_gpu():
         for item in needing:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
-    # At the top of `tests/` are the files that start servers. Where files are dealt to several
-    # processes, none of these is then left for the end, when the other processes have nothing.
-    items.sort(key=lambda item: item.path.parent != TESTS)
+    # Where files are dealt to several processes, no long one is then left for the end, when the
+    # other processes have nothing.
+    items.sort(key=lambda item: item.path.parent.name not in WITH_SERVERS)
 
 
 def pytest_collection_finish() -> None:
@@ -103,7 +104,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def models_dir(run_dir: Path) -> Path:
     """A models' folder with one small exported model of each kind: rnn, lstm, gru, mixed."""
-    from tests.exports import MIXED, export
+    from tests.support.exported_models import MIXED, export
 
     def make(folder: Path) -> None:
         for name, layers in {

@@ -12,7 +12,7 @@ from typing import Any
 from app.api.problems import STATUSES
 from app.api.schemas import PredictRequest
 from app.application import create_app
-from app.engine.runner import ModelRunner
+from app.engine.model_runner import ModelRunner
 from app.manifest import Manifest
 from app.settings import Settings
 from model.command import SWITCHES, flag_of, shown_default

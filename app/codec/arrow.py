@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from flatbuffers.number_types import Int16Flags
 
-from app.codec.arrays import INITIAL_STATE, STATE, AnswerArrays, RequestArrays
-from app.codec.model import Codec
+from app.codec.binary_bodies import INITIAL_STATE, STATE, AnswerArrays, RequestArrays
+from app.codec.model_codec import Codec
 from app.codec.numbers import echo, float32_copy, invalid, print_json
 from app.codec.sequences import SequenceCodec
 from app.codec.states import State, StateCodec

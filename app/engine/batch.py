@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.engine.runner import ModelRunner
+from app.engine.model_runner import ModelRunner
 from app.engine.scheduler import Chunk
 from app.engine.sequence import Sequence
 from app.errors import Fault, NotFinite, RunFailed

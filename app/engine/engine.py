@@ -21,7 +21,7 @@ from app.engine.batch import Results, pack, unpack
 from app.engine.cost_model import Cost
 from app.engine.counters import Counters
 from app.engine.lanes import Lanes, LoopLane, ThreadLanes
-from app.engine.runner import ModelRunner
+from app.engine.model_runner import ModelRunner
 from app.engine.scheduler import Chunk, Scheduler, Sizes
 from app.engine.sequence import Sequence
 from app.errors import RunFailed, ShuttingDown, UnrollError

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from app.engine.batch import Batch, Results, compute
 from app.engine.cost_model import AMPLE, Cost
-from app.engine.runner import MOST_ROWS, ModelRunner, most_rows, on_accelerator
+from app.engine.model_runner import MOST_ROWS, ModelRunner, most_rows, on_accelerator
 from app.engine.scheduler import Chunk
 
 logger = logging.getLogger(__name__)

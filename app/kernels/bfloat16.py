@@ -17,7 +17,7 @@ import numpy as np
 
 from app.engine.cost_model import Cost
 from app.kernels.call_shapes import CallShapes, padded, sizes
-from app.kernels.kernel import Graphs, Kernel, Variant
+from app.kernels.kernel_spec import Graphs, Kernel, Variant
 from app.kernels.onnxruntime import session_of
 from app.kernels.timing import measure_cost
 from app.manifest import Manifest

@@ -1,8 +1,8 @@
 """The kernel for GPUs: cuDNN's recurrent layers with the weights of the verified SavedModel.
 
-`cudnn_graph.py` has the function. Nothing is compiled. But TensorFlow keeps a descriptor of cuDNN
-for each call shape it meets, so calls have some hundred shapes, and
-others are padded on the device.
+`cudnn_function.py` has the function. Nothing is compiled. But TensorFlow keeps a descriptor of
+cuDNN for each call shape it meets, so calls have some hundred shapes, and others are padded on the
+device.
 """
 
 import logging
@@ -16,9 +16,9 @@ import tensorflow as tf
 from app.engine.cost_model import Cost
 from app.errors import ModelRefused
 from app.kernels.call_shapes import CallShapes, sizes
-from app.kernels.cudnn_graph import HOST, ChunkGraph
+from app.kernels.cudnn_function import HOST, ChunkGraph
 from app.kernels.devices import gpus, no_gpu, refused_failures, set_up
-from app.kernels.kernel import Graphs, Kernel, Variant
+from app.kernels.kernel_spec import Graphs, Kernel, Variant
 from app.kernels.placement import assign
 from app.kernels.timing import measure_cost
 from app.manifest import Manifest

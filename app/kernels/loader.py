@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.engine.runner import ModelRunner
+from app.engine.model_runner import ModelRunner
 from app.errors import ModelRefused
-from app.kernels.choice import Choice
-from app.kernels.kernel import kernel_named
+from app.kernels.kernel_spec import kernel_named
+from app.kernels.selected_kernel import Choice
 from app.manifest import Manifest
 from app.settings import RunnerChoice
 

@@ -15,7 +15,7 @@ from onnx.utils import Extractor
 
 from app.errors import ModelRefused
 from app.kernels.checkpoint import Checkpoint
-from app.kernels.columns import InputColumns, OutputColumns
+from app.kernels.column_transforms import InputColumns, OutputColumns
 from app.manifest import CellKind, Feature, Layer, Manifest, Output
 
 # ONNX Runtime's newest operator set at the pinned version is higher; this one has all we need.

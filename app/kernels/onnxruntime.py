@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 
 from app.engine.cost_model import Cost
-from app.kernels.kernel import Graphs, Kernel, Variant
+from app.kernels.kernel_spec import Graphs, Kernel, Variant
 from app.kernels.timing import measure_cost
 from app.manifest import Manifest
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from app.kernels.columns import OutputColumns
+from app.kernels.column_transforms import OutputColumns
 from app.manifest import Manifest
 
 # Two kernels sum up in other orders: a few 1e-6 is usual, a wrong gate or transform gives 1e-2.

@@ -12,15 +12,15 @@ import logging
 import threading
 from dataclasses import dataclass
 
-from app.codec.model import Codec
+from app.codec.model_codec import Codec
 from app.codec.sequences import Limits
 from app.engine.engine import Engine
-from app.engine.runner import RunnerLoader
+from app.engine.model_runner import RunnerLoader
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel, quoted
 from app.manifest import Manifest, verified_manifest
+from app.registry.engine_factory import warm_engine
 from app.registry.pinned_version import Pin, PinnedVersion
-from app.registry.versions import Model, find_models
-from app.registry.warm_engine import warm_engine
+from app.registry.versions import ModelVersion, find_versions
 from app.settings import Settings
 from app.stats.shared_stats import WorkerStats
 
@@ -33,7 +33,7 @@ RETRY_S, MAX_RETRY_S = 1.0, 60.0
 
 
 @dataclass(frozen=True)
-class Ready:
+class LoadedModel:
     """A model that answers."""
 
     manifest: Manifest
@@ -68,9 +68,9 @@ class Registry:
         self.stats = stats
         self._pinned = pinned or PinnedVersion()
         self._drain: asyncio.Task[None] | None = None
-        self._current: Ready | None = None
+        self._current: LoadedModel | None = None
         self._stopping = threading.Event()
-        self.models: list[Model] = []
+        self.models: list[ModelVersion] = []
         self.loading = False
         self._status = "the model is being loaded"  # told until one is
 
@@ -103,7 +103,7 @@ class Registry:
             return f"{crashing}; the log says more"
         return "another worker of the service is still loading the model"
 
-    def current(self, name: str | None = None, version: int | None = None) -> Ready:
+    def current(self, name: str | None = None, version: int | None = None) -> LoadedModel:
         """The ready model; a caller that names one gets that one or an error.
 
         Raises:
@@ -178,7 +178,7 @@ class Registry:
             pause_s = min(2 * pause_s, MAX_RETRY_S)
 
     def _attempt(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.models = find_models(self._settings.models_dir / self._settings.model)
+        self.models = find_versions(self._settings.models_dir / self._settings.model)
         if (pin := self._read_pin()) is None:
             self._load_newest(loop)
             # Another worker may have pinned a version meanwhile.
@@ -232,7 +232,7 @@ class Registry:
         self._status = status
 
     def _load_one(
-        self, model: Model, loop: asyncio.AbstractEventLoop, checksum: str | None = None
+        self, model: ModelVersion, loop: asyncio.AbstractEventLoop, checksum: str | None = None
     ) -> Exception | None:
         """Loads a version, and serves it unless another is pinned; returns why it cannot be loaded.
 
@@ -266,11 +266,15 @@ class Registry:
         return None
 
     def _serve(
-        self, model: Model, manifest: Manifest, engine: Engine, loop: asyncio.AbstractEventLoop
+        self,
+        model: ModelVersion,
+        manifest: Manifest,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Serves a version if it is the pinned one, or pins it if there is no pin."""
         limits = Limits(self._settings.max_sequences, self._settings.max_sequence_steps)
-        ready = Ready(manifest, Codec.of(manifest, limits), engine)
+        ready = LoadedModel(manifest, Codec.of(manifest, limits), engine)
         refused = {other.version: other.reason for other in self.models if other.reason}
         # The lock is held until this worker is ready: `_unpin` looks whether any worker is.
         with self._pinned as pinned:

@@ -1,4 +1,4 @@
-"""`Model`: a version of the model and its state; `find_models`: the versions in a folder."""
+"""`ModelVersion`: one version and its state; `find_versions`: the versions in a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ ModelState = Literal["found", "loading", "ready", "refused"]
 
 
 @dataclass
-class Model:
+class ModelVersion:
     """One version.
 
     Attributes:
@@ -33,7 +33,7 @@ class Model:
     engine: Engine | None = None
 
 
-def find_models(home: Path) -> list[Model]:
+def find_versions(home: Path) -> list[ModelVersion]:
     """The versions in `models/<name>`, newest first. Hidden folders are exports under way."""
     if not home.is_dir():
         return []
@@ -41,5 +41,6 @@ def find_models(home: Path) -> list[Model]:
     # `01` is not where version 1 is looked for.
     numbers = [int(name) for name in names if name == str(int(name))]
     return [
-        Model(home.name, number, home / str(number)) for number in sorted(numbers, reverse=True)
+        ModelVersion(home.name, number, home / str(number))
+        for number in sorted(numbers, reverse=True)
     ]

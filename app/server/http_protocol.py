@@ -10,11 +10,11 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from app.api.context import Whole, context_of
 from app.api.endpoint import Headers
+from app.api.server_context import Whole, context_of
 from app.server.flow_control import Flow
-from app.server.head_limits import HeadProtocol
-from app.server.partial_head import END
+from app.server.head_buffer import END
+from app.server.head_protocol import HeadProtocol
 from app.service.pending_request import PendingRequest
 from app.stats.answer_counts import NOT_GIVEN, route_of
 

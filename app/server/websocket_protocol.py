@@ -16,8 +16,8 @@ from websockets.frames import (  # type: ignore[attr-defined]  # apply_mask: in 
 )
 from websockets.protocol import State
 
-from app.api.context import context_of
 from app.api.native.stream import EXTENSION, Stream
+from app.api.server_context import context_of
 
 FINAL, MASKED = 0x80, 0x80
 WHOLE = frozenset({FINAL | Opcode.TEXT, FINAL | Opcode.BINARY})

@@ -13,11 +13,11 @@ from starlette.types import Receive, Scope
 from app.engine.admission import Admission, Done
 from app.engine.sequence import Sequence
 from app.errors import Expired, Fault, InvalidRequest, UnrollError
-from app.registry.registry import Ready, Registry
+from app.registry.registry import LoadedModel, Registry
 from app.service.body import read_body
 from app.service.deadlines import Deadlines
 from app.service.pending_request import PendingRequest
-from app.sessions.rules import Piece, SessionRef, Start, conflict
+from app.sessions.continuation import Piece, SessionRef, Start, conflict
 from app.sessions.service import SessionService
 from app.settings import Settings
 
@@ -37,7 +37,7 @@ class InferenceRequest:
         reason: why it was given up.
     """
 
-    ready: Ready
+    ready: LoadedModel
     sequences: list[Sequence]
     piece: Piece | None = None
     time_step: int = 0
@@ -94,7 +94,7 @@ class InferenceService:
 
     def sequences(
         self,
-        ready: Ready,
+        ready: LoadedModel,
         arrays: list[np.ndarray],
         states: list[np.ndarray | None],
         pointer: str = "/sequences",

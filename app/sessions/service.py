@@ -15,8 +15,8 @@ from pathlib import Path
 from app.codec.state_token import StateTokens
 from app.engine.sequence import Sequence
 from app.errors import quoted
+from app.sessions.continuation import Piece, Start, conflict, record_after, start_of, unknown
 from app.sessions.record import Record
-from app.sessions.rules import Piece, Start, conflict, record_after, start_of, unknown
 from app.sessions.sqlite import SqliteStore
 from app.sessions.store import SessionStore, StoredSession
 from app.settings import Settings

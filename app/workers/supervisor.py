@@ -14,7 +14,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from app.stats.shared_stats import SharedStats, describe_exit
-from app.workers.dispatcher import Dispatcher, WorkerConfig
+from app.workers.connection_dispatcher import Dispatcher, WorkerConfig
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.card import NoGpu, look
+from benchmarks.gpu.gpu_info import NoGpu, look
 from benchmarks.gpu.page import render
 from benchmarks.gpu.plan import FULL, QUICK, Plan
 from benchmarks.gpu.sections import run

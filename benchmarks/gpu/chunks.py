@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from app.engine.runner import ModelRunner
-from benchmarks.bench_model import NUM_FEATURES, bench_model
+from app.engine.model_runner import ModelRunner
 from benchmarks.gpu.plan import ChunksPlan
 from benchmarks.gpu.recorder import Recorder
 from benchmarks.kernels import runners
-from benchmarks.processes.log import one_line
+from benchmarks.model_files import NUM_FEATURES, bench_model
+from benchmarks.processes.failure_line import one_line
 from benchmarks.progress import say
 from benchmarks.training import trace
 

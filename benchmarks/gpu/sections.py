@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.gpu.plan import Plan, dump
-from benchmarks.models.prepare import MAKE, ON_PROCESSOR
+from benchmarks.models.ensure_model import MAKE, ON_PROCESSOR
 from benchmarks.paths import BUILD
 from benchmarks.processes.process import Process
 from benchmarks.progress import say

@@ -15,18 +15,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.bench_model import BenchModel, bench_model
-from benchmarks.gpu.card import Busy
+from benchmarks.gpu.gpu_info import Busy
 from benchmarks.gpu.plan import ServicePlan
 from benchmarks.gpu.recorder import Recorder
 from benchmarks.load.workloads import Workload, make
 from benchmarks.load.wrk import WrkFailed
-from benchmarks.models.reference import Answers, expected
+from benchmarks.model_files import BenchModel, bench_model
+from benchmarks.models.expected_answers import Answers, expected
 from benchmarks.processes.process import available_cores
 from benchmarks.progress import say
 from benchmarks.servers.check import check
+from benchmarks.servers.interleaving import measure
 from benchmarks.servers.kinds import ServerKind, unroll
-from benchmarks.servers.rounds import measure
 from benchmarks.servers.server import Server, ServerFailed, serve
 
 # The processor's side sees no card, so that nothing of it is computed there; and it is told how

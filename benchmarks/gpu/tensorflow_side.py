@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.gpu.graph import cudnn_calls, executed
+from benchmarks.gpu.executed_graph import cudnn_calls, executed
 from benchmarks.gpu.trainers import Trainers
 from benchmarks.processes.side import answer
 from benchmarks.training.case import Case

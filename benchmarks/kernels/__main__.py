@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.bench_model import BenchModel
 from benchmarks.kernels import runners
 from benchmarks.kernels.forms import (
     BFLOAT16_TOLERANCE,
@@ -35,7 +34,8 @@ from benchmarks.kernels.forms import (
 )
 from benchmarks.kernels.table import ERROR_ROWS, kernel_table
 from benchmarks.kernels.work import ANCHOR, BFLOAT16, ROWS, median_seconds, operations
-from benchmarks.models.prepare import ensure_model
+from benchmarks.model_files import BenchModel
+from benchmarks.models.ensure_model import ensure_model
 
 PEAK_SIZE = 1024
 # Unroll's, by the names of their rows.

@@ -7,11 +7,11 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 
-from benchmarks.bench_model import STATES, BenchModel
 from benchmarks.kernels.runners import load_runner
 from benchmarks.kernels.work import STEPS, inputs_of, median_seconds
+from benchmarks.model_files import STATES, BenchModel
 from benchmarks.paths import BUILD
-from benchmarks.processes.environment import peers_python
+from benchmarks.processes.peers_venv import peers_python
 from benchmarks.processes.side import Side
 
 TOLERANCE = 1e-3

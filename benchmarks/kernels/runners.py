@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from app.engine.runner import ModelRunner
+from app.engine.model_runner import ModelRunner
 from app.manifest import Manifest, verified_manifest
 
 TENSORFLOW, ONNXRUNTIME, BFLOAT16, CUDNN = "tensorflow", "onnxruntime", "bfloat16", "cudnn"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, bench_model
 from benchmarks.kernels.work import inputs_of, median_seconds
+from benchmarks.model_files import NUM_FEATURES, NUM_LAYERS, bench_model
 from benchmarks.processes.side import Answer, answer
 
 

@@ -6,7 +6,7 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS
+from benchmarks.model_files import NUM_FEATURES, NUM_LAYERS
 
 # The form that others are compared with, and the one whose numbers are not those of float32.
 ANCHOR, BFLOAT16 = "ONNX Runtime", "Unroll: bfloat16"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.load.timer import Timer
+from benchmarks.load.precise_alarm import Timer
 
 # From the start of a run to its first moment.
 LEAD_S = 0.2

@@ -11,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 import orjson
 
-from benchmarks.bench_model import NUM_FEATURES
+from benchmarks.model_files import NUM_FEATURES
 
 SEED = 20131225
 FIXED_STEPS = 50

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, STATES
+from benchmarks.model_files import NUM_FEATURES, NUM_LAYERS, STATES
 
 
 class KerasForm(tf.Module):  # type: ignore[misc]  # tensorflow has no type information

@@ -14,8 +14,8 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 
-from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, STATES, BenchModel, bench_model
-from benchmarks.models import keras_form, onnx_form, reference
+from benchmarks.model_files import NUM_FEATURES, NUM_LAYERS, STATES, BenchModel, bench_model
+from benchmarks.models import expected_answers, keras_form, onnx_form
 from benchmarks.models.network import SEED, plain_network
 from model.config import LayerConfig, RNNConfig
 from model.export.saved_model import export_model
@@ -43,7 +43,7 @@ def ensure(units: int) -> BenchModel:
     keras_form.save(hidden.keras, units, weights)
     hidden.onnx.write_bytes(onnx_form.build_graph(units, weights).SerializeToString())
     _check_forms(hidden)
-    np.savez(hidden.answers, allow_pickle=False, **reference.compute(hidden))
+    np.savez(hidden.answers, allow_pickle=False, **expected_answers.compute(hidden))
     hidden.home.rename(model.home)
     return model
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from model.config import RNNConfig
-from model.layers.forms import Form
+from model.layers.implementations import Form
 from model.network.sequence_model import SequenceModel
 from model.placement.plan import Placement
 from model.transforms import Feature, Output, Standardize

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS
+from benchmarks.model_files import NUM_FEATURES, NUM_LAYERS
 
 OPSET = 17
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 
-from benchmarks.bench_model import NUM_FEATURES, NUM_LAYERS, STATES, BenchModel, bench_model
+from benchmarks.model_files import NUM_FEATURES, NUM_LAYERS, STATES, BenchModel, bench_model
 
 # The benchmark stops processes that it does not measure: uvicorn must not take them for dead.
 HEALTH_S = 600

@@ -8,7 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.bench_model import STATES, BenchModel
+from benchmarks.model_files import STATES, BenchModel
 from benchmarks.peers.common import Item, Result, pad
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import onnxruntime
 
-from benchmarks.bench_model import STATES, BenchModel
+from benchmarks.model_files import STATES, BenchModel
 from benchmarks.peers.common import Item, Result, pad
 
 NAMES = ["outputs", *(f"next_{name}" for name in STATES)]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.paths import ROOT
-from benchmarks.processes.log import last_line
+from benchmarks.processes.failure_line import last_line
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 STOP_TIMEOUT_S = 15.0

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paths import ROOT
-from benchmarks.processes.log import last_line, one_line
+from benchmarks.processes.failure_line import last_line, one_line
 
 TIMEOUT_S = 60.0
 

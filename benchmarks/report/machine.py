@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paths import ROOT
-from benchmarks.processes.environment import peers_python
+from benchmarks.processes.peers_venv import peers_python
 from benchmarks.processes.process import available_cores
 
 OURS = (

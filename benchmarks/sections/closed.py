@@ -13,13 +13,13 @@ from benchmarks.load.workloads import (
     STREAM_STEPS,
     make,
 )
-from benchmarks.models.prepare import ensure_model
-from benchmarks.report import cells as tables
+from benchmarks.models.ensure_model import ensure_model
 from benchmarks.report import plots
+from benchmarks.report import result_tables as tables
 from benchmarks.sections.plan import Plan
+from benchmarks.servers.interleaving import Cell, check_together, running
+from benchmarks.servers.interleaving import measure as measure_cells
 from benchmarks.servers.kinds import KINDS
-from benchmarks.servers.rounds import Cell, check_together, running
-from benchmarks.servers.rounds import measure as measure_cells
 
 WORKLOADS = {
     "fixed": "one sequence of 50 time steps a request",

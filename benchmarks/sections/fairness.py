@@ -14,12 +14,12 @@ import numpy as np
 
 from benchmarks.load import wrk
 from benchmarks.load.workloads import SEED, Workload, make, sensor_rows, workload_of
-from benchmarks.models.prepare import ensure_model
+from benchmarks.models.ensure_model import ensure_model
 from benchmarks.progress import say
 from benchmarks.report.markdown import NOT_KNOWN, number, table
 from benchmarks.sections.plan import Plan
+from benchmarks.servers.interleaving import WARM_UP_S, awake, running
 from benchmarks.servers.kinds import KINDS
-from benchmarks.servers.rounds import WARM_UP_S, awake, running
 from benchmarks.servers.server import Server
 
 SHORT_CLIENTS = 63

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.bench_model import NUM_FEATURES
 from benchmarks.load import wrk
 from benchmarks.load.workloads import Workload, make
-from benchmarks.models.prepare import ensure_model
+from benchmarks.model_files import NUM_FEATURES
+from benchmarks.models.ensure_model import ensure_model
 from benchmarks.paths import BUILD
 from benchmarks.progress import say
 from benchmarks.report.markdown import errors, number, table, times
 from benchmarks.sections.plan import Plan
+from benchmarks.servers.interleaving import WARM_UP_S, awake, running
 from benchmarks.servers.kinds import KINDS, UNROLL, WITHOUT_KERNEL
-from benchmarks.servers.rounds import WARM_UP_S, awake, running
 from benchmarks.servers.server import Server
 
 CLIENTS = 64

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import cells as tables
+from benchmarks.report import result_tables as tables
 from benchmarks.sections.closed import Cells, closed_loop
 from benchmarks.sections.plan import Plan
 

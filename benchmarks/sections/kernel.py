@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.kernels.table import ERROR_SAMPLE, kernel_table
 from benchmarks.kernels.work import ROWS
-from benchmarks.models.prepare import ensure_model
+from benchmarks.models.ensure_model import ensure_model
 from benchmarks.paths import ROOT
 from benchmarks.report import plots
 from benchmarks.report.markdown import rounded_up

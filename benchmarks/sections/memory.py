@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.workloads import make
-from benchmarks.models.prepare import ensure_model
+from benchmarks.models.ensure_model import ensure_model
 from benchmarks.progress import say
 from benchmarks.report import plots
 from benchmarks.report.markdown import table
 from benchmarks.sections.plan import Plan
+from benchmarks.servers.interleaving import awake, running
 from benchmarks.servers.kinds import KINDS, UNROLL
-from benchmarks.servers.rounds import awake, running
 from benchmarks.servers.server import Server
 
 PARTS = 10

@@ -8,13 +8,13 @@ from typing import Any
 from benchmarks.load import open_loop
 from benchmarks.load.generator import OpenLoad
 from benchmarks.load.workloads import make
-from benchmarks.models.prepare import ensure_model
+from benchmarks.models.ensure_model import ensure_model
 from benchmarks.progress import say
 from benchmarks.report import plots
 from benchmarks.report.markdown import number, table
 from benchmarks.sections.plan import Plan
+from benchmarks.servers.interleaving import awake, running
 from benchmarks.servers.kinds import FASTAPI_PROCESSES, GRANIAN, KINDS, ServerKind
-from benchmarks.servers.rounds import awake, running
 
 WARM_UP_S = 1.0
 # With a process a core.

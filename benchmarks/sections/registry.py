@@ -1,17 +1,17 @@
 """The sections by name, in the order in which they are measured."""
 
 from benchmarks.sections import (
-    bound,
     closed,
     fairness,
     formats,
     frameworks,
     kernel,
     large,
-    lines,
     memory,
+    ndjson_streaming,
     open_loop,
     streams,
+    upper_bound,
 )
 from benchmarks.sections.section import Section
 
@@ -19,12 +19,12 @@ SECTIONS: dict[str, Section] = {
     "closed": closed,
     "open": open_loop,
     "kernel": kernel,
-    "bound": bound,
+    "bound": upper_bound,
     "frameworks": frameworks,
     "large": large,
     "fairness": fairness,
     "formats": formats,
-    "lines": lines,
+    "lines": ndjson_streaming,
     "streams": streams,
     "memory": memory,
 }

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.streams import CoreClock, drive_elsewhere
-from benchmarks.models.prepare import ensure_model
+from benchmarks.models.ensure_model import ensure_model
 from benchmarks.processes.process import available_cores
 from benchmarks.progress import say
 from benchmarks.report.markdown import number, table
 from benchmarks.sections.plan import Plan
+from benchmarks.servers.interleaving import awake, running
 from benchmarks.servers.kinds import KINDS, UNROLL
-from benchmarks.servers.rounds import awake, running
 
 INTERVAL_S, SECONDS = 0.1, 10.0
 

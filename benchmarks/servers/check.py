@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from benchmarks.load.workloads import Workload
-from benchmarks.models.reference import SAMPLE, Answers
+from benchmarks.models.expected_answers import SAMPLE, Answers
 from benchmarks.servers.server import Server, ServerFailed
 
 # Requests at once.

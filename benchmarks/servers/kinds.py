@@ -4,9 +4,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from benchmarks.bench_model import BenchModel
 from benchmarks.load.workloads import NO_WRAP, Wrap
-from benchmarks.processes.environment import peers_python
+from benchmarks.model_files import BenchModel
+from benchmarks.processes.peers_venv import peers_python
 from benchmarks.processes.process import available_cores
 
 UNROLL = "unroll"

@@ -5,11 +5,11 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.bench_model import BenchModel
 from benchmarks.load.workloads import Workload
 from benchmarks.load.wrk import Load, drive
+from benchmarks.model_files import BenchModel
 from benchmarks.paths import BUILD
-from benchmarks.processes.log import last_complaint
+from benchmarks.processes.failure_line import last_complaint
 from benchmarks.processes.process import Process, free_port
 from benchmarks.servers.kinds import ServerKind
 

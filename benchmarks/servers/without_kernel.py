@@ -15,8 +15,8 @@ import numpy as np
 from fastapi import FastAPI
 
 import app.__main__ as command
-import app.registry.warm_engine as warm_engine
-import app.workers.worker as worker
+import app.registry.engine_factory as warm_engine
+import app.workers.worker_app as worker
 from app.engine.admission import Admission, Done
 from app.engine.cost_model import Cost
 from app.engine.engine import Engine

@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.load.workloads import WORKLOADS
 from benchmarks.load.wrk import WrkFailed
 from benchmarks.paths import BUILD, ROOT
-from benchmarks.processes.environment import EnvironmentFailed
+from benchmarks.processes.peers_venv import EnvironmentFailed
 from benchmarks.progress import say
 from benchmarks.report.machine import origin
 from benchmarks.sections.closed import by_workload, rates_and_latencies

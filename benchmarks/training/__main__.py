@@ -14,13 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.models.prepare import ON_PROCESSOR
+from benchmarks.models.ensure_model import ON_PROCESSOR
 from benchmarks.paths import BUILD, ROOT
 from benchmarks.processes.side import Side
 from benchmarks.report.machine import commit, machine
 from benchmarks.report.markdown import ratio, table
+from benchmarks.servers.serving_on_two_devices import measure_serving
 from benchmarks.training.case import PIPELINED, SERIAL, WAYS, Case
-from benchmarks.training.placed import measure_serving
 from benchmarks.training.timeline import draw
 
 ROUNDS = 5

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.models.network import plain_network
 from benchmarks.training.case import Case
 from model.config import LayerConfig, RNNConfig, TrainConfig
-from model.layers.forms import Form
+from model.layers.implementations import Form
 from model.network.sequence_model import SequenceModel
 from model.placement.plan import Placement
 from model.training.fit import make_optimizer, masked_error

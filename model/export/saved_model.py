@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from model.export.manifest import describe_model, file_digests, state_tensor, write_manifest
-from model.layers.forms import Form
+from model.layers.implementations import Form
 from model.network.pipeline import StackState
 from model.network.sequence_model import SequenceModel
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 from model.config import RNNConfig
 from model.layers.cells import CELLS, Cell
 from model.layers.dropout import Masks, draw_masks
-from model.layers.forms import Form
 from model.layers.head import Head, HeadWeights
+from model.layers.implementations import Form
 from model.network.chunks import cut
 from model.network.pipeline import Pipeline, StackState, Trace, on
 from model.placement.plan import Placement

@@ -23,7 +23,7 @@ import tensorflow as tf
 from model.layers.cells import Cell, State, Weights
 from model.layers.cudnn import CudnnKept, Packed
 from model.layers.dropout import Masks, drop
-from model.layers.forms import Form, is_gpu, layer_over_time
+from model.layers.implementations import Form, is_gpu, layer_over_time
 from model.layers.recurrence import Kept
 from model.network.chunks import Chunk
 from model.placement.devices import available_cores

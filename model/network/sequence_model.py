@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from model.config import RNNConfig
-from model.layers.forms import Form
+from model.layers.implementations import Form
 from model.network.deep_rnn import DeepRNN, Run
 from model.network.pipeline import StackState, on
 from model.placement.plan import Placement

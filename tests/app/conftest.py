@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# What an export of one layer of one unit writes: `tests/test_saved_model.py` compares.
+# What an export of one layer of one unit writes: `tests/service/test_saved_model.py` compares.
 MANIFEST = Path(__file__).with_name("tiny.json")
 
 

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pytest
 
 from app.codec import arrow, npz
-from app.codec.arrays import RequestArrays
-from app.codec.model import Codec
+from app.codec.binary_bodies import RequestArrays
+from app.codec.model_codec import Codec
 from app.codec.sequences import Limits, SequenceCodec
 from app.codec.signature import Signature, StateTensor
 from app.codec.state_token import StateTokens

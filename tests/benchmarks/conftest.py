@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bench_model
-from benchmarks.bench_model import BenchModel
+from benchmarks import model_files
 from benchmarks.load import wrk
+from benchmarks.model_files import BenchModel
 from benchmarks.servers import server
 from tests.app.live import Live
 
 UNCHANGED = {"kind": "standardize", "mean": 0.0, "std": 1.0}
 FEATURES = [
     {"name": f"sensor_{i}", "unit": "1", "transform": UNCHANGED}
-    for i in range(bench_model.NUM_FEATURES)
+    for i in range(model_files.NUM_FEATURES)
 ]
 
 
@@ -32,7 +32,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> BenchModel:
 
 @pytest.fixture(autouse=True)
 def _build_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (bench_model, server, wrk):
+    for module in (model_files, server, wrk):
         monkeypatch.setattr(module, "BUILD", tmp_path)
 
 

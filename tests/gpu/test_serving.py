@@ -19,11 +19,11 @@ from app.kernels.devices import short
 from app.kernels.selection import Chooser
 from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import Manifest, verified_manifest
-from tests.exports import MIXED, export, raw_sequence, to_json
 from tests.model import on_devices
 from tests.model.children import pool
-from tests.reference import Reference, State, assert_close
-from tests.server import serve
+from tests.support.exported_models import MIXED, export, raw_sequence, to_json
+from tests.support.real_server import serve
+from tests.support.reference_model import Reference, State, assert_close
 
 pytestmark = pytest.mark.gpu
 

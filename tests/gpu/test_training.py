@@ -16,11 +16,11 @@ from model.config import LayerConfig
 from model.layers.cells import CELLS, Weights
 from model.layers.cudnn import CudnnRecurrence, mode, pack
 from model.layers.recurrence import Recurrence
-from tests.exports import export, raw_sequence
 from tests.model import on_devices
 from tests.model.children import pool
 from tests.model.fake_cudnn import fake_cudnn
-from tests.reference import Reference, assert_close
+from tests.support.exported_models import export, raw_sequence
+from tests.support.reference_model import Reference, assert_close
 
 pytestmark = pytest.mark.gpu
 

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from unittest import mock
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.exports", "model.train"])
+CONTEXT.set_forkserver_preload(["tests.support.exported_models", "model.train"])
 
 
 def pool(workers: int) -> ProcessPoolExecutor:

@@ -44,7 +44,7 @@ def fake_cudnn(calls: list[str] | None = None) -> Iterator[None]:
     with (
         mock.patch.object(tf.raw_ops, "CudnnRNNV3", forward),
         mock.patch.object(tf.raw_ops, "CudnnRNNBackpropV3", _backward),
-        mock.patch("model.layers.forms.is_gpu", return_value=True),
+        mock.patch("model.layers.implementations.is_gpu", return_value=True),
     ):
         yield
 

@@ -17,7 +17,7 @@ from model.transforms import (
     decode_outputs,
     encode_features,
 )
-from tests.exports import FEATURES, OUTPUTS, raw_sequence
+from tests.support.exported_models import FEATURES, OUTPUTS, raw_sequence
 
 # float32 keeps 24 bits, a relative 6e-8. Numbers here are at most 1000 and go through three
 # operations: 1000 * 3 * 6e-8 = 2e-4 in real units, and less after the division by a spread.
@@ -60,7 +60,7 @@ def test_a_number_that_may_not_be_missing_stays_nan() -> None:
 
 
 def encoded(row: np.ndarray) -> list[float]:
-    """The network's inputs for one row of `tests.exports.FEATURES`, in order, in float64."""
+    """The network's inputs for one row of `exported_models.FEATURES`, in order, in float64."""
     temp, pressure, wind_dir, hour = row.astype(np.float64)
     wind = np.radians(wind_dir)
     return [

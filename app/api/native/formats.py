@@ -13,8 +13,8 @@ from app.api.native import ndjson
 from app.api.native.requests import Prediction, answer, checked, head, reference, session_of
 from app.api.schemas import QueryOptions, SessionPart
 from app.codec import arrow, npz
-from app.codec.arrays import AnswerArrays, RequestArrays
-from app.codec.model import Codec
+from app.codec.binary_bodies import AnswerArrays, RequestArrays
+from app.codec.model_codec import Codec
 from app.codec.numbers import print_json
 from app.service.inference import InferenceService
 

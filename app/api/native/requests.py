@@ -12,7 +12,7 @@ from app.codec.numbers import echo, may_have_booleans, parse_json
 from app.codec.states import StateForm
 from app.errors import Fault, InvalidRequest
 from app.service.inference import InferenceRequest, InferenceService
-from app.sessions.rules import SessionRef
+from app.sessions.continuation import SessionRef
 
 NUMBERS = {"sequences", "initial_states"}
 NO_OPTIONS = PredictRequest(sequences=[])

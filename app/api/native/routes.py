@@ -7,13 +7,13 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.datastructures import QueryParams
 from starlette.types import Scope
 
-from app.api.context import context_of
 from app.api.endpoint import Endpoint, Headers, Reply, header_of
 from app.api.native import formats, ndjson
 from app.api.native.requests import Prediction, decode
 from app.api.negotiation import best
 from app.api.openapi import answers_in, document_of, reads_body
 from app.api.schemas import PredictRequest, PredictResponse, QueryOptions
+from app.api.server_context import context_of
 from app.service.inference import InferenceService
 
 ANSWER = (

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from app.api.native.requests import checked, parse_object
+from app.api.open_inference.binary_tensors import join, split
 from app.api.open_inference.schemas import InferInput, InferParameters, InferRequest
-from app.codec.envelope import join, split
 from app.codec.numbers import Faults, echo, invalid
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, Signature, padded
 from app.codec.tensors import Tensor
 from app.errors import Fault, InvalidRequest
-from app.registry.registry import Ready
+from app.registry.registry import LoadedModel
 from app.service.inference import InferenceRequest, InferenceService
-from app.sessions.rules import SessionRef
+from app.sessions.continuation import SessionRef
 
 MICROSECONDS = 1e-6
 SEQUENCE_ID = "/parameters/sequence_id"
@@ -49,7 +49,9 @@ class Inference(InferenceRequest):
         return self.parameters.timeout * MICROSECONDS
 
 
-def decode(inference: InferenceService, ready: Ready, body: bytes, header: str | None) -> Inference:
+def decode(
+    inference: InferenceService, ready: LoadedModel, body: bytes, header: str | None
+) -> Inference:
     """Understands a body, of which a header says how much is JSON; raises `InvalidRequest`."""
     text, raw = split(body, header)
     document = parse_object(text)
@@ -196,7 +198,7 @@ def _check_name(name: str, known: list[str], taken: Iterable[str], pointer: str)
         raise invalid(pointer, f"{name} is there twice")
 
 
-def _arrays(tensors: dict[str, Tensor], ready: Ready) -> list[np.ndarray]:
+def _arrays(tensors: dict[str, Tensor], ready: LoadedModel) -> list[np.ndarray]:
     """float32 `[T, F]` each; without padding, whose numbers nobody looks at."""
     tensor, codec = tensors[SEQUENCES], ready.codec.sequences
     features = ready.codec.signature.features

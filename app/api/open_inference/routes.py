@@ -9,9 +9,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.types import Scope
 
-from app.api.context import context_of
-from app.api.dialects import served, version_of
 from app.api.endpoint import Endpoint, Reply, header_of
+from app.api.model_paths import served, version_of
+from app.api.open_inference.binary_tensors import HEADER
 from app.api.open_inference.requests import Inference, answer, decode, located
 from app.api.open_inference.schemas import (
     ConfigTensor,
@@ -26,10 +26,10 @@ from app.api.open_inference.schemas import (
     TensorMetadata,
 )
 from app.api.openapi import document_of, error_texts, reads_body
-from app.codec.envelope import HEADER
+from app.api.server_context import context_of
 from app.codec.signature import SEQUENCES, TensorForm
 from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownSession, UnrollError
-from app.registry.registry import Ready, Registry
+from app.registry.registry import LoadedModel, Registry
 from app.service.inference import InferenceService
 from app.service.pending_request import Timeout
 
@@ -41,7 +41,7 @@ INFER_ERRORS = error_texts(400, 404, 408, 409, 413, 415, 500, 503)
 
 LENGTH = HEADER.lower().encode()
 
-Find = Callable[..., Awaitable[Ready]]
+Find = Callable[..., Awaitable[LoadedModel]]
 
 
 def install(app: FastAPI, inference: InferenceService) -> None:
@@ -49,10 +49,10 @@ def install(app: FastAPI, inference: InferenceService) -> None:
     registry = inference.registry
     router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
-    async def newest(name: str) -> Ready:
+    async def newest(name: str) -> LoadedModel:
         return served(registry, name)
 
-    async def of_version(name: str, version: str) -> Ready:
+    async def of_version(name: str, version: str) -> LoadedModel:
         return served(registry, name, version_of(version))
 
     _add_server(router, app.version, registry)
@@ -105,7 +105,7 @@ def _add_information(router: APIRouter, path: str, find: Find, registry: Registr
     """Adds what can be asked of a model, which `find` finds by what is in the path."""
 
     @router.get(path, summary="What goes into a model and what comes out", responses=ERRORS)
-    async def metadata(ready: Annotated[Ready, Depends(find)]) -> ModelMetadata:
+    async def metadata(ready: Annotated[LoadedModel, Depends(find)]) -> ModelMetadata:
         signature = ready.codec.signature
         return ModelMetadata(
             name=ready.manifest.name,
@@ -116,7 +116,7 @@ def _add_information(router: APIRouter, path: str, find: Find, registry: Registr
         )
 
     @router.get(f"{path}/ready", summary="Whether a model answers", responses=ERRORS)
-    async def is_ready(ready: Annotated[Ready, Depends(find)]) -> ModelReady:
+    async def is_ready(ready: Annotated[LoadedModel, Depends(find)]) -> ModelReady:
         _check_ready(registry)
         return ModelReady(name=ready.manifest.name)
 
@@ -126,7 +126,7 @@ def _add_information(router: APIRouter, path: str, find: Find, registry: Registr
         response_model_exclude_none=True,
         responses=ERRORS,
     )
-    async def config(ready: Annotated[Ready, Depends(find)]) -> ModelConfig:
+    async def config(ready: Annotated[LoadedModel, Depends(find)]) -> ModelConfig:
         first, *others = ready.codec.signature.inputs_form()
         return ModelConfig(
             name=ready.manifest.name,
@@ -174,7 +174,7 @@ class InferEndpoint(Endpoint[Inference]):
         return Timeout(request.timeout_s, Expired(reason))
 
 
-def _named(registry: Registry, scope: Scope) -> Ready:
+def _named(registry: Registry, scope: Scope) -> LoadedModel:
     """The model in a request's path; the fast path is for the newest version only."""
     names = scope.get("path_params") or {"name": registry.name}
     version = names.get("version")

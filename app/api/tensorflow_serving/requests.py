@@ -13,7 +13,7 @@ from app.api.native.requests import checked, parse_object
 from app.api.tensorflow_serving.schemas import RowsOrColumns
 from app.codec.numbers import Faults, echo, invalid, vector
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, padded
-from app.registry.registry import Ready
+from app.registry.registry import LoadedModel
 from app.service.inference import InferenceRequest, InferenceService
 
 SIGNATURE = "serving_default"
@@ -41,7 +41,7 @@ class _Row:
     state: np.ndarray | None
 
 
-def decode(inference: InferenceService, ready: Ready, body: bytes) -> RowsRequest:
+def decode(inference: InferenceService, ready: LoadedModel, body: bytes) -> RowsRequest:
     """Understands a body for a model; raises `InvalidRequest`."""
     document = parse_object(body)
     request = checked(lambda: RowsOrColumns.model_validate(document))
@@ -85,7 +85,7 @@ def _computed(work: RowsRequest) -> Iterator[dict[str, np.ndarray]]:
 class _Reader:
     """Reads the tensors of a request for one model. `place` is a pointer with `{}` for a name."""
 
-    def __init__(self, ready: Ready) -> None:
+    def __init__(self, ready: LoadedModel) -> None:
         self._sequences = ready.codec.sequences
         self._signature = ready.codec.signature
         self._inputs = {form.name for form in self._signature.inputs_form()}

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 from starlette.types import Scope
 
-from app.api.context import context_of
-from app.api.dialects import served, version_of
 from app.api.endpoint import Endpoint, Reply
+from app.api.model_paths import served, version_of
 from app.api.openapi import document_of, error_texts, reads_body
 from app.api.schemas import Status
+from app.api.server_context import context_of
 from app.api.tensorflow_serving.requests import SIGNATURE, RowsRequest, answer, decode
 from app.api.tensorflow_serving.schemas import (
     Dimension,
@@ -36,7 +36,7 @@ from app.codec.numbers import print_json
 from app.codec.signature import LENGTHS, SEQUENCES, Signature
 from app.errors import Fault, UnknownModel, quoted
 from app.registry.registry import Registry
-from app.registry.versions import Model, ModelState
+from app.registry.versions import ModelState, ModelVersion
 from app.service.inference import InferenceService
 
 # Both mean the version that is served.
@@ -185,7 +185,7 @@ def _add_verbs(router: APIRouter, path: str, find: Find, endpoint: RowsEndpoint)
         raise HTTPException(404, f"there is no verb ':{verb:.80}'; there is '{VERB}'")
 
 
-def _status(model: Model) -> VersionStatus:
+def _status(model: ModelVersion) -> VersionStatus:
     return VersionStatus(
         version=str(model.version),
         state=STATES[model.state],

@@ -15,7 +15,7 @@ from tests.app.api.test_fast_path import LIMIT, OVERFLOW, POISON, ROW, body_of, 
 from tests.app.engine.running import is_idle, until
 from tests.app.live import Connection, Live, head_of, request
 from tests.app.running_service import Loader
-from tests.scrape import Scrape
+from tests.support.metrics_page import Scrape
 
 INFER = "/v2/models/tiny/infer"
 TENSOR = {"name": "sequences", "shape": [1, 1, 4], "datatype": "FP32", "data": [[[1.0, 0, 0, 0]]]}

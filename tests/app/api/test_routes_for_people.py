@@ -13,7 +13,7 @@ import pytest
 from app.api.problems import DIALECTS, MEDIA_TYPE
 from tests.app.fakes import write_version
 from tests.app.running_service import Loader, Service, make_service
-from tests.exports import FEATURES, OUTPUTS
+from tests.support.exported_models import FEATURES, OUTPUTS
 
 
 @pytest.fixture(scope="module")

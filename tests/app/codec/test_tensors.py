@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from app.codec.envelope import HEADER, join, split
+from app.api.open_inference.binary_tensors import HEADER, join, split
 from app.codec.numbers import BLOCK, MAX_FAULTS, parse_json, print_json
 from app.codec.signature import Signature, StateTensor
 from app.codec.tensors import FLOATS, Tensor

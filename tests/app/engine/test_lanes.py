@@ -12,7 +12,7 @@ from hypothesis import given
 from app.engine.batch import Results, pack
 from app.engine.cost_model import AMPLE, MAX_ENOUGH, MIN_STEPS, QUANTUM_S, Cost
 from app.engine.lanes import Lanes, LoopLane, ThreadLanes, slots_per_lane
-from app.engine.runner import MOST_ROWS, MOST_ROWS_ON_ACCELERATOR
+from app.engine.model_runner import MOST_ROWS, MOST_ROWS_ON_ACCELERATOR
 from app.engine.scheduler import Chunk
 from app.engine.sequence import Sequence
 from tests.app.engine.running import until

@@ -11,8 +11,8 @@ def _a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import tensorflow as tf
 
     from app.kernels import cudnn, selection
-    from tests.app.kernels.on_host import HERE
-    from tests.cudnn import fake_cudnn
+    from tests.app.kernels.cudnn_without_gpu import HERE
+    from tests.support.cudnn_in_numpy import fake_cudnn
 
     fake_cudnn(monkeypatch)
     monkeypatch.setattr(selection, "on_accelerator", lambda _: True)

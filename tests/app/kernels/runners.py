@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from app.engine.runner import ModelRunner
+from app.engine.model_runner import ModelRunner
 from app.kernels.bfloat16 import Bfloat16Runner
 from app.kernels.cudnn import CudnnRunner
 from app.kernels.onnx_graph import build_graph, cut_graph
 from app.kernels.onnxruntime import OnnxRuntimeRunner
 from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import Manifest
-from tests.app.kernels.on_host import cudnn_on_host
+from tests.app.kernels.cudnn_without_gpu import cudnn_on_host
 
 MAX_ROWS, MAX_STEPS = 4, 16
 

@@ -13,7 +13,7 @@ from app.kernels.call_shapes import sizes
 from app.kernels.onnx_graph import build_graph, cut_graph
 from app.manifest import verified_manifest
 from tests.app.kernels.runners import MAX_STEPS, make_runner
-from tests.exports import export, raw_sequence
+from tests.support.exported_models import export, raw_sequence
 
 
 def bfloat16_runner(models_dir: Path, model: str) -> Bfloat16Runner:

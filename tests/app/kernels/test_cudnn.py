@@ -18,12 +18,12 @@ from app.kernels.cudnn import CudnnRunner
 from app.kernels.onnx_graph import build_graph
 from app.kernels.onnxruntime import OnnxRuntimeRunner
 from app.manifest import verified_manifest
-from tests.app.kernels.on_host import cudnn_on_host, split
-from tests.cudnn import FakeCudnn
-from tests.exports import raw_sequence
+from tests.app.kernels.cudnn_without_gpu import cudnn_on_host, split
 from tests.model import on_devices
 from tests.model.children import pool
-from tests.reference import assert_close
+from tests.support.cudnn_in_numpy import FakeCudnn
+from tests.support.exported_models import raw_sequence
+from tests.support.reference_model import assert_close
 
 MODELS = ("rnn", "lstm", "gru", "mixed")
 MAX_ROWS, MAX_STEPS = 8, 16

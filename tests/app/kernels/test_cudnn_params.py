@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from app.errors import ModelRefused
 from app.kernels.cudnn_params import GATES, mode_of, pack_params
 from app.manifest import CELL_SPECS, CellKind, Layer, StatePart
-from tests import cudnn
+from tests.support import cudnn_in_numpy
 
 sizes = st.integers(1, 7)
 
@@ -33,8 +33,8 @@ def test_every_weight_has_its_place(cell: CellKind, num_inputs: int, units: int,
     packed = pack_params(layer(cell), kernel, recurrent, biases)
     assert packed.dtype == np.float32
     weights = (kernel, recurrent, biases if cell == "gru" else biases[0])
-    np.testing.assert_array_equal(packed, cudnn.pack_params(cell, *weights))
-    unpacked = cudnn.unpack_params(cell, packed, num_inputs, units)
+    np.testing.assert_array_equal(packed, cudnn_in_numpy.pack_params(cell, *weights))
+    unpacked = cudnn_in_numpy.unpack_params(cell, packed, num_inputs, units)
     for ours, theirs in zip(weights, unpacked, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

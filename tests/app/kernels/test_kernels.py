@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app.engine.runner import ModelRunner
+from app.engine.model_runner import ModelRunner
 from app.errors import ModelRefused
 from app.kernels import onnx_graph
 from app.kernels.bfloat16 import Bfloat16Runner
@@ -20,8 +20,8 @@ from app.kernels.onnxruntime import OnnxRuntimeRunner
 from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import Manifest, Standardize, StatePart, verified_manifest
 from tests.app.kernels.runners import MAX_ROWS, MAX_STEPS, make_runner
-from tests.exports import raw_sequence
-from tests.reference import Reference, State, assert_close
+from tests.support.exported_models import raw_sequence
+from tests.support.reference_model import Reference, State, assert_close
 
 # Lengths of the rows; the second number is the time steps of the array that holds them.
 CHUNKS = (([1], 1), ([16], 16), ([3], 9), ([7, 2], 7), ([16, 1, 9], 16), ([5, 16, 1, 12], 16))

@@ -15,14 +15,14 @@ import tensorflow as tf
 from app.errors import ModelRefused
 from app.kernels import loader as loader_module
 from app.kernels.bfloat16 import Bfloat16Runner
-from app.kernels.choice import Choice
 from app.kernels.cudnn import CudnnRunner
 from app.kernels.loader import KernelLoader
 from app.kernels.onnxruntime import OnnxRuntimeRunner
+from app.kernels.selected_kernel import Choice
 from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import verified_manifest
 from tests.app.fakes import write_version
-from tests.app.kernels.choosing import chosen
+from tests.app.kernels.chosen import chosen
 
 
 class Command:

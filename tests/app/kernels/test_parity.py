@@ -16,7 +16,7 @@ from app.kernels.selection import Chooser
 from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import Manifest, verified_manifest
 from model.transforms import Output, Standardize
-from tests import exports
+from tests.support import exported_models
 
 STATE = np.zeros((2, 3), np.float32)
 
@@ -54,8 +54,8 @@ def test_rounding_agrees_and_a_wrong_transform_does_not_in_any_unit(
 
 def export_scaled(folder: Path, std: float, monkeypatch: pytest.MonkeyPatch) -> Path:
     outputs = [Output(name=n, unit="", transform=Standardize(mean=0.0, std=std)) for n in "ab"]
-    monkeypatch.setattr(exports, "OUTPUTS", tuple(outputs))
-    return exports.export(folder, ("lstm:8",))
+    monkeypatch.setattr(exported_models, "OUTPUTS", tuple(outputs))
+    return exported_models.export(folder, ("lstm:8",))
 
 
 def test_a_model_with_outputs_that_are_large_and_cross_zero_is_served_by_either_kernel(

@@ -15,20 +15,20 @@ import openvino
 import pytest
 import tensorflow as tf
 
-from app.engine import runner as runner_module
+from app.engine import model_runner as runner_module
 from app.errors import ModelRefused
 from app.kernels import devices, selection
 from app.kernels.bfloat16 import Bfloat16Runner
-from app.kernels.choice import KIND, Choice
 from app.kernels.cudnn import CudnnRunner
 from app.kernels.loader import ROOT
 from app.kernels.onnxruntime import OnnxRuntimeRunner
+from app.kernels.selected_kernel import KIND, Choice
 from app.kernels.selection import Chooser
 from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import verified_manifest
-from tests.app.kernels.choosing import chosen
-from tests.exports import raw_sequence
-from tests.reference import Reference, assert_close
+from tests.app.kernels.chosen import chosen
+from tests.support.exported_models import raw_sequence
+from tests.support.reference_model import Reference, assert_close
 
 # Units of the last layer of `lstm`, whose c is the last part of a state.
 LAST_STATE = 8

@@ -14,12 +14,12 @@ import pytest
 from app import settings as settings_module
 from app.engine.cost_model import Cost
 from app.engine.lanes import lane_threads
-from app.engine.runner import ModelRunner, RunnerLoader
+from app.engine.model_runner import ModelRunner, RunnerLoader
 from app.engine.sequence import Sequence
 from app.errors import ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest
 from app.registry.registry import Registry
-from app.registry.versions import find_models
+from app.registry.versions import find_versions
 from app.settings import Settings
 from app.stats.shared_stats import SharedStats
 from tests.app.fakes import FakeRunner, load_fake, write_version
@@ -79,7 +79,7 @@ def test_versions_are_found_newest_first_by_number(tmp_path: Path) -> None:
     for name in ("2", "10", "9", ".export-11", "latest", "-3", "1.5"):
         (tmp_path / "tiny" / name).mkdir(parents=True)
     (tmp_path / "tiny" / "12").write_text("not a folder")
-    found = find_models(tmp_path / "tiny")
+    found = find_versions(tmp_path / "tiny")
     assert [model.version for model in found] == [10, 9, 2]
     assert {(model.name, model.folder.parent, model.state) for model in found} == {
         ("tiny", tmp_path / "tiny", "found")
@@ -89,11 +89,11 @@ def test_versions_are_found_newest_first_by_number(tmp_path: Path) -> None:
 def test_a_folder_whose_number_is_written_otherwise_is_no_version(tmp_path: Path) -> None:
     for name in ("1", "01", "٢"):
         (tmp_path / name).mkdir()
-    assert [model.folder.name for model in find_models(tmp_path)] == ["1"]
+    assert [model.folder.name for model in find_versions(tmp_path)] == ["1"]
 
 
 def test_no_folder_is_no_version(tmp_path: Path) -> None:
-    assert find_models(tmp_path / "absent") == []
+    assert find_versions(tmp_path / "absent") == []
 
 
 def test_the_newest_version_is_served(tmp_path: Path) -> None:

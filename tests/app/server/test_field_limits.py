@@ -15,7 +15,7 @@ from app.server.field_limits import (
     PARSED,
     check_fields,
 )
-from app.server.head_limits import MAX_HEAD_BYTES
+from app.server.head_protocol import MAX_HEAD_BYTES
 from tests.app.live import Connection, Live, head_of
 from tests.app.server.test_http_protocol import DIRECT, Routes, whole
 

@@ -15,8 +15,8 @@ from app.redis_pool import CONNECTIONS, connection_pool
 from app.sessions.redis import RESEND_MS, RedisStore
 from app.sessions.store import SessionStore
 from tests.app.sessions.storing import record, run
-from tests.redis_server import RedisServer, redis_server
-from tests.server import free_port
+from tests.support.real_server import free_port
+from tests.support.redis_server import RedisServer, redis_server
 
 # A socket that is closed with this breaks its connection instead of ending it.
 BREAK = struct.pack("ii", 1, 0)

@@ -13,8 +13,8 @@ from app.engine.engine import Engine
 from app.engine.sequence import Sequence
 from app.errors import NotFinite, Overloaded, SessionConflict, SessionsUnavailable, UnknownSession
 from app.sessions import service as module
+from app.sessions.continuation import Piece, SessionRef, Start
 from app.sessions.record import Record
-from app.sessions.rules import Piece, SessionRef, Start
 from app.sessions.service import SessionService
 from app.sessions.sqlite import SqliteStore
 from app.sessions.store import SessionStore

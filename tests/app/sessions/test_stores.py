@@ -12,7 +12,7 @@ from app.sessions.redis import RedisStore
 from app.sessions.sqlite import SqliteStore
 from app.sessions.store import SessionStore
 from tests.app.sessions.storing import record, run
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 # Makes one more store over the same sessions, as another worker or replica has it.
 Make = Callable[..., SessionStore]

@@ -13,7 +13,7 @@ import pytest
 from uvicorn.supervisors.multiprocess import SIGNALS
 
 from app.stats.shared_stats import SharedStats
-from app.workers.dispatcher import MAX_PID, WorkerConfig, _path, bytes_too_long
+from app.workers.connection_dispatcher import MAX_PID, WorkerConfig, _path, bytes_too_long
 from app.workers.supervisor import STARTING, STAYED_UP_S, Pulse, RestartDelay, Workers
 
 LIMIT_S = 60.0
@@ -159,7 +159,7 @@ SERVICE = """
 import os, pathlib, signal, time
 from app.__main__ import serve
 from app.stats.shared_stats import SharedStats
-from app.workers.dispatcher import WorkerConfig
+from app.workers.connection_dispatcher import WorkerConfig
 
 home = pathlib.Path({home!r})
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.bench_model import BenchModel
 from benchmarks.gpu import chunks, sections, service
 from benchmarks.gpu.page import render
 from benchmarks.gpu.plan import (
@@ -20,6 +19,7 @@ from benchmarks.gpu.plan import (
 from benchmarks.gpu.recorder import Recorder
 from benchmarks.kernels import runners
 from benchmarks.load import wrk
+from benchmarks.model_files import BenchModel
 from benchmarks.training.case import WAYS, Case
 from tests.benchmarks.gpu.results import results
 

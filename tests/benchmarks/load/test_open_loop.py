@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.load.generator import GRACE_S, summarize
 from benchmarks.load.open_loop import drive, drive_elsewhere, http_requests, poisson_arrivals
-from benchmarks.load.timer import Timer
+from benchmarks.load.precise_alarm import Timer
 from benchmarks.load.workloads import Wrap, make
 from tests.benchmarks.load.echo import echo_server
 

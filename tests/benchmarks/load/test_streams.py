@@ -12,8 +12,8 @@ import uvloop
 
 from app.server.websocket_protocol import find_frame, text_frame
 from benchmarks.load import generator as generator_module
+from benchmarks.load.precise_alarm import Timer
 from benchmarks.load.streams import CoreClock, Streams, drive_elsewhere, frame
-from benchmarks.load.timer import Timer
 from tests.app.live import Live
 
 

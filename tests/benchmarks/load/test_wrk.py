@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.load import wrk
 from benchmarks.load.workloads import Wrap, make
-from benchmarks.servers.rounds import Round, median_cell
+from benchmarks.servers.interleaving import Round, median_cell
 from tests.benchmarks.load.echo import echo_server
 
 PRINTED = """Running 1s test @ http://127.0.0.1:1/predict

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.processes.log import last_complaint, last_line, one_line
+from benchmarks.processes.failure_line import last_complaint, last_line, one_line
 from benchmarks.processes.side import Side, SideFailed
 
 SIDE = "tests.benchmarks.processes.quiet_side"

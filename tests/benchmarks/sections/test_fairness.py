@@ -11,7 +11,7 @@ from benchmarks.load.wrk import Load
 from benchmarks.sections import fairness
 from benchmarks.sections.fairness import LONG_STEPS, Round, drive, latency_ms, measure, row_of
 from benchmarks.sections.plan import Plan
-from benchmarks.servers.rounds import WARM_UP_S
+from benchmarks.servers.interleaving import WARM_UP_S
 
 GOOD = Load(100, 2.0, 0, 10.0, 20.0)
 # Refused at once: fast, but no answers.

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.bench_model import BenchModel
 from benchmarks.load import open_loop
+from benchmarks.model_files import BenchModel
 from benchmarks.sections import open_loop as section
 from benchmarks.sections.open_loop import peak_of_peers
 from benchmarks.sections.plan import FULL

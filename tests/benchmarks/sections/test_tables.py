@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kernels.table import kernel_table
-from benchmarks.report import cells as report_cells
 from benchmarks.report import plots
+from benchmarks.report import result_tables as report_cells
 from benchmarks.sections.fairness import fairness_table
 from benchmarks.sections.formats import formats_table
-from benchmarks.sections.lines import lines_table
 from benchmarks.sections.memory import growth
+from benchmarks.sections.ndjson_streaming import lines_table
 from benchmarks.sections.open_loop import open_table
 from benchmarks.sections.streams import streams_table
 from tests.benchmarks.serving.results import cell, cells, results

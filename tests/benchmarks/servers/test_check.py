@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from benchmarks.load.workloads import WORKLOADS, Workload, make
-from benchmarks.models.reference import Answers, sample
+from benchmarks.models.expected_answers import Answers, sample
 from benchmarks.servers.check import check, compare
 from benchmarks.servers.kinds import KINDS, TOLERANCE
 from benchmarks.servers.server import ServerFailed

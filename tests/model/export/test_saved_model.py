@@ -18,8 +18,8 @@ from app.manifest import verified_manifest
 from model.export.manifest import file_digests, write_manifest
 from model.export.saved_model import existing_versions, export_model
 from model.network.sequence_model import SequenceModel
-from tests.exports import make_model, no_card
 from tests.model.children import pool
+from tests.support.exported_models import make_model, no_card
 
 
 @pytest.fixture(scope="module")

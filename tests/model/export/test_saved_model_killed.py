@@ -19,8 +19,8 @@ import pytest
 
 from app.manifest import verified_manifest
 from model.export.saved_model import HIDDEN, existing_versions, export_model
-from tests.exports import make_model, no_card
 from tests.model.children import CONTEXT
+from tests.support.exported_models import make_model, no_card
 
 TRIES = 20
 

@@ -14,7 +14,7 @@ from model.layers.dropout import draw_masks
 from model.layers.dropout import drop as behind
 from model.layers.recurrence import Recurrence
 from tests.model.cell_step import step
-from tests.reference import Reference, assert_close
+from tests.support.reference_model import Reference, assert_close
 
 LN3 = float(np.log(3.0))  # sigmoid(ln 3) = 3/4 and sigmoid(-ln 3) = 1/4
 

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from model.cell_spec import CELL_SPECS
 from model.config import LayerConfig
-from model.layers import forms
+from model.layers import implementations
 from model.layers.cells import CELLS, Weights
 from model.layers.cudnn import CudnnRecurrence, pack, unpack
-from model.layers.forms import layer_over_time, takes_cudnn
+from model.layers.implementations import layer_over_time, takes_cudnn
 from model.layers.recurrence import Recurrence
-from tests.cudnn import pack_params, unpack_params
 from tests.model import on_devices
 from tests.model.children import pool
 from tests.model.fake_cudnn import fake_cudnn
-from tests.reference import assert_close
+from tests.support.cudnn_in_numpy import pack_params, unpack_params
+from tests.support.reference_model import assert_close
 
 KINDS = ("lstm:5", "gru:4", "rnn:3", "rnn:6:relu")
 BATCH, STEPS, INPUTS = 4, 6, 3
@@ -144,7 +144,7 @@ def test_cudnn_computes_layers_on_gpus_whose_state_nothing_is_dropped_from(
     cell = built(kind, state_keep_prob=state_keep_prob, **everywhere)
     found = layer_over_time(cell, device, form, training)
     # This machine's first device, which None is, may be a GPU too.
-    on_gpu = forms.is_gpu(device)
+    on_gpu = implementations.is_gpu(device)
     assert on_gpu == (
         device.startswith("GPU") if device else bool(tf.config.list_physical_devices("GPU"))
     )

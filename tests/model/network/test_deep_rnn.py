@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model.config import LayerConfig, RNNConfig
 from model.network.deep_rnn import DeepRNN
 from tests.model.cell_step import step
-from tests.reference import assert_close
+from tests.support.reference_model import assert_close
 
 # One call shape for the laws, so that each way to run it is compiled once.
 BATCH, STEPS, INPUTS, OUTPUTS = 4, 6, 3, 2

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from model.config import LayerConfig, RNNConfig
 from model.network.sequence_model import SequenceModel
-from tests.exports import FEATURES, OUTPUTS, make_model, raw_sequence
+from tests.support.exported_models import FEATURES, OUTPUTS, make_model, raw_sequence
 
 LENGTHS = [5, 0, 2]
 

@@ -15,10 +15,10 @@ from app.kernels.placement import assign
 from model.config import LayerConfig, RNNConfig
 from model.placement import devices
 from model.placement.plan import plan
-from tests.exports import OUTPUTS
 from tests.model import on_devices
 from tests.model.children import pool
 from tests.model.on_devices import NUM_INPUTS, STACK, Served, Trained
+from tests.support.exported_models import OUTPUTS
 
 COUNTS = (1, 2, 3, 4)
 BATCHES = 50

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.codec.envelope import HEADER
-from tests.app.dialects import NO_VERSIONS, error
+from app.api.open_inference.binary_tensors import HEADER
 from tests.app.fakes import write_version
+from tests.app.foreign_protocols import NO_VERSIONS, error
 from tests.app.fuzz_open_inference import PATH, check, fuzz, fuzz_service
 from tests.app.running_service import Loader, Service, make_service
 from tests.app.strategies import json_values

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from app.registry.registry import Registry
-from tests.app.dialects import error
 from tests.app.fakes import write_version
+from tests.app.foreign_protocols import error
 from tests.app.open_inference import ONE, SEQUENCES, infer
 from tests.app.running_service import Loader, Service, make_service
 

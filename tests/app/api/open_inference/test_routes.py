@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from app.codec.envelope import HEADER
-from tests.app.dialects import error
+from app.api.open_inference.binary_tensors import HEADER
+from tests.app.foreign_protocols import error
 from tests.app.open_inference import (
     IN_BYTES,
     NUMBERS,

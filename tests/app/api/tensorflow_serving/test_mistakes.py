@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.app.dialects import error
 from tests.app.fakes import write_version
+from tests.app.foreign_protocols import error
 from tests.app.running_service import Loader, Service, make_service
 from tests.app.tensorflow_serving import (
     MODEL,

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import pytest
 
 from app.errors import quoted
-from tests.app.dialects import NO_VERSIONS, error
 from tests.app.fakes import write_version
+from tests.app.foreign_protocols import NO_VERSIONS, error
 from tests.app.running_service import Loader, Service, make_service
 from tests.app.tensorflow_serving import (
     MODEL,

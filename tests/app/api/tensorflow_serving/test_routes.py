@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.app.dialects import error
 from tests.app.fakes import write_version
+from tests.app.foreign_protocols import error
 from tests.app.running_service import Loader, Service, make_service
 from tests.app.strategies import json_values
 from tests.app.tensorflow_serving import (

@@ -1,0 +1,50 @@
+"""`warm_engine`: an engine of the sizes that the settings ask for, or that suit the kernel."""
+
+import logging
+
+from app.engine.counters import Counters
+from app.engine.engine import Engine
+from app.engine.lanes import lane_threads, slots_per_lane
+from app.engine.model_runner import ModelRunner, most_rows, on_accelerator
+from app.engine.scheduler import Sizes
+from app.settings import Settings, available_cores
+
+logger = logging.getLogger(__name__)
+
+
+def warm_engine(settings: Settings, runner: ModelRunner, counters: Counters) -> Engine:
+    """An engine whose kernel is warm; it is not started.
+
+    Args:
+        settings: sizes; those that are 0 are chosen by what the kernel's calls cost.
+        runner: the kernel.
+        counters: where the engine counts.
+
+    Raises:
+        ModelRefused: the kernel does not give what it should.
+    """
+    warn_of_idle_cores(settings, runner)
+    most = settings.slots_per_lane or most_rows(runner.devices)
+    cost = runner.warm_up(most, settings.max_chunk_steps)
+    slots = settings.slots_per_lane or slots_per_lane(runner, cost)
+    threads = settings.lanes or lane_threads(runner, cost)
+    sizes = Sizes(
+        lanes=max(1, threads),
+        slots=max(1, threads) * slots,
+        chunk_rows=slots,
+        chunk_steps=settings.max_chunk_steps,
+        waiting=settings.max_waiting_sequences,
+        waiting_steps=settings.max_waiting_steps,
+    )
+    return Engine(runner, cost, sizes, threads=threads > 0, counters=counters)
+
+
+def warn_of_idle_cores(settings: Settings, runner: ModelRunner) -> None:
+    """Warns where there is one worker for the sake of an accelerator that the kernel cannot use."""
+    if settings.beside_accelerator and not on_accelerator(runner.devices):
+        logger.warning(
+            "there is a driver of an accelerator, so there is one worker, but %s runs on the CPU: "
+            "set UNROLL_WORKERS=%d for all cores; docs/operating.md says what CUDA needs",
+            runner.kernel,
+            available_cores(),
+        )

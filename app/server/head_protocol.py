@@ -1,0 +1,292 @@
+"""`HeadProtocol`: uvicorn's HTTP protocol with limits for heads, and for callers who are slow.
+
+uvicorn has none. A head that never ends would fill the memory. A connection would stay open for
+ever if its caller sent no head, or did not read the answer.
+"""
+
+import re
+import sys
+from asyncio import TimerHandle, Transport
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.api.problems import problem_of
+from app.api.server_context import context_of
+from app.errors import Fault, HeadTooLarge, HeadTooSlow, InvalidRequest, NotHTTP
+from app.server.field_limits import MAX_LINES, check_fields, too_large
+from app.server.head_buffer import END, PartialHead
+from app.stats.answer_counts import OTHER
+
+MAX_HEAD_BYTES = 64 << 10
+PATH = re.compile(rb"[A-Z]+ (/[^ ?\r\n]*)")
+# Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
+# follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
+UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", re.IGNORECASE)
+
+
+class HeadProtocol(HttpToolsProtocol):
+    """See the module."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # uvicorn allows any ASGI callable here; ours is always the application.
+        context = context_of(self.app)
+        self._timeout_s = context.body_timeout_s
+        self._answers = context.stats.answers
+        # What has been read of a head until it is whole.
+        self._head = PartialHead()
+        # Bytes that the parser holds of a head, or of what stands behind a body's last chunk.
+        self._head_bytes = 0
+        # Runs while a head is awaited.
+        self._head_timer: TimerHandle | None = None
+        # Runs while an answer waits for its caller to read; bytes that were unsent when it began.
+        self._reader_timer: TimerHandle | None = None
+        self._unsent = 0
+        # What the parser was given last; whether a head began in it, or a piece of a body was.
+        self._parsed = b""
+        self._begins = False
+        self._has_body = False
+        # Whether the parser is between the beginning and the end of a request.
+        self._within_message = False
+        # Whether nothing more is read here: the connection closes, or has become a stream.
+        self._is_over = False
+
+    # uvicorn's own type of a transport is a narrower one than asyncio's.
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Called by the event loop."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        if self._is_over:
+            return
+        if not self._within_message:
+            whole = self._whole_head(data)
+            if whole is None:
+                return
+            data = whole
+        self._parsed = data
+        try:
+            super().data_received(data)
+        finally:
+            self._parsed = b""
+        if not self._is_over:
+            self._look_at_head(len(data))
+
+    def _whole_head(self, data: bytes) -> bytes | None:
+        """What the parser gets, with the head that was kept; None if it gets nothing yet, or never.
+
+        Args:
+            data: read between two requests.
+        """
+        head = self._head
+        end = head.extend(data) if head else data.find(END)
+        size = len(head) or len(data)
+        if (size if end < 0 else end) > MAX_HEAD_BYTES:
+            self._refuse_head(size, bytes(head) or data)
+            return None
+        if end < 0:
+            if not head:
+                head.extend(data)
+            if head.may_become_head():
+                self._unset_keepalive_if_required()
+                self._await_head()
+                return None
+        if head:
+            data = head.take()
+        if end > 0 and UPGRADE.search(data, 0, end):
+            data = UPGRADE.sub(b"", data[:end]) + data[end:]
+        return data
+
+    def _look_at_head(self, size: int) -> None:
+        """Sees to it that a timer runs unless a request is computed, or its body arrives."""
+        if self._within_message and self._is_too_long(size):
+            self._refuse_head(self._head_bytes, b"")
+        elif self._parses_head:
+            self._await_head()
+        elif self._is_answered and self.timeout_keep_alive_task is None:
+            # Empty lines, or the rest of a body that was not waited for.
+            self._await_head()
+        elif self._head_timer is not None:
+            self._stop_awaiting()
+
+    def _is_too_long(self, size: int) -> bool:
+        """Whether too much was read since a head began, or since a body's last piece.
+
+        Args:
+            size: bytes of the last read.
+        """
+        # Of the read in which a head begins, much may belong to the request before.
+        self._head_bytes = 0 if self._begins or self._has_body else self._head_bytes + size
+        self._begins = self._has_body = False
+        return self._head_bytes > MAX_HEAD_BYTES
+
+    @property
+    def _parses_head(self) -> bool:
+        """Whether the parser waits for the rest of a head, which began behind another request."""
+        return self._within_message and "method" not in self.scope
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether no answer is due."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        self._within_message = self._begins = True
+        self._head_bytes = 0
+        # The timer is the one of the head before.
+        self._stop_awaiting()
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser with each header line, those behind a body's last chunk too."""
+        super().on_header(name, value)
+        if len(self.headers) > MAX_LINES:
+            raise too_large("the head", len(self.headers), "header lines or more", MAX_LINES)
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser at the end of a head."""
+        check_fields(self.url, self.headers)
+        super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Called by the parser before each chunk of a body."""
+        if self.headers is self.scope["headers"]:
+            # Lines behind the last chunk are none of the request's headers (RFC 9110, 6.5.1).
+            self.headers = list(self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser with each piece of a body."""
+        self._has_body = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser at the end of a body."""
+        self._within_message = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called where the parser fails: what was sent is no HTTP, or a part of it too large."""
+        failure = sys.exception()
+        if failure is not None and isinstance(failure.__context__, HeadTooLarge):
+            # Raised by one of the methods above, at which the parser stopped.
+            self._refuse(failure.__context__, self.url.partition(b"?")[0])
+            return
+        text = "it is not HTTP/1.1, in which paths are ASCII and everything else in them is escaped"
+        self._refuse(NotHTTP(Fault("", text)), _path_of(self._parsed))
+
+    def handle_websocket_upgrade(self) -> None:
+        """Called with the request that opens a stream: another protocol reads from now on."""
+        super().handle_websocket_upgrade()
+        self._is_over = True
+        self._stop_awaiting()
+        self._stop_awaiting_reader()
+
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        """Called by the event loop."""
+        super().resume_writing()
+        # A connection that closes still waits for its caller to read the rest.
+        if not self.transport.is_closing():
+            self._stop_awaiting_reader()
+
+    def on_response_complete(self) -> None:
+        """Called after each answer."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._await_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Called when no other request has come."""
+        super().timeout_keep_alive_handler()
+        self._await_reader()
+
+    def shutdown(self) -> None:
+        """Called when the server is told to stop."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._await_reader()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        super().connection_lost(exc)
+        self._stop_awaiting()
+        self._stop_awaiting_reader()
+
+    def _await_reader(self) -> None:
+        if self._reader_timer is None:
+            self._unsent = self.transport.get_write_buffer_size()
+            self._reader_timer = self.loop.call_later(self._timeout_s, self._reader_is_late)
+
+    def _stop_awaiting_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _reader_is_late(self) -> None:
+        self._reader_timer = None
+        if self.transport.get_write_buffer_size() < self._unsent:
+            # The caller reads, if slowly.
+            self._await_reader()
+        else:
+            # `close` would wait until the caller has read all.
+            self.transport.abort()
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._timeout_s, self._head_is_late)
+
+    def _stop_awaiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.flow.read_paused:
+            # The rest of the head may have arrived: nothing is read for now.
+            self._await_head()
+        elif self._head or self._parses_head:
+            text = f"its head has no end after {self._timeout_s:g} s"
+            self._refuse(HeadTooSlow(Fault("", text)), _path_of(bytes(self._head)))
+        else:
+            # There is no request whose answer the caller could wait for.
+            self.transport.close()
+
+    def _refuse_head(self, size: int, head: bytes) -> None:
+        self._refuse(too_large("the head", size, "bytes or more", MAX_HEAD_BYTES), _path_of(head))
+
+    def _refuse(self, error: InvalidRequest, path: bytes) -> None:
+        """Answers what is no request, behind those that are, and closes the connection."""
+        self._is_over, self._head = True, PartialHead()
+        self._stop_awaiting()
+        if self._is_answered:
+            self._answer_and_close(error, path)
+        elif self.cycle.more_body:
+            self.transport.close()
+        else:
+            # The answer that is due is the last; the connection closes behind it.
+            self.cycle.keep_alive = False
+
+    def _answer_and_close(self, error: InvalidRequest, path: bytes) -> None:
+        answer = problem_of(error, path.decode("latin-1"))
+        # The routes count their own answers; this one reached none of them.
+        self._answers.count(OTHER, answer.status_code)
+        parts = [STATUS_LINE[answer.status_code]]
+        for name, value in (*self.server_state.default_headers, *answer.raw_headers):
+            parts += (name, b": ", value, b"\r\n")
+        self.transport.write(b"".join((*parts, b"\r\n", bytes(answer.body))))
+        self.transport.close()
+
+
+def _path_of(head: bytes) -> bytes:
+    """The path that a head asks for; empty if it has none yet."""
+    found = PATH.match(head)
+    return found[1] if found else b""
