@@ -15,13 +15,15 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fastapi import Request, Response
+from pydantic import BaseModel, ValidationError
 from starlette.types import Scope
 
-from app.api.problems import problem_of, unexpected
-from app.errors import UnrollError
+from app.api.problems import faults_of, problem_of, unexpected
+from app.codec.numbers import echo, parse_json
+from app.errors import Fault, InvalidRequest, UnrollError
 from app.service.inference import InferenceRequest, InferenceService
 from app.service.pending_request import PendingRequest, Timeout
 
@@ -34,6 +36,7 @@ Reply = tuple[bytes, Headers]
 Respond = Callable[[int, Headers, bytes], None]
 
 R = TypeVar("R", bound=InferenceRequest)
+Options = TypeVar("Options", bound=BaseModel)
 
 # Headers that ask for more than an answer to a body.
 ASKS_FOR_MORE = frozenset({b"expect", b"content-encoding"})
@@ -159,3 +162,19 @@ def header_of(scope: Scope, name: bytes) -> str | None:
     """
     values = [str(value, "latin-1") for found, value in scope["headers"] if found == name]
     return ", ".join(values) if values else None
+
+
+def parse_object(body: str | bytes) -> dict[str, Any]:
+    """A body that is a JSON object; raises `InvalidRequest`."""
+    document = parse_json(body)
+    if not isinstance(document, dict):
+        raise InvalidRequest(Fault("", f"the body must be an object, got {echo(document)}"))
+    return document
+
+
+def checked(validate: Callable[[], Options]) -> Options:
+    """A request's options; raises `InvalidRequest` where pydantic refuses them."""
+    try:
+        return validate()
+    except ValidationError as error:
+        raise InvalidRequest(*faults_of(error.errors(include_url=False))) from None

@@ -7,8 +7,7 @@ from starlette.types import Scope
 
 from app.api.endpoint import Headers, Respond
 from app.registry.registry import Registry
-from app.service.deadlines import Deadlines
-from app.service.pending_request import PendingRequest
+from app.service.pending_request import Deadlines, PendingRequest
 from app.stats.shared_stats import WorkerStats
 
 

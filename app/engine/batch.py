@@ -1,10 +1,15 @@
-"""`Batch`: the numbers of a chunk as a kernel takes them. Packs sequences, computes, unpacks.
+"""`Batch`: the numbers of a chunk as a kernel takes them; `LoopLane` computes them.
 
-Packing and unpacking are done on the event loop, computing in a lane.
+A chunk's sequences are packed and unpacked on the event loop. A lane computes: the event loop too,
+or a thread (`thread_lanes.py`). A worker has a core to itself, so a thread would gain nothing
+there, and waking it costs more than a small chunk.
 """
 
+import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -46,6 +51,62 @@ class Results:
     failures: dict[int, Exception] = field(default_factory=dict)
 
 
+# Is called on the event loop with a chunk and its results, or what failed outside of the kernel.
+Computed = Callable[[Chunk, Results | Exception], None]
+
+
+class Lanes(Protocol):
+    """What the engine needs of `LoopLane` and `ThreadLanes`."""
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on batches are computed; `loop` is where the engine lives."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether every lane runs."""
+        ...
+
+    def give(self, chunk: Chunk, batch: Batch) -> None:
+        """Queues a batch. Called on the event loop."""
+
+    def stop(self, timeout_s: float) -> None:
+        """Ends the lanes after all queued batches, and waits for that. Blocks.
+
+        Args:
+            timeout_s: for all of them; one that hangs in a kernel is left behind.
+        """
+
+
+class LoopLane:
+    """One lane: the event loop.
+
+    Args:
+        runner: computes.
+        computed: is told of each chunk.
+    """
+
+    def __init__(self, runner: ModelRunner, computed: Computed) -> None:
+        self._runner = runner
+        self._computed = computed
+        self.alive = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See `Lanes`."""
+        self._loop = loop
+        self.alive = True
+
+    def give(self, chunk: Chunk, batch: Batch) -> None:
+        """See `Lanes`. The event loop first reads what callers have sent meanwhile."""
+        self._loop.call_soon(self._run, chunk, batch)
+
+    def stop(self, timeout_s: float) -> None:
+        """See `Lanes`."""
+        self.alive = False
+
+    def _run(self, chunk: Chunk, batch: Batch) -> None:
+        self._computed(chunk, attempt(self._runner, batch))
+
+
 def pack(chunk: Chunk, state_size: int) -> Batch:
     """Copies the next time steps and the states of a chunk's sequences."""
     sequences, steps = chunk.sequences, chunk.steps
@@ -80,6 +141,16 @@ def compute(runner: ModelRunner, batch: Batch) -> Results:
             np.concatenate([first.state, second.state]),
             first.failures | of_second,
         )
+
+
+def attempt(runner: ModelRunner, batch: Batch) -> Results | Exception:
+    """What `compute` gives, or what failed outside of the kernel."""
+    try:
+        return compute(runner, batch)
+    except Exception as error:
+        # If the lane ended here, the callers of its chunks would wait for ever.
+        logger.exception("this is a bug: a lane failed outside of its kernel")
+        return error
 
 
 def unpack(chunk: Chunk, results: Results) -> None:

@@ -16,14 +16,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.engine.admission import Admission, Done
-from app.engine.batch import Results, pack, unpack
+from app.engine.batch import Lanes, LoopLane, Results, pack, unpack
 from app.engine.cost_model import Cost
 from app.engine.counters import Counters
-from app.engine.lanes import Lanes, LoopLane, ThreadLanes
 from app.engine.model_runner import ModelRunner
 from app.engine.scheduler import Chunk, Scheduler, Sizes
-from app.engine.sequence import Sequence
+from app.engine.sequence import Admission, Done, Sequence
+from app.engine.thread_lanes import ThreadLanes
 from app.errors import RunFailed, ShuttingDown, UnrollError
 
 # Seconds until the next look at sequences that wait though a lane is free: if the lane beside it

@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import nsmallest
 
-from app.engine.capacity import Capacity
 from app.engine.cost_model import AMPLE, TYPICAL_STEPS, Cost
 from app.engine.sequence import Sequence
-from app.engine.waiting_queue import BY_ARRIVAL, WaitingQueue
+from app.engine.waiting_queue import BY_ARRIVAL, Capacity, WaitingQueue
 from app.errors import Cancelled, Expired, UnrollError
 
 # A chunk that takes so many times as long as expected is overdue.

@@ -1,5 +1,9 @@
-"""`Sequence`: one row of a request in the engine. The service makes it, the scheduler moves it."""
+"""`Sequence`: one row of a request in the engine; `Admission`: the request they are of.
 
+The service makes a sequence, the scheduler moves it, the engine tells the request of its end.
+"""
+
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,6 +16,8 @@ from app.errors import UnrollError
 # c) of each layer. One row a sequence is one copy in and one out of a chunk.
 State = np.ndarray
 
+logger = logging.getLogger(__name__)
+
 NO_OUTPUTS = np.empty((0, 0), np.float32)
 
 Status = Literal["new", "waiting", "ready", "in flight", "ended"]
@@ -19,6 +25,9 @@ Status = Literal["new", "waiting", "ready", "in flight", "ended"]
 # Is called with a sequence after each of its chunks, on the event loop: its outputs up to the
 # cursor are there.
 Listener = Callable[["Sequence"], None]
+# Is called once, on the event loop: with None when all sequences of a request are complete, else
+# with the error of the first that failed.
+Done = Callable[[UnrollError | None], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -64,3 +73,44 @@ class Sequence:
     def ended(self) -> bool:
         """Whether nothing is left to do for it."""
         return self.error is not None or self.remaining == 0
+
+
+@dataclass(eq=False, slots=True)
+class Admission:
+    """A request in the engine, from when it is admitted until all of it has ended.
+
+    A request brings its sequences when it is admitted. A piece of a session is admitted before.
+
+    The piece has waited for its session when its sequence comes, and may come again with another
+    one. Its room is its own from `Engine.admit` to `Engine.leave`.
+
+    Attributes:
+        steps: time steps of the piece; 0 for a request that brings its sequences.
+        sequences: of the request; of the piece the last one.
+        left: how many of them have not ended.
+        done: is told when they have; None when it was told.
+    """
+
+    steps: int = 0
+    sequences: list[Sequence] = field(default_factory=list)
+    left: int = 0
+    done: Done | None = None
+
+    def begin(self, sequences: list[Sequence], done: Done) -> None:
+        """New sequences are in the engine; `done` is to be told when they have ended."""
+        assert self.left == 0, "this is a bug: the sequences before have not ended"
+        assert self.steps in (0, len(sequences[0].inputs)), "this is a bug: it has other room"
+        self.sequences = sequences
+        self.left = len(sequences)
+        self.done = done
+
+    def tell(self, error: UnrollError | None) -> None:
+        """Tells `done`, once: what comes later is not told."""
+        done, self.done = self.done, None
+        if done is None:
+            return
+        try:
+            done(error)
+        except Exception:
+            # The other requests of the chunk are told all the same.
+            logger.exception("this is a bug: a request could not be told that it is done")

@@ -1,4 +1,4 @@
-"""`WaitingQueue`: the sequences that wait for a slot."""
+"""`WaitingQueue`: the sequences that wait for a slot; `Capacity`: how many are admitted at all."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -7,11 +7,57 @@ from itertools import chain
 from operator import attrgetter
 
 from app.engine.sequence import Sequence
+from app.errors import Overloaded
 
 # A request has many sequences if it has more of them than one of so many slots.
 LARGE = 4
 BY_ARRIVAL = attrgetter("number")
 NEVER = float("inf")
+
+
+class Capacity:
+    """Counts what waits and runs, and what was promised room; refuses what goes over the limits.
+
+    Args:
+        max_sequences: limit of the sequences.
+        max_steps: limit of their time steps together.
+
+    Attributes:
+        sequences: admitted now.
+        steps: time steps of these.
+    """
+
+    def __init__(self, max_sequences: int, max_steps: int) -> None:
+        self._max_sequences = max_sequences
+        self._max_steps = max_steps
+        self.sequences = 0
+        self.steps = 0
+
+    def check(self, sequences: int, steps: int) -> None:
+        """Whether so many more sequences, of so many time steps together, fit.
+
+        Raises:
+            Overloaded: they do not.
+        """
+        if self.sequences + sequences > self._max_sequences:
+            raise _overloaded(self.sequences, "sequences", self._max_sequences)
+        if self.steps + steps > self._max_steps:
+            raise _overloaded(self.steps, "time steps", self._max_steps)
+
+    def take(self, sequences: int, steps: int) -> None:
+        """Admits them.
+
+        Raises:
+            Overloaded: they do not fit; nothing was taken.
+        """
+        self.check(sequences, steps)
+        self.sequences += sequences
+        self.steps += steps
+
+    def give_back(self, steps: int) -> None:
+        """One sequence of so many time steps has left."""
+        self.sequences -= 1
+        self.steps -= steps
 
 
 class WaitingQueue:
@@ -120,3 +166,7 @@ class WaitingQueue:
 
     def _queue_of(self, sequence: Sequence) -> deque[Sequence]:
         return self._large if sequence.large else self._small
+
+
+def _overloaded(held: int, what: str, limit: int) -> Overloaded:
+    return Overloaded(f"{held} {what} are waiting or running, the limit is {limit}")

@@ -2,14 +2,17 @@
 
 import logging
 
+from app.engine.cost_model import AMPLE, Cost
 from app.engine.counters import Counters
 from app.engine.engine import Engine
-from app.engine.lanes import lane_threads, slots_per_lane
-from app.engine.model_runner import ModelRunner, most_rows, on_accelerator
+from app.engine.model_runner import MOST_ROWS, ModelRunner, most_rows, on_accelerator
 from app.engine.scheduler import Sizes
 from app.settings import Settings, available_cores
 
 logger = logging.getLogger(__name__)
+
+# The event loop may be away for so many seconds.
+MAX_HOLD_S = 0.05
 
 
 def warm_engine(settings: Settings, runner: ModelRunner, counters: Counters) -> Engine:
@@ -48,3 +51,29 @@ def warn_of_idle_cores(settings: Settings, runner: ModelRunner) -> None:
             runner.kernel,
             available_cores(),
         )
+
+
+def lane_threads(runner: ModelRunner, cost: Cost) -> int:
+    """How many threads compute chunks; 0 where the event loop can do that by itself.
+
+    Layers on several devices are the stages of a pipeline: a chunk in flight for each keeps all of
+    them busy. A single accelerator has one chunk while the next is packed. On the processor a
+    worker has a core, and a thread gains nothing unless chunks are so long that the event loop
+    would seem to hang.
+    """
+    stages = len(set(runner.devices))
+    if stages > 1 or on_accelerator(runner.devices):
+        return max(2, stages)
+    return int(cost.shortest_s() > MAX_HOLD_S)
+
+
+def slots_per_lane(runner: ModelRunner, cost: Cost) -> int:
+    """How many sequences run at once for each lane where no setting says so.
+
+    On an accelerator as many as use it well: more would only wait beside each other. There cost was
+    measured up to `most_rows`.
+    """
+    most = most_rows(runner.devices)
+    if not on_accelerator(runner.devices):
+        return most
+    return max(MOST_ROWS, cost.enough_rows(most, enough=AMPLE))

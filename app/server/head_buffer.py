@@ -1,4 +1,4 @@
-"""`PartialHead`: the bytes of a request's head, kept until it is whole."""
+"""`HeadBuffer`: the bytes of a request's head, kept until it is whole."""
 
 import re
 
@@ -6,7 +6,7 @@ END = b"\r\n\r\n"
 REQUEST_LINE = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/1\.[0-9]\r\n")
 
 
-class PartialHead:
+class HeadBuffer:
     """See the module. However a head is cut, the work is linear in its bytes.
 
     Each byte is copied once and searched twice, for the end of the head and of its first line.
@@ -15,9 +15,6 @@ class PartialHead:
     __slots__ = ("_bytes", "_has_request_line", "_searched")
 
     def __init__(self) -> None:
-        self._clear()
-
-    def _clear(self) -> None:
         self._bytes = bytearray()
         self._has_request_line = False
         # Bytes in which the end of the first line is not.
@@ -45,9 +42,3 @@ class PartialHead:
                 return self._bytes[:1].isupper()
             self._has_request_line = REQUEST_LINE.match(self._bytes) is not None
         return self._has_request_line
-
-    def take(self) -> bytes:
-        """All of it; nothing is kept."""
-        taken = bytes(self._bytes)
-        self._clear()
-        return taken

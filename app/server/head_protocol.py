@@ -14,8 +14,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from app.api.problems import problem_of
 from app.api.server_context import context_of
 from app.errors import Fault, HeadTooLarge, HeadTooSlow, InvalidRequest, NotHTTP
-from app.server.field_limits import MAX_LINES, check_fields, too_large
-from app.server.head_buffer import END, PartialHead
+from app.server.field_limits import MAX_ITEMS, MAX_LINES, MAX_PARAMETERS, check_fields, too_large
+from app.server.head_buffer import END, HeadBuffer
 from app.stats.answer_counts import OTHER
 
 MAX_HEAD_BYTES = 64 << 10
@@ -34,8 +34,8 @@ class HeadProtocol(HttpToolsProtocol):
         context = context_of(self.app)
         self._timeout_s = context.body_timeout_s
         self._answers = context.stats.answers
-        # What has been read of a head until it is whole.
-        self._head = PartialHead()
+        # What has been read of a head that came in pieces, until it is whole.
+        self._head: HeadBuffer | None = None
         # Bytes that the parser holds of a head, or of what stands behind a body's last chunk.
         self._head_bytes = 0
         # Runs while a head is awaited.
@@ -81,21 +81,20 @@ class HeadProtocol(HttpToolsProtocol):
         Args:
             data: read between two requests.
         """
-        head = self._head
-        end = head.extend(data) if head else data.find(END)
-        size = len(head) or len(data)
-        if (size if end < 0 else end) > MAX_HEAD_BYTES:
-            self._refuse_head(size, bytes(head) or data)
-            return None
-        if end < 0:
-            if not head:
-                head.extend(data)
-            if head.may_become_head():
+        if self._head is None and data.find(END, 0, MAX_HEAD_BYTES) < 0:
+            self._head = HeadBuffer()
+        if self._head is not None:
+            head = self._head
+            end = head.extend(data)
+            if (len(head) if end < 0 else end) > MAX_HEAD_BYTES:
+                self._refuse_head(len(head), bytes(head))
+                return None
+            if end < 0 and head.may_become_head():
                 self._unset_keepalive_if_required()
                 self._await_head()
                 return None
-        if head:
-            data = head.take()
+            data, self._head = bytes(head), None
+        end = data.find(END)
         if end > 0 and UPGRADE.search(data, 0, end):
             data = UPGRADE.sub(b"", data[:end]) + data[end:]
         return data
@@ -149,7 +148,11 @@ class HeadProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser at the end of a head."""
-        check_fields(self.url, self.headers)
+        # An item of a header is a line, or has a separator before it: so few bytes, as of nearly
+        # all heads, cannot be too many items.
+        size = sum([len(value) for _, value in self.headers]) + len(self.headers)
+        if size > MAX_ITEMS or len(self.url) > MAX_PARAMETERS:
+            check_fields(self.url, self.headers)
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
@@ -255,7 +258,7 @@ class HeadProtocol(HttpToolsProtocol):
             self._await_head()
         elif self._head or self._parses_head:
             text = f"its head has no end after {self._timeout_s:g} s"
-            self._refuse(HeadTooSlow(Fault("", text)), _path_of(bytes(self._head)))
+            self._refuse(HeadTooSlow(Fault("", text)), _path_of(bytes(self._head or b"")))
         else:
             # There is no request whose answer the caller could wait for.
             self.transport.close()
@@ -265,7 +268,7 @@ class HeadProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: InvalidRequest, path: bytes) -> None:
         """Answers what is no request, behind those that are, and closes the connection."""
-        self._is_over, self._head = True, PartialHead()
+        self._is_over, self._head = True, None
         self._stop_awaiting()
         if self._is_answered:
             self._answer_and_close(error, path)

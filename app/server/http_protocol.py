@@ -5,18 +5,41 @@ without ASGI's messages and with one write. All others take uvicorn's way.
 """
 
 from asyncio import Transport
+from collections.abc import Sized
 from time import perf_counter_ns
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from app.api.endpoint import Headers
 from app.api.server_context import Whole, context_of
-from app.server.flow_control import Flow
 from app.server.head_buffer import END
 from app.server.head_protocol import HeadProtocol
 from app.service.pending_request import PendingRequest
 from app.stats.answer_counts import NOT_GIVEN, route_of
+
+# Requests of a connection that may wait behind the one that is computed; then no more are read. Not
+# none: a connection that is not read does not tell that its caller hangs up.
+MAX_AHEAD = 8
+
+
+class Flow(FlowControl):
+    """uvicorn's flow control, which reads no more while many requests wait for their turn.
+
+    Args:
+        transport: of the connection.
+        waiting: its requests that wait for their turn.
+    """
+
+    def __init__(self, transport: Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Called after each answer, and when a request wants more of its body."""
+        if len(self._waiting) <= MAX_AHEAD:
+            super().resume_reading()
 
 
 class HTTPProtocol(HeadProtocol):

@@ -10,13 +10,11 @@ from typing import TypeVar
 import numpy as np
 from starlette.types import Receive, Scope
 
-from app.engine.admission import Admission, Done
-from app.engine.sequence import Sequence
+from app.engine.sequence import Admission, Done, Sequence
 from app.errors import Expired, Fault, InvalidRequest, UnrollError
 from app.registry.registry import LoadedModel, Registry
 from app.service.body import read_body
-from app.service.deadlines import Deadlines
-from app.service.pending_request import PendingRequest
+from app.service.pending_request import Deadlines, PendingRequest
 from app.sessions.continuation import Piece, SessionRef, Start, conflict
 from app.sessions.service import SessionService
 from app.settings import Settings

@@ -1,4 +1,4 @@
-"""`PendingRequest`: a request from its head to its answer, whoever carries it.
+"""`PendingRequest`: a request from its head to its answer; `Deadlines`: how long all may take.
 
 First its body is read, if that did not arrive whole; then its caller waits. It ends once: with an
 answer, or because its caller has gone. It is the one owner of the request's time.
@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from starlette.types import Receive
 
 from app.errors import BodyTooSlow, Cancelled, Expired, Fault, ShuttingDown, UnrollError
-from app.service.deadlines import Deadlines, late
+
+# Seconds between two looks.
+TICK_S = 0.1
 
 GiveUp = Callable[[UnrollError], None]
 
@@ -27,6 +29,54 @@ class Timeout(NamedTuple):
 
     seconds: float
     reason: Expired
+
+
+class Deadlines:
+    """Ends requests that take too long, or that nobody waits for any more.
+
+    A timer and a task for each request would cost as much as the rest of its way through the
+    service. So one timer looks at all open requests now and then. Only those that are old by then,
+    and those whose answers are long, get a task that waits for their caller to hang up.
+
+    Args:
+        body_timeout_s: seconds for a body to arrive.
+        request_timeout_s: seconds for a request to be computed.
+        has_stopped: whether nothing will be computed any more.
+    """
+
+    def __init__(
+        self,
+        body_timeout_s: float,
+        request_timeout_s: float,
+        has_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.body_timeout_s = body_timeout_s
+        self.request_timeout_s = request_timeout_s
+        self.has_stopped = has_stopped
+        self._open: dict[PendingRequest, None] = {}
+        self._ticking = False
+
+    def add(self, request: "PendingRequest") -> float:
+        """Looks at it from now on; returns the time on the event loop's clock."""
+        loop = asyncio.get_running_loop()
+        self._open[request] = None
+        if not self._ticking:
+            self._ticking = True
+            loop.call_later(TICK_S, self._tick)
+        return loop.time()
+
+    def remove(self, request: "PendingRequest") -> None:
+        """Forgets it, if it was added."""
+        self._open.pop(request, None)
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for request in list(self._open):
+            request.look(now)
+        self._ticking = bool(self._open)
+        if self._ticking:
+            loop.call_later(TICK_S, self._tick)
 
 
 class PendingRequest:
@@ -171,6 +221,11 @@ class PendingRequest:
             # The body is read: the next message can only be that the caller has gone.
             await self._receive()
             self.give_up(Cancelled("the caller has gone"))
+
+
+def late(seconds: float) -> Expired:
+    """What ends a request that was not computed in so many seconds."""
+    return Expired(f"its last time step was not computed within {seconds:g} s")
 
 
 def _stopped(size: int) -> ShuttingDown:

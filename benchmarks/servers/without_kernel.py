@@ -17,10 +17,9 @@ from fastapi import FastAPI
 import app.__main__ as command
 import app.registry.engine_factory as warm_engine
 import app.workers.worker_app as worker
-from app.engine.admission import Admission, Done
 from app.engine.cost_model import Cost
 from app.engine.engine import Engine
-from app.engine.sequence import Sequence
+from app.engine.sequence import Admission, Done, Sequence
 from app.manifest import Manifest
 
 SEED = 20131225

@@ -18,14 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.native.requests import Prediction, answer, head
+from app.api.native.formats import NDJSON
+from app.api.native.predict import Prediction, answer, head
 from app.api.problems import problem_document
 from app.codec.numbers import print_json
 from app.engine.sequence import Listener, Sequence
 from app.errors import UnrollError
 from app.service.inference import InferenceService
 
-MEDIA_TYPE = "application/x-ndjson"
 BODY = "http.response.body"
 
 
@@ -80,7 +80,7 @@ class LinesResponse(Response):
     """
 
     def __init__(self, first: bytes, rest: AsyncGenerator[bytes]) -> None:
-        super().__init__(media_type=MEDIA_TYPE)
+        super().__init__(media_type=NDJSON)
         del self.headers["content-length"]
         self._first = first
         self._rest = rest

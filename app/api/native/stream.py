@@ -16,8 +16,7 @@ from typing import Any, Protocol
 
 from fastapi import APIRouter, FastAPI, WebSocket
 
-from app.api.endpoint import Headers, fail, respond_with_problem
-from app.api.native.requests import checked, parse_object
+from app.api.endpoint import Headers, checked, fail, parse_object, respond_with_problem
 from app.api.schemas import MAX_ID, StreamMessage
 from app.codec.numbers import Faults, may_have_booleans, print_json
 from app.codec.states import State

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from app.api.native.requests import checked, parse_object
+from app.api.endpoint import checked, parse_object
 from app.api.open_inference.binary_tensors import join, split
 from app.api.open_inference.schemas import InferInput, InferParameters, InferRequest
 from app.codec.numbers import Faults, echo, invalid

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from app.api.native.requests import checked, parse_object
+from app.api.endpoint import checked, parse_object
 from app.api.tensorflow_serving.schemas import RowsOrColumns
 from app.codec.numbers import Faults, echo, invalid, vector
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, padded

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.api.native import formats, requests, routes
+from app.api.native import predict
 from app.api.problems import MEDIA_TYPE
 from app.application import create_app
 from app.service.inference import InferenceService
@@ -181,7 +181,7 @@ def test_a_bug_is_a_500_that_tells_nothing_and_is_logged(
         raise ValueError("the password is 1234")
 
     with monkeypatch.context() as patched:
-        patched.setattr(routes, "decode", fail)
+        patched.setattr(predict, "decode", fail)
         answers = both(live, body_of())
     for answer in answers:
         assert answer.status == 500
@@ -204,7 +204,7 @@ def test_a_bug_in_printing_is_a_500_and_its_neighbours_are_answered(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed: list[bytes] = []
-    right = requests.answer
+    right = predict.answer
 
     def once(asked: Any) -> dict[str, Any]:
         if not printed:
@@ -219,7 +219,7 @@ def test_a_bug_in_printing_is_a_500_and_its_neighbours_are_answered(
             answer.status for answer in await asyncio.gather(*(c.ask(message) for c in connections))
         )
 
-    monkeypatch.setattr(formats, "answer", once)
+    monkeypatch.setattr(predict, "answer", once)
     assert live.run(run()) == [200, 200, 500]
 
 
@@ -362,5 +362,5 @@ def test_the_fast_path_is_for_who_may_not_want_lines(
     name: bytes, value: bytes, expected: bool
 ) -> None:
     """Lines need ASGI; what weighs formats, or names a kind of them, may get lines."""
-    endpoint = routes.PredictEndpoint(cast(InferenceService, None))
+    endpoint = predict.PredictEndpoint(cast(InferenceService, None))
     assert endpoint.takes(((b"host", b"test"), (name, value))) is expected

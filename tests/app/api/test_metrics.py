@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from app.api.native import routes
+from app.api.native import predict
 from tests.app.api.test_fast_path import LIMIT, OVERFLOW, POISON, ROW, body_of, both, live_of
 from tests.app.engine.running import is_idle, until
 from tests.app.live import Connection, Live, head_of, request
@@ -153,7 +153,7 @@ def test_a_bug_is_counted_once_on_both_ways(live: Live, monkeypatch: pytest.Monk
     def fail(*_: Any) -> None:
         raise ValueError
 
-    monkeypatch.setattr(routes, "decode", fail)
+    monkeypatch.setattr(predict, "decode", fail)
     both(live, body_of())
     assert scrape(live).requests() == {("predict", "500"): 2}
 

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from app.engine import lanes
+from app.engine import batch
 from app.engine.engine import Engine
 from app.engine.sequence import Sequence
 from app.errors import RunFailed, ShuttingDown
@@ -114,7 +114,7 @@ def test_a_lane_survives_what_fails_outside_of_its_kernel(
     async def run() -> None:
         async with engine_of(FakeRunner(), lanes=1) as engine:
             with monkeypatch.context() as patched:
-                patched.setattr(lanes, "compute", lambda *_: 1 // 0)
+                patched.setattr(batch, "compute", lambda *_: 1 // 0)
                 with pytest.raises(RunFailed):
                     await engine.submit([Sequence(np.ones((3, 1), np.float32))])
             after = Sequence(np.ones((3, 1), np.float32))

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from app.engine.batch import Results, pack
+from app.engine.batch import Lanes, LoopLane, Results, pack
 from app.engine.cost_model import AMPLE, MAX_ENOUGH, MIN_STEPS, QUANTUM_S, Cost
-from app.engine.lanes import Lanes, LoopLane, ThreadLanes, slots_per_lane
 from app.engine.model_runner import MOST_ROWS, MOST_ROWS_ON_ACCELERATOR
 from app.engine.scheduler import Chunk
 from app.engine.sequence import Sequence
+from app.engine.thread_lanes import ThreadLanes
+from app.registry.engine_factory import slots_per_lane
 from tests.app.engine.running import until
 from tests.app.engine.scheduling import costs
 from tests.app.fakes import FakeRunner

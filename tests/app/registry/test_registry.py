@@ -13,11 +13,11 @@ import pytest
 
 from app import settings as settings_module
 from app.engine.cost_model import Cost
-from app.engine.lanes import lane_threads
 from app.engine.model_runner import ModelRunner, RunnerLoader
 from app.engine.sequence import Sequence
 from app.errors import ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest
+from app.registry.engine_factory import lane_threads
 from app.registry.registry import Registry
 from app.registry.versions import find_versions
 from app.settings import Settings

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.server import head_buffer
-from app.server.head_buffer import PartialHead
+from app.server.head_buffer import HeadBuffer
 
 SIZE = 1 << 14
 # In how many ways a byte is looked at: for the end, for the first line, and where a read begins.
@@ -60,21 +60,20 @@ def test_a_head_in_pieces_is_linear_work(
     monkeypatch.setattr(head_buffer, "bytearray", Looked, raising=False)
     pattern = LookingPattern(head_buffer.REQUEST_LINE)
     monkeypatch.setattr(head_buffer, "REQUEST_LINE", pattern)
-    partial = PartialHead()
+    partial = HeadBuffer()
     for start in range(0, len(head), piece):
         assert partial.extend(head[start : start + piece]) == -1
         assert partial.may_become_head()
     assert Looked.count <= TIMES * len(head)
     assert partial.extend(b"\r\n\r\n") >= len(head) - 4
-    assert partial.take() == head + b"\r\n\r\n"
-    assert len(partial) == 0
+    assert bytes(partial) == head + b"\r\n\r\n"
 
 
 def test_the_end_is_found_wherever_it_is_cut() -> None:
     head = b"GET / HTTP/1.1\r\nA: b\r\n\r\nmore"
     for first in range(1, len(head)):
         for second in range(first, len(head)):
-            partial = PartialHead()
+            partial = HeadBuffer()
             parts = head[:first], head[first:second], head[second:]
             assert head.index(b"\r\n\r\n") in [partial.extend(part) for part in parts if part]
 
@@ -97,7 +96,7 @@ def test_the_end_is_found_wherever_it_is_cut() -> None:
     ],
 )
 def test_what_may_become_a_head(parts: list[bytes], may: bool) -> None:
-    partial = PartialHead()
+    partial = HeadBuffer()
     for part in parts:
         partial.extend(part)
         found = partial.may_become_head()

@@ -17,9 +17,8 @@ from starlette.types import Scope
 
 from app.api.endpoint import Headers, Respond, fail
 from app.errors import Cancelled, Fault, NotFinite, UnrollError
-from app.server.flow_control import MAX_AHEAD
-from app.service.deadlines import Deadlines
-from app.service.pending_request import PendingRequest
+from app.server.http_protocol import MAX_AHEAD
+from app.service.pending_request import Deadlines, PendingRequest
 from app.stats.answer_counts import AnswerCounts
 from tests.app.engine.running import until
 from tests.app.live import Connection, Counting, Live, chunked, head_of, request

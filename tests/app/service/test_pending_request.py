@@ -13,8 +13,7 @@ from starlette.types import ASGIApp, Message, Receive
 
 from app.errors import BodyTooSlow, Cancelled, Expired, UnrollError
 from app.service.body import read_body
-from app.service.deadlines import TICK_S, Deadlines
-from app.service.pending_request import GiveUp, PendingRequest
+from app.service.pending_request import TICK_S, Deadlines, GiveUp, PendingRequest
 from tests.app.caller import Caller
 from tests.app.engine.running import is_idle, until
 from tests.app.running_service import Loader, Service, make_service
