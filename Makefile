@@ -65,7 +65,7 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff check --fix .
 
 docs: $(INSTALLED)  ## write the tables of docs/ that come from the code
-	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.docs_tables
 
 lock: $(VENV)/.installed-dev  ## write requirements.lock (GPU=1: requirements-gpu.lock): every dependency with its hashes
 	$(BIN)/uv pip compile --quiet --generate-hashes --strip-extras --python-version 3.11 \

@@ -16,7 +16,7 @@ from app.api.open_inference import routes as open_inference
 from app.api.server_context import ServerContext
 from app.api.tensorflow_serving import routes as tensorflow_serving
 from app.engine.model_runner import RunnerLoader
-from app.registry.pinned_version import PIN_FILE, PinnedVersion
+from app.registry.agreed_version import PIN_FILE, AgreedVersion
 from app.registry.registry import Registry
 from app.service.inference import InferenceService
 from app.sessions.service import SessionService, open_store
@@ -44,7 +44,7 @@ def create_app(
         stats: of this worker, among those of all; of one that is alone if None.
         home: a folder that all workers share; None for an application that is alone.
     """
-    pinned = PinnedVersion(home / PIN_FILE if home else None)
+    pinned = AgreedVersion(home / PIN_FILE if home else None)
     registry = Registry(settings, load_runner, stats or SharedStats().claim(), pinned)
     inference = InferenceService(settings, registry, SessionService(open_store(settings, home)))
     app = FastAPI(

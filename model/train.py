@@ -23,7 +23,7 @@ import tensorflow as tf
 from model.command import parse_arguments
 from model.config import RNNConfig, TrainConfig
 from model.data import dataset
-from model.evaluation import report
+from model.evaluation import model_card
 from model.evaluation.skill import Skill, check_forecastable, evaluate, skill_table
 from model.export.saved_model import check_writable, existing_versions, export_model
 from model.network.sequence_model import SequenceModel
@@ -167,8 +167,8 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     skill = evaluate(model, splits, steps, task.day_steps, config.batch_size)
 
     def write_card(folder: Path, manifest: dict[str, Any]) -> None:
-        report.write_pictures(folder, model, splits, task, history, steps, config.batch_size)
-        report.write_card(folder, manifest, task, splits, skill, steps)
+        model_card.write_pictures(folder, model, splits, task, history, steps, config.batch_size)
+        model_card.write_card(folder, manifest, task, splits, skill, steps)
 
     details = {
         **describe_training(task, config, skill, history, seconds),

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Scope
 
 from app.api.problems import faults_of, problem_of, unexpected
-from app.codec.numbers import echo, parse_json
+from app.codec.json_numbers import echo, parse_json
 from app.errors import Fault, InvalidRequest, UnrollError
 from app.service.inference import InferenceRequest, InferenceService
 from app.service.pending_request import PendingRequest, Timeout

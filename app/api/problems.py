@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app import errors
-from app.codec.numbers import MAX_ECHO, MAX_FAULTS, echo, escaped, print_json
+from app.codec.json_numbers import MAX_ECHO, MAX_FAULTS, echo, escaped, print_json
 from app.errors import Fault, InvalidRequest, UnrollError, quoted
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ import pyarrow as pa
 from flatbuffers.number_types import Int16Flags
 
 from app.codec.binary_bodies import INITIAL_STATE, STATE, AnswerArrays, RequestArrays
+from app.codec.json_numbers import echo, float32_copy, invalid, print_json
 from app.codec.model_codec import Codec
-from app.codec.numbers import echo, float32_copy, invalid, print_json
 from app.codec.sequences import SequenceCodec
 from app.codec.states import State, StateCodec
 

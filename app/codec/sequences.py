@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.codec.numbers import (
+from app.codec.json_numbers import (
     BLOCK,
     MAX_FAULTS,
     Faults,

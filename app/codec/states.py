@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from app.codec.numbers import Faults, echo, invalid, vector
+from app.codec.json_numbers import Faults, echo, invalid, vector
 from app.codec.state_token import StateTokens
 
 # float32 `[sum of H]`: layers in order, h before c.

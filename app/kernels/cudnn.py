@@ -17,9 +17,9 @@ from app.engine.cost_model import Cost
 from app.errors import ModelRefused
 from app.kernels.call_shapes import CallShapes, sizes
 from app.kernels.cudnn_function import HOST, ChunkGraph
-from app.kernels.devices import gpus, no_gpu, refused_failures, set_up
 from app.kernels.kernel_spec import Graphs, Kernel, Variant
-from app.kernels.placement import assign
+from app.kernels.saved_model_placement import assign
+from app.kernels.tensorflow_devices import gpus, no_gpu, refused_failures, set_up
 from app.kernels.timing import measure_cost
 from app.manifest import Manifest
 

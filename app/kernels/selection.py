@@ -22,12 +22,12 @@ import numpy as np
 from app.engine.model_runner import ModelRunner, most_rows, on_accelerator
 from app.errors import DeviceFailed, ModelRefused
 from app.kernels.column_transforms import OutputColumns
-from app.kernels.devices import gpus, no_gpu, refused_failures
 from app.kernels.kernel_spec import Lengths, Variant, all_kernels, kernel_named
 from app.kernels.parity import Results, agree
 from app.kernels.probe_inputs import probe, probe_state
 from app.kernels.selected_kernel import Choice
 from app.kernels.tensorflow import TensorFlowRunner
+from app.kernels.tensorflow_devices import gpus, no_gpu, refused_failures
 from app.kernels.timing import median_seconds
 from app.manifest import Manifest, verified_manifest
 from app.parent_process import end_with_parent

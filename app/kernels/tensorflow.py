@@ -15,9 +15,9 @@ import tensorflow as tf
 from app.engine.cost_model import Cost
 from app.errors import ModelRefused
 from app.kernels.call_shapes import CallShapes, padded
-from app.kernels.devices import refused_failures
 from app.kernels.parity import agree
-from app.kernels.saved_model import ServedModel
+from app.kernels.saved_model_loader import ServedModel
+from app.kernels.tensorflow_devices import refused_failures
 from app.kernels.timing import measure_cost
 from app.manifest import Manifest
 

@@ -3,7 +3,7 @@
 Loading runs in a thread of its own, so that the service answers `/healthz` from the start. A
 version that is not whole is refused with a reason that `/models` and `/readyz` tell; the next older
 one is tried instead. Once a worker has loaded a version, the others serve the same
-(`PinnedVersion`). A worker that has nothing to serve tries again after a pause.
+(`AgreedVersion`). A worker that has nothing to serve tries again after a pause.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from app.engine.engine import Engine
 from app.engine.model_runner import RunnerLoader
 from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel, quoted
 from app.manifest import Manifest, verified_manifest
+from app.registry.agreed_version import AgreedVersion, Pin
 from app.registry.engine_factory import warm_engine
-from app.registry.pinned_version import Pin, PinnedVersion
 from app.registry.versions import ModelVersion, find_versions
 from app.settings import Settings
 from app.stats.shared_stats import WorkerStats
@@ -61,12 +61,12 @@ class Registry:
         settings: Settings,
         load_runner: RunnerLoader,
         stats: WorkerStats,
-        pinned: PinnedVersion | None = None,
+        pinned: AgreedVersion | None = None,
     ) -> None:
         self._settings = settings
         self._load_runner = load_runner
         self.stats = stats
-        self._pinned = pinned or PinnedVersion()
+        self._pinned = pinned or AgreedVersion()
         self._drain: asyncio.Task[None] | None = None
         self._current: LoadedModel | None = None
         self._stopping = threading.Event()

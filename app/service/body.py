@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from starlette.types import Receive
 
-from app.codec.numbers import echo
+from app.codec.json_numbers import echo
 from app.errors import BodyTooLarge, Cancelled, EncodedBody, Fault
 from app.service.pending_request import PendingRequest
 

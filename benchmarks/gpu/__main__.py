@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.gpu.gpu_info import NoGpu, look
 from benchmarks.gpu.page import render
 from benchmarks.gpu.plan import FULL, QUICK, Plan
-from benchmarks.gpu.sections import run
+from benchmarks.gpu.section_runner import run
 from benchmarks.paths import BUILD, ROOT
 from benchmarks.report.machine import commit, machine
 

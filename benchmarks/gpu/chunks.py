@@ -22,7 +22,7 @@ import tensorflow as tf
 from app.engine.model_runner import ModelRunner
 from benchmarks.gpu.plan import ChunksPlan
 from benchmarks.gpu.recorder import Recorder
-from benchmarks.kernels import runners
+from benchmarks.kernels import unroll_kernels
 from benchmarks.model_files import NUM_FEATURES, bench_model
 from benchmarks.processes.failure_line import one_line
 from benchmarks.progress import say
@@ -43,7 +43,11 @@ Measure = Callable[[Cell, ModelRunner], None]
 
 
 # By the names of their columns.
-KERNELS = {CUDNN: runners.CUDNN, TENSORFLOW: runners.TENSORFLOW, CPU: runners.ONNXRUNTIME}
+KERNELS = {
+    CUDNN: unroll_kernels.CUDNN,
+    TENSORFLOW: unroll_kernels.TENSORFLOW,
+    CPU: unroll_kernels.ONNXRUNTIME,
+}
 
 
 class Section:
@@ -87,7 +91,7 @@ class Section:
         found: dict[str, ModelRunner | str] = {}
         for name, kernel in KERNELS.items():
             try:
-                runner = runners.load_runner(kernel, folder)
+                runner = unroll_kernels.load_runner(kernel, folder)
                 runner.set_limits(max(self._plan.rows), max(self._plan.steps))
                 found[name] = runner
             except Exception as error:

@@ -19,7 +19,7 @@ from benchmarks.paths import BUILD
 from benchmarks.processes.side import Side
 from benchmarks.training.case import ONE_CHUNK, WAYS
 
-SIDE = "benchmarks.training.stages_side"
+SIDE = "benchmarks.training.devices_side"
 GROWTH = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 
 

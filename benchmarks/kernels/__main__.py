@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.kernels import runners
-from benchmarks.kernels.forms import (
+from benchmarks.kernels import unroll_kernels
+from benchmarks.kernels.compared_kernels import (
     BFLOAT16_TOLERANCE,
     TOLERANCE,
     CallForm,
@@ -40,9 +40,9 @@ from benchmarks.models.ensure_model import ensure_model
 PEAK_SIZE = 1024
 # Unroll's, by the names of their rows.
 RUNNERS = {
-    "Unroll: TensorFlow": runners.TENSORFLOW,
-    "Unroll: ONNX Runtime": runners.ONNXRUNTIME,
-    BFLOAT16: runners.BFLOAT16,
+    "Unroll: TensorFlow": unroll_kernels.TENSORFLOW,
+    "Unroll: ONNX Runtime": unroll_kernels.ONNXRUNTIME,
+    BFLOAT16: unroll_kernels.BFLOAT16,
 }
 
 Row = dict[str, Any]

@@ -18,7 +18,7 @@ import httptools
 import numpy as np
 import uvloop
 
-from benchmarks.load.generator import Generator, OpenLoad, summarize
+from benchmarks.load.timed_sending import Generator, OpenLoad, summarize
 from benchmarks.load.workloads import NO_WRAP, SEED, Workload, Wrap, make
 from benchmarks.paths import ROOT
 

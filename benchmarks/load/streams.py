@@ -23,7 +23,7 @@ import numpy as np
 import orjson
 import uvloop
 
-from benchmarks.load.generator import Generator, summarize
+from benchmarks.load.timed_sending import Generator, summarize
 from benchmarks.load.workloads import SEED, sensor_rows
 from benchmarks.paths import ROOT
 

@@ -1,4 +1,4 @@
-"""Tables of servers' cells, dictionaries as `rounds.Cell` has them."""
+"""Tables of servers' cells, dictionaries as `interleaving.Cell` has them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.load import open_loop
-from benchmarks.load.generator import OpenLoad
+from benchmarks.load.timed_sending import OpenLoad
 from benchmarks.load.workloads import make
 from benchmarks.models.ensure_model import ensure_model
 from benchmarks.progress import say

@@ -22,9 +22,9 @@ from benchmarks.paths import BUILD, ROOT
 from benchmarks.processes.peers_venv import EnvironmentFailed
 from benchmarks.progress import say
 from benchmarks.report.machine import origin
+from benchmarks.sections.all_sections import SECTIONS
 from benchmarks.sections.closed import by_workload, rates_and_latencies
 from benchmarks.sections.plan import FULL, QUICK, Plan
-from benchmarks.sections.registry import SECTIONS
 from benchmarks.servers.kinds import FASTAPI, KINDS, UNROLL
 from benchmarks.servers.server import ServerFailed
 from benchmarks.serving import headline, page

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sections.registry import SECTIONS
+from benchmarks.sections.all_sections import SECTIONS
 from benchmarks.servers.kinds import KINDS
 
 Results = dict[str, Any]

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import strategies as st
 
-from app.codec import numbers
+from app.codec import json_numbers
 from app.errors import Fault, InvalidRequest
 
 T = TypeVar("T")
@@ -39,11 +39,11 @@ def attempt(parse: Callable[..., T], *args: Any) -> tuple[T | None, tuple[Fault,
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The numbers that were looked at one by one: all from now on."""
     looked: list[object] = []
-    fits = numbers._fits_float32
+    fits = json_numbers._fits_float32
 
     def look(value: object) -> bool:
         looked.append(value)
         return fits(value)
 
-    monkeypatch.setattr(numbers, "_fits_float32", look)
+    monkeypatch.setattr(json_numbers, "_fits_float32", look)
     return looked

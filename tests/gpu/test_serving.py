@@ -15,9 +15,9 @@ import pytest
 import tensorflow as tf
 
 from app.kernels.cudnn import CudnnRunner
-from app.kernels.devices import short
 from app.kernels.selection import Chooser
 from app.kernels.tensorflow import TensorFlowRunner
+from app.kernels.tensorflow_devices import short
 from app.manifest import Manifest, verified_manifest
 from tests.model import on_devices
 from tests.model.children import pool

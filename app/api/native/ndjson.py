@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.native.formats import NDJSON
 from app.api.native.predict import Prediction, answer, head
 from app.api.problems import problem_document
-from app.codec.numbers import print_json
+from app.codec.json_numbers import print_json
 from app.engine.sequence import Listener, Sequence
 from app.errors import UnrollError
 from app.service.inference import InferenceService

@@ -15,7 +15,7 @@ from app.api.native.formats import JSON, NDJSON, OFFERED, WRITERS, Reader, reade
 from app.api.negotiation import ANY, best
 from app.api.schemas import PredictRequest, QueryOptions, SessionPart
 from app.codec.binary_bodies import AnswerArrays
-from app.codec.numbers import may_have_booleans, print_json
+from app.codec.json_numbers import may_have_booleans, print_json
 from app.codec.states import StateForm
 from app.service.inference import InferenceRequest, InferenceService
 from app.sessions.continuation import SessionRef

@@ -18,7 +18,7 @@ from fastapi import APIRouter, FastAPI, WebSocket
 
 from app.api.endpoint import Headers, checked, fail, parse_object, respond_with_problem
 from app.api.schemas import MAX_ID, StreamMessage
-from app.codec.numbers import Faults, may_have_booleans, print_json
+from app.codec.json_numbers import Faults, may_have_booleans, print_json
 from app.codec.states import State
 from app.errors import UnrollError
 from app.service.inference import InferenceRequest, InferenceService

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.codec.numbers import echo, invalid, print_json
+from app.codec.json_numbers import echo, invalid, print_json
 
 # Bytes of a body that are JSON; the rest are tensors.
 HEADER = "Inference-Header-Content-Length"

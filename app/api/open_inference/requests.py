@@ -13,9 +13,9 @@ import numpy as np
 from app.api.endpoint import checked, parse_object
 from app.api.open_inference.binary_tensors import join, split
 from app.api.open_inference.schemas import InferInput, InferParameters, InferRequest
-from app.codec.numbers import Faults, echo, invalid
+from app.codec.json_numbers import Faults, echo, invalid
+from app.codec.named_tensor import Tensor
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, Signature, padded
-from app.codec.tensors import Tensor
 from app.errors import Fault, InvalidRequest
 from app.registry.registry import LoadedModel
 from app.service.inference import InferenceRequest, InferenceService

@@ -2,7 +2,7 @@
 OpenAPI page.
 
 Fields and parameters that they do not know are passed over: clients send more than we use. The
-numbers are checked by `codec/tensors.py`.
+numbers are checked by `codec/named_tensor.py`.
 """
 
 import re

@@ -11,7 +11,7 @@ import numpy as np
 
 from app.api.endpoint import checked, parse_object
 from app.api.tensorflow_serving.schemas import RowsOrColumns
-from app.codec.numbers import Faults, echo, invalid, vector
+from app.codec.json_numbers import Faults, echo, invalid, vector
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, padded
 from app.registry.registry import LoadedModel
 from app.service.inference import InferenceRequest, InferenceService

@@ -32,7 +32,7 @@ from app.api.tensorflow_serving.schemas import (
     TensorShape,
     VersionStatus,
 )
-from app.codec.numbers import print_json
+from app.codec.json_numbers import print_json
 from app.codec.signature import LENGTHS, SEQUENCES, Signature
 from app.errors import Fault, UnknownModel, quoted
 from app.registry.registry import Registry

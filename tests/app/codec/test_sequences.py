@@ -9,7 +9,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from app.codec.numbers import (
+from app.codec.json_numbers import (
     BLOCK,
     MAX_ECHO,
     MAX_FAULTS,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from app.codec.numbers import MAX_FAULTS, parse_json, print_json
+from app.codec.json_numbers import MAX_FAULTS, parse_json, print_json
 from app.codec.state_token import StateTokens
 from app.codec.states import LayerLayout, StateCodec
 from app.errors import InvalidRequest

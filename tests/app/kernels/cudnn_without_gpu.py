@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.kernels.cudnn import CudnnRunner
-from app.kernels.devices import devices, set_up, short
+from app.kernels.tensorflow_devices import devices, set_up, short
 from app.manifest import Manifest, verified_manifest
 from tests.support.cudnn_in_numpy import FakeCudnn, fake_cudnn
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from app.engine.batch import Batch, compute
 from app.errors import DeviceFailed, ModelRefused
-from app.kernels import cudnn, devices
+from app.kernels import cudnn, tensorflow_devices
 from app.kernels.cudnn import CudnnRunner
 from app.kernels.onnx_graph import build_graph
 from app.kernels.onnxruntime import OnnxRuntimeRunner
@@ -230,7 +230,10 @@ def test_of_a_failed_graph_one_line_is_told() -> None:
         "Graph execution error:\n\nDetected at node CudnnRNNV3 defined at (most recent call last):"
         f'\n  File "app.py", line 1, in f\n\n{OOM}\n\t [[{{node CudnnRNNV3}}]]\nHint: a list'
     )
-    assert devices.failure(exhausted(text), ["GPU:0"]) == f"{H100} has no memory left: {OOM}"
+    assert (
+        tensorflow_devices.failure(exhausted(text), ["GPU:0"])
+        == f"{H100} has no memory left: {OOM}"
+    )
 
 
 def test_a_card_that_is_full_at_warm_up_is_told(models_dir: Path) -> None:
@@ -247,7 +250,7 @@ def test_without_a_gpu_it_says_what_tensorflow_sees(
     """As where the GPU has vanished since the choice, or CUDA's libraries are missing."""
     folder = models_dir / "lstm" / "1"
     monkeypatch.setattr(cudnn, "gpus", list)
-    monkeypatch.setattr(devices, "accelerator_present", lambda: driver)
+    monkeypatch.setattr(tensorflow_devices, "accelerator_present", lambda: driver)
     with pytest.raises(
         ModelRefused, match="cuDNN needs a GPU: TensorFlow sees no GPU, only CPU:0"
     ) as caught:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from app.engine import model_runner as runner_module
 from app.errors import ModelRefused
-from app.kernels import devices, selection
+from app.kernels import selection, tensorflow_devices
 from app.kernels.bfloat16 import Bfloat16Runner
 from app.kernels.cudnn import CudnnRunner
 from app.kernels.loader import ROOT
@@ -91,7 +91,7 @@ def test_where_cudas_libraries_are_missing_the_log_says_so(
     times[OnnxRuntimeRunner] = 0.5
     assert chosen(models_dir, "auto").kernel == "onnxruntime"
     assert "driver" not in caplog.text
-    for module in (selection, devices):
+    for module in (selection, tensorflow_devices):
         monkeypatch.setattr(module, "accelerator_present", lambda: True)
     assert chosen(models_dir, "auto").kernel == "onnxruntime"
     assert "TensorFlow sees no GPU, only CPU:0, though there is a driver" in caplog.text
@@ -281,7 +281,7 @@ def test_what_is_no_rounding_is_refused(
 def test_cudnn_by_name_without_a_gpu_is_refused(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch, driver: bool
 ) -> None:
-    monkeypatch.setattr(devices, "accelerator_present", lambda: driver)
+    monkeypatch.setattr(tensorflow_devices, "accelerator_present", lambda: driver)
     message = "cuDNN needs a GPU: TensorFlow sees no GPU, only CPU:0"
     with pytest.raises(ModelRefused, match=message + (", though" if driver else "$")):
         chosen(models_dir, "cudnn")

@@ -15,7 +15,7 @@ from app.engine.model_runner import ModelRunner
 from app.errors import ModelRefused, NotReady
 from app.manifest import Manifest
 from app.registry import registry as registry_module
-from app.registry.pinned_version import PIN_FILE, PinnedVersion
+from app.registry.agreed_version import PIN_FILE, AgreedVersion
 from app.registry.registry import Registry
 from app.settings import Settings
 from app.stats.shared_stats import SharedStats
@@ -49,7 +49,7 @@ class Worker:
         self.loaded: Counter[int] = Counter()
         self.fails: dict[int, Exception] = {}
         self.before: Callable[[Manifest], None] = lambda _: None
-        self.registry = Registry(settings, self._load, stats, PinnedVersion(home / PIN_FILE))
+        self.registry = Registry(settings, self._load, stats, AgreedVersion(home / PIN_FILE))
 
     def _load(self, folder: Path, manifest: Manifest) -> ModelRunner:
         self.loaded[manifest.version] += 1

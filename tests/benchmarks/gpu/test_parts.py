@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import plan, sections
+from benchmarks.gpu import plan, section_runner
 from benchmarks.gpu.recorder import Recorder
 
 
@@ -14,12 +14,12 @@ def test_sections_go_on_after_one_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The models cannot be made, and training ends by itself without a result."""
-    monkeypatch.setattr(sections, "BUILD", tmp_path)
-    monkeypatch.setattr(sections, "Process", lambda command, *_: _failing(command))
+    monkeypatch.setattr(section_runner, "BUILD", tmp_path)
+    monkeypatch.setattr(section_runner, "Process", lambda command, *_: _failing(command))
     small = replace(plan.QUICK, service=None)
     kept = []
     results = {"sections": {}}
-    sections.run(small, results, lambda: kept.append(list(results["sections"])))
+    section_runner.run(small, results, lambda: kept.append(list(results["sections"])))
     assert kept == [["training"], ["training", "chunks"], ["training", "chunks", "devices"]]
     errors = {name: each["error"] for name, each in results["sections"].items()}
     assert errors == {

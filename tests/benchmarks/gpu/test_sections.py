@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import chunks, sections, service
+from benchmarks.gpu import chunks, section_runner, service
 from benchmarks.gpu.page import render
 from benchmarks.gpu.plan import (
     ChunksPlan,
@@ -17,7 +17,7 @@ from benchmarks.gpu.plan import (
     TrainingPlan,
 )
 from benchmarks.gpu.recorder import Recorder
-from benchmarks.kernels import runners
+from benchmarks.kernels import unroll_kernels
 from benchmarks.load import wrk
 from benchmarks.model_files import BenchModel
 from benchmarks.training.case import WAYS, Case
@@ -44,10 +44,10 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     found: dict[str, Any] = {"sections": {}}
     plan = Plan(TRAINING, None, None, DEVICES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sections, "BUILD", tmp_path_factory.mktemp("build"))
+        patch.setattr(section_runner, "BUILD", tmp_path_factory.mktemp("build"))
         # What is not there to be seen: PyTorch, and a card.
         patch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-        sections.run(plan, found, lambda: None)
+        section_runner.run(plan, found, lambda: None)
     page = render({**results(), "sections": found["sections"]})
     return {**found["sections"], "page": page}
 
@@ -91,8 +91,8 @@ def test_kernels_run_chunks_and_one_that_cannot_says_why(
     tiny_model: BenchModel, recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chunks, "bench_model", lambda units: tiny_model)
-    loaders = runners._LOADERS | {runners.CUDNN: _no_gpu}
-    monkeypatch.setattr(runners, "_LOADERS", loaders)
+    loaders = unroll_kernels._LOADERS | {unroll_kernels.CUDNN: _no_gpu}
+    monkeypatch.setattr(unroll_kernels, "_LOADERS", loaders)
     plan = ChunksPlan(units=(6,), rows=(1, 3), steps=(4,), rounds=2, burst_s=0.01, limit_s=60.0)
     chunks.Section(plan, Recorder(recorded, plan.limit_s)).run()
     cells = json.loads(recorded.read_text())["cells"]
@@ -115,7 +115,7 @@ def _no_gpu(*given: object) -> object:
 def test_the_time_of_a_call_is_split(tiny_model: BenchModel) -> None:
     """By the kernel that is here; without a card the trace says nothing of one."""
     cell: dict[str, Any] = {"rows": 2, "steps": 4}
-    runner = runners.load_runner(runners.TENSORFLOW, tiny_model.folder)
+    runner = unroll_kernels.load_runner(unroll_kernels.TENSORFLOW, tiny_model.folder)
     runner.set_limits(2, 4)
     chunks.split(cell, runner)
     assert cell["traced_ms"] > 0

@@ -6,9 +6,9 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 
-from benchmarks.load.generator import GRACE_S, summarize
 from benchmarks.load.open_loop import drive, drive_elsewhere, http_requests, poisson_arrivals
 from benchmarks.load.precise_alarm import Timer
+from benchmarks.load.timed_sending import GRACE_S, summarize
 from benchmarks.load.workloads import Wrap, make
 from tests.benchmarks.load.echo import echo_server
 

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from app.server.websocket_protocol import find_frame, text_frame
-from benchmarks.load import generator as generator_module
+from benchmarks.load import timed_sending as generator_module
 from benchmarks.load.precise_alarm import Timer
 from benchmarks.load.streams import CoreClock, Streams, drive_elsewhere, frame
 from tests.app.live import Live

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.kernels.placement import assign
+from app.kernels.saved_model_placement import assign
 from model.config import LayerConfig, RNNConfig
 from model.placement import devices
 from model.placement.plan import plan

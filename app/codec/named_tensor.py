@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from app.codec.numbers import (
+from app.codec.json_numbers import (
     Faults,
     echo,
     float32_copy,

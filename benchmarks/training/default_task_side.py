@@ -1,4 +1,6 @@
-"""The default task, trained by Unroll or Keras: `python -m benchmarks.training.default_side NAME`.
+"""The default task, trained by Unroll or Keras.
+
+`python -m benchmarks.training.default_task_side NAME` runs it.
 
 A side. Its TensorFlow is set up by its environment.
 """

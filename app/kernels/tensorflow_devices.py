@@ -1,6 +1,6 @@
 """TensorFlow's devices in this process: set up before its first use, named, and what fails on them.
 
-Used by the kernels that TensorFlow runs: `saved_model.py` and `cudnn.py`.
+Used by the kernels that TensorFlow runs: `saved_model_loader.py` and `cudnn.py`.
 """
 
 import logging

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from app.api.open_inference.binary_tensors import HEADER, join, split
-from app.codec.numbers import BLOCK, MAX_FAULTS, parse_json, print_json
+from app.codec.json_numbers import BLOCK, MAX_FAULTS, parse_json, print_json
+from app.codec.named_tensor import FLOATS, Tensor
 from app.codec.signature import Signature, StateTensor
-from app.codec.tensors import FLOATS, Tensor
 from app.errors import InvalidRequest
 from app.manifest import Layer, Manifest, StatePart
 from tests.app.strategies import attempt, count_looks, finite32, json_values

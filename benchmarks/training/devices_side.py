@@ -1,4 +1,4 @@
-"""Layers on several devices, in each of `WAYS`: `python -m benchmarks.training.stages_side 2 CASE`.
+"""Layers on several devices, each way: `python -m benchmarks.training.devices_side 2 CASE`.
 
 A side. The devices are parts of the one GPU, or of the processor where there is none.
 """
@@ -111,7 +111,7 @@ class Questions:
 
 def main() -> None:
     """Answers until there are no more questions."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training.stages_side")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training.devices_side")
     parser.add_argument("devices", type=int, help="that the GPU or the processor is split into")
     parser.add_argument("case", help="as JSON")
     parser.add_argument("--one-thread", action="store_true", help="for each device")

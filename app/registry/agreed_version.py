@@ -1,4 +1,4 @@
-"""`PinnedVersion`: which version all workers of a service serve.
+"""`AgreedVersion`: which version all workers of a service serve.
 
 The first worker that has loaded a version pins it. Each other worker, and each that replaces one
 that died, serves the same weights, whatever has come into the models' folder since.
@@ -33,7 +33,7 @@ class Pin:
     refused: Mapping[int, str]
 
 
-class PinnedVersion:
+class AgreedVersion:
     """The pin that workers share. As a context it is locked: read and write it only then.
 
     Args:

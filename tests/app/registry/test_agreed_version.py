@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.registry.pinned_version import Pin, PinnedVersion
+from app.registry.agreed_version import AgreedVersion, Pin
 
 fork = multiprocessing.get_context("fork")
 
@@ -29,7 +29,7 @@ fork = multiprocessing.get_context("fork")
     )
 )
 def test_the_last_word_counts(decisions: list[Pin | None]) -> None:
-    pinned = PinnedVersion()
+    pinned = AgreedVersion()
     last = None
     for last in decisions:
         with pinned:
@@ -40,17 +40,17 @@ def test_the_last_word_counts(decisions: list[Pin | None]) -> None:
 
 def test_it_is_in_the_file(tmp_path: Path) -> None:
     decided = Pin(3, "ab", {4: "it is not whole"})
-    with PinnedVersion(tmp_path / "pin") as pinned:
+    with AgreedVersion(tmp_path / "pin") as pinned:
         assert pinned.read() is None
         pinned.write(decided)
-    with PinnedVersion(tmp_path / "pin") as pinned:
+    with AgreedVersion(tmp_path / "pin") as pinned:
         assert pinned.read() == decided
-    with PinnedVersion() as other:
+    with AgreedVersion() as other:
         assert other.read() is None
 
 
 def _decide(path: Path, number: int, orders: Connection) -> None:
-    pinned = PinnedVersion(path)
+    pinned = AgreedVersion(path)
     orders.recv()
     with pinned:
         if pinned.read() is None:
@@ -80,7 +80,7 @@ def test_one_that_is_gone_leaves_no_file_open(tmp_path: Path, shared: bool) -> N
     # What earlier tests have left open is closed before it is counted.
     gc.collect()
     open_files = len(os.listdir("/proc/self/fd"))
-    pinned: PinnedVersion | None = PinnedVersion(tmp_path / "pin" if shared else None)
+    pinned: AgreedVersion | None = AgreedVersion(tmp_path / "pin" if shared else None)
     assert pinned is not None
     del pinned
     # What is not closed warns, which is an error here.

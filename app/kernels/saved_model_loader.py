@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from app.errors import DeviceFailed, ModelRefused
-from app.kernels.devices import devices, failure, set_up, short
-from app.kernels.placement import assign, placed
+from app.kernels.saved_model_placement import assign, placed
+from app.kernels.tensorflow_devices import devices, failure, set_up, short
 from app.manifest import Manifest
 
 # Takes and gives tensors by their names in the signature.

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 
-from benchmarks.kernels.runners import load_runner
+from benchmarks.kernels.unroll_kernels import load_runner
 from benchmarks.kernels.work import STEPS, inputs_of, median_seconds
 from benchmarks.model_files import STATES, BenchModel
 from benchmarks.paths import BUILD
