@@ -94,7 +94,8 @@ class SharedStats:
         rows = WorkerWords * (2 * workers + 2)
         size = ctypes.sizeof(ParentWords) + ctypes.sizeof(rows)
         if os.fstat(self._file).st_size < size:
-            os.ftruncate(self._file, size)
+            # All of it now: memory for which a full folder has no page ends whoever writes to it.
+            os.posix_fallocate(self._file, 0, size)
         memory = mmap.mmap(self._file, size)
         self._parent = ParentWords.from_buffer(memory)
         self._rows = list(rows.from_buffer(memory, ctypes.sizeof(ParentWords)))
