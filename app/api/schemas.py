@@ -58,12 +58,17 @@ class SessionPart(RequestPart):
     id: SessionName = Field(description="any name that the caller chose")
     time_step: TimeStep | None = Field(
         None,
-        description="time steps of the session before these, as the last answer has it: the same "
-        "piece sent again is answered again and counts once; without it, it goes on from wherever "
-        "the session is",
+        description="time steps of the session before these, as the last answer has it, 0 for a "
+        "first piece: the same piece sent again is answered again and counts once; without it, it "
+        "goes on from wherever the session is",
     )
     key: SessionKey | None = Field(
         None, description="instead of time_step: of your choice, another one for each piece"
+    )
+    must_exist: bool | None = Field(
+        None,
+        description="true: refused with 404 if there is no such session; false: begins it then; "
+        "null: true, unless time_step is 0 or there is an initial state",
     )
 
 
@@ -106,7 +111,7 @@ class PredictRequest(RequestPart):
     )
     session: Annotated[
         SessionPart | None,
-        BeforeValidator(_as_session, json_schema_input_type=SessionPart | str | None),
+        BeforeValidator(_as_session, json_schema_input_type=SessionPart | SessionName | None),
     ] = Field(
         None,
         description="continue where this session stopped, and keep the state there for the next "
@@ -132,10 +137,12 @@ class QueryOptions(RequestPart):
     session: SessionName | None = None
     time_step: TimeStep | None = None
     key: SessionKey | None = None
+    must_exist: bool | None = None
 
     @model_validator(mode="after")
     def _have_what_they_are_about(self) -> Self:
-        for about, options in (("model", ("version",)), ("session", ("time_step", "key"))):
+        of_session = ("time_step", "key", "must_exist")
+        for about, options in (("model", ("version",)), ("session", of_session)):
             for name in options:
                 if getattr(self, about) is None and getattr(self, name) is not None:
                     raise PydanticCustomError("alone", f"{name} is given without {about}")

@@ -23,7 +23,8 @@ class SessionRef:
         time_step: where the caller believes that the piece begins; None if it does not say.
         key: the same for the same piece, whenever it is sent; None if there is none.
         start: whether the session begins anew with this piece, whatever was there.
-        must_exist: whether the piece is refused if there is no such session.
+        must_exist: whether the piece is refused if there is no such session; None for all but a
+            first one, which says so by its time step 0 or a state that it brings.
         end: whether it is the last piece.
         pointer: to the session in the request.
     """
@@ -32,7 +33,7 @@ class SessionRef:
     time_step: int | None = None
     key: str | None = None
     start: bool = False
-    must_exist: bool = False
+    must_exist: bool | None = None
     end: bool = False
     pointer: str = "/session"
 
@@ -82,7 +83,7 @@ def start_of(piece: Piece, record: Record | None, tokens: StateTokens) -> Start:
     """Where a piece begins in what is kept of its session.
 
     Raises:
-        UnknownSession: there is no such session, but the piece is not a first one.
+        UnknownSession: there is no such session, and the piece does not say that it may begin it.
         SessionConflict: the session is elsewhere, or the piece was sent with other numbers or
             another initial state.
         OtherModel: the session belongs to another model or version.
@@ -142,9 +143,23 @@ def record_after(
 
 def _first(piece: Piece, record: Record | None) -> Start:
     ref = piece.ref
-    if (ref.must_exist and record is None) or (ref.time_step and piece.initial_state is None):
+    if ref.time_step and piece.initial_state is None:
         raise unknown(ref.name, ref.pointer)
+    if record is None and not _may_begin(piece):
+        hint = "; a piece that may begin it says so, with time_step 0 or must_exist false"
+        raise unknown(ref.name, ref.pointer, hint if ref.must_exist is None else "")
     return Start(ref.time_step or 0, piece.initial_state)
+
+
+def _may_begin(piece: Piece) -> bool:
+    """Whether the caller says that the piece may be the first one.
+
+    A session that has gone leaves nothing behind, so nobody but the caller can know. A name or a
+    key alone does not tell: if they began a session, one that has gone would begin anew from zeros.
+    """
+    if piece.ref.must_exist is None:
+        return piece.ref.time_step == 0 or piece.initial_state is not None
+    return not piece.ref.must_exist
 
 
 def _is_again(piece: Piece, record: Record) -> bool:
@@ -168,9 +183,9 @@ def _again(piece: Piece, record: Record, tokens: StateTokens) -> Start:
     return Start(last.time_step, state, again=True)
 
 
-def unknown(name: str, pointer: str = "") -> UnknownSession:
-    """The error of a session that is not there."""
-    message = "it was never begun, was idle for too long, or has been ended"
+def unknown(name: str, pointer: str = "", hint: str = "") -> UnknownSession:
+    """The error of a session that is not there, with what else there is to say."""
+    message = f"it was never begun, was idle for too long, or has been ended{hint}"
     return UnknownSession(Fault(pointer, f"there is no session {quoted(name)}: {message}"))
 
 

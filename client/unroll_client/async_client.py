@@ -95,9 +95,11 @@ class AsyncClient:
         """As `Client.model`."""
         return await self._run(self._core.model())
 
-    def session(self, id: str, *, initial_state: State | None = None) -> AsyncSession:
+    def session(
+        self, id: str, *, initial_state: State | None = None, must_exist: bool = False
+    ) -> AsyncSession:
         """As `Client.session`."""
-        return AsyncSession(self._run, SessionCore(self._core, id, initial_state))
+        return AsyncSession(self._run, SessionCore(self._core, id, initial_state, must_exist))
 
     def stream(self, *, initial_state: State | None = None) -> AsyncStream:
         """As `Client.stream`, opened by `async with`."""

@@ -111,14 +111,17 @@ class Client:
         """The model that answers: names and units of what goes in and what comes out."""
         return self._run(self._core.model())
 
-    def session(self, id: str, *, initial_state: State | None = None) -> Session:
+    def session(
+        self, id: str, *, initial_state: State | None = None, must_exist: bool = False
+    ) -> Session:
         """A sequence whose state the service keeps.
 
         Args:
             id: any name. Where the service knows the session, it goes on from there.
             initial_state: to begin a new session from; None for zeros.
+            must_exist: begin none: `send` raises `NotFound` if there is no such session.
         """
-        return Session(self._run, SessionCore(self._core, id, initial_state))
+        return Session(self._run, SessionCore(self._core, id, initial_state, must_exist))
 
     def stream(self, *, initial_state: State | None = None) -> Stream:
         """A conversation over WebSocket, for one time step after the other: `with` opens it.

@@ -102,19 +102,21 @@ class SessionCore:
         core: of the client.
         id: of the session.
         initial_state: that the session begins from, if the service does not know it.
+        must_exist: whether to raise `NotFound` rather than begin it.
 
     Attributes:
         id: as given.
         time_step: time steps so far; None until that is known.
     """
 
-    def __init__(self, core: Core, id: str, initial_state: State | None) -> None:
+    def __init__(self, core: Core, id: str, initial_state: State | None, must_exist: bool) -> None:
         if not id:
             raise InvalidInput("a session needs an id")
         self.id = id
         self.time_step: int | None = None
         self._core = core
         self._initial_state = initial_state
+        self._must_exist = must_exist
         self._path = _path_of(id)
 
     def send(self, sequence: Rows, outputs: Outputs, model: ModelRef | str | None) -> Plan[Array]:
@@ -139,10 +141,16 @@ class SessionCore:
         self.time_step = 0
 
     def _find(self) -> Plan[int]:
-        """Where the service has the session."""
+        """Where the service has the session; 0 for one that begins.
+
+        From then on every piece says where it begins. Above 0 it is refused if the session has
+        gone, so that one which has begun never begins anew.
+        """
         try:
             found = yield from self._core.session_info(self._path)
         except NotFound:
+            if self._must_exist:
+                raise
             return 0
         self._initial_state = None
         return found.time_step

@@ -140,6 +140,24 @@ def test_after_its_end_a_session_begins_anew(caller: Caller) -> None:
     assert [s["time_step"] for s in sent(script, "session")] == [7, 0]
 
 
+def test_a_session_that_has_begun_never_begins_anew(caller: Caller) -> None:
+    script = Script(problem(404), at(1, 1.0), problem(404), problem(404))
+    send = lambda s: s.send([1.0])  # noqa: E731
+    _, gone, still_gone = Steps(caller, script)(send, send, send)
+    assert isinstance(gone, NotFound)
+    assert isinstance(still_gone, NotFound)
+    assert [s["time_step"] for s in sent(script, "session")] == [0, 1, 1]
+
+
+def test_a_session_that_must_exist_is_not_begun(caller: Caller) -> None:
+    script = Script(problem(404), found(7), at(8, 1.0))
+    send = lambda s: s.send([1.0])  # noqa: E731
+    gone, made = Steps(caller, script, must_exist=True)(send, send)
+    assert isinstance(gone, NotFound)
+    assert made.tolist() == [1.0]
+    assert [s["time_step"] for s in sent(script, "session")] == [7]
+
+
 def test_what_is_kept_can_be_looked_at(caller: Caller) -> None:
     (info,) = Steps(caller, Script(found(7)))(lambda s: s.info())
     assert (info.time_step, info.state, info.expires_in_s) == (7, "u1.s", 9.5)

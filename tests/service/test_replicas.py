@@ -163,9 +163,10 @@ def test_replicas_that_race_on_one_session_never_mix_states(replicas: Replicas, 
             httpx.AsyncClient(base_url=replicas.one.url, timeout=60) as one,
             httpx.AsyncClient(base_url=replicas.other.url, timeout=60) as other,
         ):
+            session = {"id": name, "must_exist": False}
 
             async def ask(row: int) -> dict[str, Any]:
-                body = {"sequences": [to_json(pieces[row])], "session": name}
+                body = {"sequences": [to_json(pieces[row])], "session": session}
                 answer = await (one, other)[row % 2].post("/predict", json=body)
                 assert answer.status_code == 200, answer.text
                 return dict(answer.json())

@@ -122,7 +122,8 @@ def test_sigterm_lets_the_pieces_of_a_session_finish_one_after_the_other(
     models_dir: Path, tmp_path: Path
 ) -> None:
     with serve(models_dir, "mixed", tmp_path / "log", workers=2, **SLOW) as server:
-        answers = stop_while_busy(server, callers=4, sequences=1, session="a")
+        session = {"id": "a", "must_exist": False}
+        answers = stop_while_busy(server, callers=4, sequences=1, session=session)
     told = sorted(answer.json()["session"]["time_step"] for answer in answers)
     assert told == [9000, 18000, 27000, 36000]
 

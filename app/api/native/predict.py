@@ -126,7 +126,12 @@ def decode_binary(
         states=given.states or ("none" if given.session else "concatenated"),
     )
     if given.session is not None:
-        session = SessionPart(id=given.session, time_step=given.time_step, key=given.key)
+        session = SessionPart(
+            id=given.session,
+            time_step=given.time_step,
+            key=given.key,
+            must_exist=given.must_exist,
+        )
         work.piece = inference.piece(reference(session), work.sequences)
     return work
 
@@ -181,4 +186,4 @@ def session_of(work: Prediction) -> dict[str, Any]:
 
 def reference(session: SessionPart) -> SessionRef:
     """A session as a request names it."""
-    return SessionRef(session.id, session.time_step, session.key)
+    return SessionRef(session.id, session.time_step, session.key, must_exist=session.must_exist)

@@ -110,13 +110,19 @@ def _is_id(value: object, info: ValidationInfo) -> object:
     return value
 
 
+# 0 and the empty text are none.
+SequenceId = (
+    Annotated[int, Field(ge=0)] | Annotated[str, Field(max_length=MAX_ID, pattern=NO_CONTROLS)]
+)
+
+
 class InferParameters(InferPart):
     """What a request asks for besides its tensors."""
 
     sequence_start: bool = Field(False, description="it is the first one with its sequence_id")
     sequence_end: bool = Field(False, description="it is the last one with its sequence_id")
     # Behind the other two, which it is checked with.
-    sequence_id: Annotated[int | str, PlainValidator(_is_id, json_schema_input_type=int | str)] = (
+    sequence_id: Annotated[int | str, PlainValidator(_is_id, json_schema_input_type=SequenceId)] = (
         Field(
             0,
             validate_default=True,

@@ -40,6 +40,14 @@ def test_no_more_faults_are_made_than_are_told() -> None:
     assert len(faults_of(errors())) == len(made) == 10
 
 
+def test_the_schema_has_the_limits_of_a_name() -> None:
+    schema = PredictRequest.model_json_schema()
+    whole, short, none = schema["properties"]["session"]["anyOf"]
+    assert whole == {"$ref": "#/$defs/SessionPart"}
+    assert short.items() <= schema["$defs"]["SessionPart"]["properties"]["id"].items()
+    assert (short["minLength"], none) == (1, {"type": "null"})
+
+
 def test_options_of_a_query_are_text() -> None:
     options = QueryOptions.model_validate({"session": "a", "time_step": "7"})
     assert (options.session, options.time_step) == ("a", 7)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.codec.state_token import StateTokens
 from app.errors import OtherModel, SessionConflict, UnknownSession
-from app.sessions.continuation import MAX_KEYS, Piece, SessionRef, record_after, start_of
+from app.sessions.continuation import MAX_KEYS, Piece, SessionRef, Start, record_after, start_of
 from app.sessions.record import REVISION_BYTES, LastPiece, Record
 
 TOKENS = StateTokens("tiny", 1, [("gru", 2, ("h",))])
@@ -19,7 +19,8 @@ STATE, LATER = np.array([1, 2], np.float32), np.array([3, 4], np.float32)
 
 
 def piece(inputs: np.ndarray = FIRST, state: np.ndarray | None = None, **ref: Any) -> Piece:
-    return Piece(SessionRef("a", **ref), inputs, state)
+    """One that may begin its session, unless it says otherwise."""
+    return Piece(SessionRef("a", **{"must_exist": False, **ref}), inputs, state)
 
 
 def after(done: Piece, record: Record | None = None, state: np.ndarray = STATE) -> Record:
@@ -118,9 +119,40 @@ def test_a_piece_with_a_key_is_not_the_piece_without_one_that_came_after_it() ->
 
 
 def test_there_is_nothing_to_continue_where_no_session_is() -> None:
-    for later in (piece(time_step=3), piece(must_exist=True)):
-        with pytest.raises(UnknownSession, match="'a'"):
-            start_of(later, None, TOKENS)
+    with pytest.raises(UnknownSession, match="'a'"):
+        start_of(piece(must_exist=None, time_step=3), None, TOKENS)
+
+
+@pytest.mark.parametrize("first", [{"time_step": 0}, {"time_step": 0, "key": "k"}])
+def test_a_piece_that_says_that_it_is_the_first_begins_a_session(first: dict[str, Any]) -> None:
+    assert start_of(piece(must_exist=None, **first), None, TOKENS) == Start(0, None)
+
+
+@pytest.mark.parametrize("ref", [{}, {"key": "k"}])
+def test_a_piece_that_brings_a_state_begins_a_session(ref: dict[str, Any]) -> None:
+    assert start_of(piece(state=STATE, must_exist=None, **ref), None, TOKENS).state is STATE
+
+
+@pytest.mark.parametrize("ref", [{}, {"key": "k"}])
+def test_a_name_or_a_key_alone_begins_no_session_since_one_may_have_gone(
+    ref: dict[str, Any],
+) -> None:
+    with pytest.raises(UnknownSession, match="says so, with time_step 0 or must_exist false"):
+        start_of(piece(must_exist=None, **ref), None, TOKENS)
+
+
+@pytest.mark.parametrize("state", [None, STATE])
+@pytest.mark.parametrize("ref", [{}, {"key": "k"}, {"time_step": 0}, {"time_step": 3}])
+def test_what_must_exist_begins_no_session_whatever_else_is_said(
+    ref: dict[str, Any], state: np.ndarray | None
+) -> None:
+    with pytest.raises(UnknownSession, match="'a'"):
+        start_of(piece(state=state, must_exist=True, **ref), None, TOKENS)
+
+
+def test_a_later_place_is_no_beginning_though_the_session_need_not_exist() -> None:
+    with pytest.raises(UnknownSession, match="'a'"):
+        start_of(piece(must_exist=False, time_step=3), None, TOKENS)
 
 
 def test_a_session_that_is_there_takes_no_other_state() -> None:

@@ -27,6 +27,11 @@ def rows(*values: float) -> list[list[float | None]]:
     return [[value, *ROW[1:]] for value in values]
 
 
+def new(name: str) -> dict[str, Any]:
+    """A session that begins with this piece, if it is not there."""
+    return {"id": name, "must_exist": False}
+
+
 def predict(service: Service, *values: float, status: int = 200, **options: Any) -> dict[str, Any]:
     answer = service.post("/predict", json={"sequences": [rows(*values)], **options})
     assert answer.status_code == status, answer.text
@@ -38,7 +43,7 @@ def sums(answer: dict[str, Any]) -> list[float]:
 
 
 def test_a_session_goes_on_and_tells_where_it_is(service: Service) -> None:
-    first = predict(service, 1, 2, session="a")
+    first = predict(service, 1, 2, session=new("a"))
     assert sums(first) == [1, 3]
     assert first["session"] == {"id": "a", "time_step": 2}
     assert "states" not in first, "the service keeps the state"
@@ -49,12 +54,12 @@ def test_a_session_goes_on_and_tells_where_it_is(service: Service) -> None:
 
 
 def test_states_are_answered_where_they_are_asked_for(service: Service) -> None:
-    answer = predict(service, 1, session="a", states="concatenated")
+    answer = predict(service, 1, session=new("a"), states="concatenated")
     assert answer["states"] == [[1.0]]
 
 
 def test_a_session_can_be_looked_at_saved_and_begun_again_from_there(service: Service) -> None:
-    predict(service, 1, 2, session="a/b c")
+    predict(service, 1, 2, session=new("a/b c"))
     found = service.get("/sessions/a/b%20c").json()
     assert (found["id"], found["time_step"]) == ("a/b c", 2)
     assert 0 < found["expires_in_s"] <= 3600
@@ -83,7 +88,11 @@ def test_a_session_can_be_looked_at_saved_and_begun_again_from_there(service: Se
         ({"id": "a", "time_step": 2**64 - 1}, "/session/time_step", 422),
         ({"id": "a", "key": ""}, "/session/key", 422),
         ({"id": "a", "colour": 1}, "/session/colour", 422),
+        ({"id": "a", "must_exist": 1}, "/session/must_exist", 422),
         ({"id": "a", "time_step": 7}, "/session", 404),
+        ({"id": "a", "time_step": 0, "must_exist": True}, "/session", 404),
+        ({"id": "a", "key": "k"}, "/session", 404),
+        ("a", "/session", 404),
     ],
 )
 def test_what_is_no_session_is_told(
@@ -108,7 +117,7 @@ def test_a_session_is_one_sequence(service: Service) -> None:
 
 
 def test_a_conflict_tells_where_the_session_is(service: Service) -> None:
-    predict(service, 1, 2, session="a")
+    predict(service, 1, 2, session=new("a"))
     problem = predict(service, 1, session={"id": "a", "time_step": 7}, status=409)
     assert "at time step 2" in problem["detail"]
     problem = predict(service, 1, session="a", status=409, initial_states=[[1.0]])
@@ -126,7 +135,7 @@ def test_a_piece_sent_again_from_another_state_is_refused(service: Service) -> N
 
 
 def test_a_session_that_has_gone_is_resumed_at_its_place(service: Service) -> None:
-    token = predict(service, 1, 2, session="a", states="token")["states"][0]
+    token = predict(service, 1, 2, session=new("a"), states="token")["states"][0]
     service.request("DELETE", "/sessions/a")
     place = {"id": "a", "time_step": 2}
     predict(service, 4, session=place, status=404)
@@ -134,14 +143,31 @@ def test_a_session_that_has_gone_is_resumed_at_its_place(service: Service) -> No
     assert (sums(again), again["session"]["time_step"]) == ([7], 3)
 
 
+def test_what_has_gone_never_begins_anew_unless_the_caller_says_so(service: Service) -> None:
+    begun: dict[str, Any] = {"id": "a", "time_step": 0, "key": "1"}
+    predict(service, 1, session=begun)
+    predict(service, 2, session={"id": "a", "key": "2"})
+    service.request("DELETE", "/sessions/a")
+    for later in (
+        "a",
+        {"id": "a", "key": "2"},
+        {"id": "a", "key": "3"},
+        {"id": "a", "time_step": 2},
+    ):
+        problem = predict(service, 4, session=later, status=404)
+        assert problem["title"] == "There is no such session"
+        assert "idle for too long" in problem["detail"]
+    assert sums(predict(service, 1, session=begun)) == [1]
+
+
 def test_one_session_too_many_is_refused_until_there_is_room(service: Service) -> None:
     for name in "abc":
-        predict(service, 1, session=name)
-    refused = predict(service, 1, session="d", status=503)
+        predict(service, 1, session=new(name))
+    refused = predict(service, 1, session=new("d"), status=503)
     assert "3 sessions are kept, which is the limit" in refused["detail"]
     assert sums(predict(service, 2, session="a")) == [3]
     service.request("DELETE", "/sessions/b")
-    predict(service, 1, session="d")
+    predict(service, 1, session=new("d"))
 
 
 def post(session: Any, *values: float) -> bytes:
@@ -157,7 +183,7 @@ def test_pieces_are_answered_in_their_order_both_ways(tiny_dir: Path) -> None:
         loader.runner.gate.clear()
         callers = [await live.connect() for _ in range(4)]
         for number, caller in enumerate(callers):
-            head, body = request("/predict", post("a", 2.0**number))
+            head, body = request("/predict", post(new("a"), 2.0**number))
             await caller.send(*((head, body) if number % 2 else (head + body,)), b"")
         loader.runner.gate.set()
         answers = [await caller.answer() for caller in callers]
@@ -175,7 +201,7 @@ def test_a_caller_who_hangs_up_leaves_its_session_as_it_was(tiny_dir: Path, both
         loader.runner.gate.clear()
         going = [await live.connect() for _ in range(1 + both_go)]
         staying = await live.connect()
-        message = b"".join(request("/predict", post("a", 1)))
+        message = b"".join(request("/predict", post(new("a"), 1)))
         for caller in going:
             await caller.send(message)
         await until(loader.runner.entered.is_set)
@@ -183,7 +209,7 @@ def test_a_caller_who_hangs_up_leaves_its_session_as_it_was(tiny_dir: Path, both
             await live.leave(caller)
         await until(lambda: len(live.server.server_state.connections) == 1)
         loader.runner.gate.set()
-        answer = await staying.ask(b"".join(request("/predict", post("a", 4))))
+        answer = await staying.ask(b"".join(request("/predict", post(new("a"), 4))))
         assert json.loads(answer.body)["outputs"][0][0][0] == 4
         await until(lambda: is_idle(live.app.state.context.registry.engine))
 
@@ -197,7 +223,7 @@ def test_a_session_ends_after_the_pieces_that_came_before(tiny_dir: Path) -> Non
         await live.ready()
         loader.runner.gate.clear()
         first, second = await live.connect(), await live.connect()
-        await first.send(b"".join(request("/predict", post("a", 1))))
+        await first.send(b"".join(request("/predict", post(new("a"), 1))))
         await until(loader.runner.entered.is_set)
         await second.send(head_of("/sessions/a", method="DELETE"))
         loader.runner.gate.set()
@@ -232,11 +258,13 @@ def test_pieces_that_wait_for_their_session_have_a_limit(tiny_dir: Path) -> None
         loader.runner.gate.clear()
         callers = [await live.connect() for _ in range(5)]
         for caller in callers[:3]:
-            await caller.send(b"".join(request("/predict", post("a", 1))))
+            await caller.send(b"".join(request("/predict", post(new("a"), 1))))
         await until(lambda: engine.load().waiting + engine.load().running == 3)
         refused = [
             await caller.ask(*request("/predict", body))
-            for caller, body in zip(callers[3:], (post("a", 1), post("b", 1)), strict=True)
+            for caller, body in zip(
+                callers[3:], (post(new("a"), 1), post(new("b"), 1)), strict=True
+            )
         ]
         loader.runner.gate.set()
         answers = [await caller.answer() for caller in callers[:3]]

@@ -32,7 +32,7 @@ def sessions_of(path: Path | None = None) -> SessionService:
 async def send(
     sessions: SessionService, engine: Engine, *values: float, name: str = "a", **ref: object
 ) -> tuple[list[float], int]:
-    """Outputs of a piece, and the session's time steps after it."""
+    """Outputs of a piece, which may begin its session, and the session's time steps after it."""
     inputs = np.array(values, np.float32).reshape(-1, 1)
 
     async def compute(start: Start) -> Sequence:
@@ -40,6 +40,7 @@ async def send(
         await engine.submit([sequence], admission)
         return sequence
 
+    ref = {"must_exist": False, **ref}
     piece = Piece(SessionRef(name, **ref), inputs)  # type: ignore[arg-type]
     admission = engine.admit(len(inputs))
     try:

@@ -206,6 +206,8 @@ def test_options_are_in_the_query(service: Service) -> None:
         ({"key": "k"}, 422),
         ({"session": "a", "time_step": "9" * 30}, 422),
         ({"session": "a"}, 422),  # two sequences
+        ({"must_exist": "true"}, 422),
+        ({"session": "a", "must_exist": "perhaps"}, 422),
     ):
         answer = post(service, body, arrow.MEDIA_TYPE, **query)
         assert answer.status_code == status, query
@@ -222,6 +224,12 @@ def test_sessions_go_on_in_both(service: Service) -> None:
     body = archive_of(sequences=given[None, 3:])
     second = post(service, body, npz.MEDIA_TYPE, session="f", time_step=3, key="k").json()
     assert second["outputs"] == [whole[3:]]
+    for begins, status in (
+        ({}, 404),
+        ({"must_exist": "true"}, 404),
+        ({"must_exist": "false"}, 200),
+    ):
+        assert post(service, body, npz.MEDIA_TYPE, session="g", **begins).status_code == status
 
 
 def test_json_can_be_answered_in_both(service: Service) -> None:

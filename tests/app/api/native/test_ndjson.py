@@ -64,7 +64,7 @@ def test_only_what_is_asked_for_comes(service: Service, outputs: str) -> None:
 
 
 def test_a_session_goes_on_in_lines_too(service: Service) -> None:
-    *_, last = ask(service, sequences=ones(20), session="a")
+    *_, last = ask(service, sequences=ones(20), session={"id": "a", "time_step": 0})
     assert last == {"session": {"id": "a", "time_step": 20}}
     again = ask(service, sequences=ones(20), session={"id": "a", "time_step": 0})
     assert again[-1] == last
