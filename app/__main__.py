@@ -14,13 +14,14 @@ from pathlib import Path
 import uvicorn
 from pydantic import ValidationError
 
+from app import logs
 from app.server.http_protocol import HTTPProtocol
 from app.server.websocket_protocol import StreamProtocol
 from app.settings import Settings
 from app.stats.shared_stats import SharedStats
 from app.workers.connection_dispatcher import WorkerConfig, bytes_too_long
 from app.workers.supervisor import Workers
-from app.workers.worker_app import LOG_FORMAT, STATS_FILE, Worker
+from app.workers.worker_app import STATS_FILE, Worker
 
 # Seconds after draining for the last answers to leave: the errors of requests that did not finish.
 DELIVERY_S = 5
@@ -115,7 +116,7 @@ def shared_folder() -> Iterator[Path]:
 def main() -> int:
     """The command; returns the exit status."""
     parse_arguments()
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logs.set_up()
     try:
         settings = Settings()
     except ValidationError as error:

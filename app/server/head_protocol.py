@@ -4,6 +4,7 @@ uvicorn has none. A head that never ends would fill the memory. A connection wou
 ever if its caller sent no head, or did not read the answer.
 """
 
+import logging
 import re
 import sys
 from asyncio import TimerHandle, Transport
@@ -18,6 +19,11 @@ from app.server.field_limits import MAX_ITEMS, MAX_LINES, MAX_PARAMETERS, check_
 from app.server.head_buffer import END, HeadBuffer
 from app.stats.answer_counts import OTHER
 
+# Of uvicorn's lines those that tell of errors here. The others tell what callers do, with all that
+# stands in their paths: they are counted, and nobody can fill the log.
+ERRORS_ONLY = logging.getLogger("app.server")
+ERRORS_ONLY.setLevel(logging.ERROR)
+
 MAX_HEAD_BYTES = 64 << 10
 PATH = re.compile(rb"[A-Z]+ (/[^ ?\r\n]*)")
 # Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
@@ -30,6 +36,7 @@ class HeadProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.logger, self.access_log = ERRORS_ONLY, False
         # uvicorn allows any ASGI callable here; ours is always the application.
         context = context_of(self.app)
         self._timeout_s = context.body_timeout_s

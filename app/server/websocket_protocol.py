@@ -18,6 +18,7 @@ from websockets.protocol import State
 
 from app.api.native.stream import EXTENSION, Stream
 from app.api.server_context import context_of
+from app.server.head_protocol import ERRORS_ONLY
 
 FINAL, MASKED = 0x80, 0x80
 WHOLE = frozenset({FINAL | Opcode.TEXT, FINAL | Opcode.BINARY})
@@ -79,8 +80,10 @@ class StreamProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.logger = self.conn.logger = ERRORS_ONLY
         self._stream: Stream | None = None
-        # What has been read of a frame that is not whole, and how many bytes the whole has.
+        # What has been read before the stream was open, and of a frame that is not whole; how many
+        # bytes the whole has.
         self._rest = bytearray()
         self._needed = 0
         # Whether uvicorn reads all of the rest: a frame was not as it must be.
@@ -102,13 +105,20 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def attach(self, stream: Stream) -> None:
         """From now on messages go to the stream."""
         self._stream = stream
+        early, self._rest = bytes(self._rest), bytearray()
+        if early and not self.transport.is_closing():
+            self.data_received(early)
+            self._read_or_pause()
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
         self._heard = True
-        if self._stream is None:
+        if self._stream is None and self.handshake_initiated:
             # The caller does not wait for the answer to its opening request.
-            self._left_to_uvicorn |= self.handshake_initiated
+            self._rest += data
+            if not self.transport.is_closing():
+                self.transport.pause_reading()
+            return
         if self._stream is None or self._left_to_uvicorn:
             super().data_received(data)
             return

@@ -1,7 +1,6 @@
 """`Worker`: makes the application of one process of the service."""
 
 import gc
-import logging
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from app import logs
 from app.application import create_app
 from app.kernels.loader import KernelLoader
 from app.parent_process import end_with_parent
@@ -26,7 +26,6 @@ SWITCH_INTERVAL_S = 0.0005
 GC_THRESHOLD = 50_000
 # The file of the shared stats in `home`.
 STATS_FILE = "stats"
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Worker:
             end_with_parent(self.parent)
             # A terminal that is closed tells all processes. The parent tells this one when to end.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+        logs.set_up()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.set_threshold(GC_THRESHOLD)
         settings = self.settings
