@@ -15,25 +15,29 @@ from app.sessions.store import SessionStore, StoredSession
 # uvloop raises the last one where a connection has broken; asyncio raises an `OSError`.
 FAILURES = (RedisError, OSError, RuntimeError)
 
+# In the errors of a server with no memory left, in those of scripts too.
+OUT_OF_MEMORY = "command not allowed when used memory > 'maxmemory'"
+
 # A command whose connection breaks is sent again, within less than this.
 RESEND_MS = 20_000
 MARK_BYTES = 8
 
 # Keys: the session, and the names of all sessions by when they expire. A write that is sent again,
-# since no answer came, finds its own revision and is done.
+# since no answer came, finds its own revision and is done. What needs memory is the first change: a
+# server that has none left refuses no change of a script that has made one.
 WRITE = f"""
 local found = redis.call('GET', KEYS[1])
 local revision = found and string.sub(found, 1, {REVISION_BYTES}) or ''
 if revision ~= ARGV[1] then
   return revision == string.sub(ARGV[2], 1, {REVISION_BYTES}) and 1 or 0
 end
-if not found then
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[4])
-  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[6]) then return -1 end
+if not found and redis.call('ZCOUNT', KEYS[2], '(' .. ARGV[4], '+inf') >= tonumber(ARGV[6]) then
+  return -1
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[4] + ARGV[3], ARGV[5])
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
+if not found then redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[4]) end
 return 1
 """
 
@@ -84,7 +88,8 @@ class RedisStore(SessionStore):
         """As `SessionStore`."""
         key = self._prefix + name
         try:
-            async with self._redis.pipeline(transaction=True) as both:
+            # Not as a transaction: a server that has no memory left refuses all of them.
+            async with self._redis.pipeline(transaction=False) as both:
                 both.get(key)
                 both.pttl(key)
                 data, left_ms = await both.execute()
@@ -93,7 +98,7 @@ class RedisStore(SessionStore):
         if data is None:
             return None
         try:
-            return StoredSession(Record.from_bytes(data), left_ms / 1000)
+            return StoredSession(Record.from_bytes(data), max(left_ms, 0) / 1000)
         except NoRecord as error:
             raise SessionsUnavailable(f"what is kept at {key!r:.120} is no session") from error
 
@@ -126,4 +131,7 @@ class RedisStore(SessionStore):
 
 
 def _unavailable(error: Exception) -> SessionsUnavailable:
+    if OUT_OF_MEMORY in str(error):
+        text = "the sessions' store has no memory left; end some, or wait until idle ones go"
+        return SessionsUnavailable(text)
     return SessionsUnavailable(f"the sessions' store does not answer: {type(error).__name__}")

@@ -56,6 +56,21 @@ class RedisServer:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(30)
 
+    def freeze(self) -> None:
+        """It accepts connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def limit_memory(self, left: int | None) -> None:
+        """Leaves it about so many bytes more than it has; None for as many as it wants."""
+        with redis.Redis.from_url(self.url) as client:
+            used = client.info("memory")["used_memory"]
+            client.config_set("maxmemory", 0 if left is None else max(1, used + left))
+
     def flush(self) -> None:
         with redis.Redis.from_url(self.url) as client:
             client.flushall()
