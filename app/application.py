@@ -63,6 +63,7 @@ def create_app(
         deadlines=inference.deadlines,
         max_body_bytes=settings.max_body_bytes,
         body_timeout_s=settings.body_timeout_s,
+        refusal=inference.early_refusal,
     )
     _install_routes(app, inference)
     return app

@@ -16,7 +16,7 @@ UnrollError
 |   +-- NotFinite           the numbers are too large for the model to compute with
 +-- Unavailable             try again later
 |   +-- NotReady            no model is loaded yet
-|   +-- Overloaded          the waiting queue is full
+|   +-- Overloaded          there is no room, or too little time
 |   +-- Expired             waited longer than allowed
 |   +-- ShuttingDown        the service is stopping
 |   +-- TooManySessions     no more sessions are kept
@@ -122,7 +122,15 @@ class NotReady(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """The waiting queue is full."""
+    """There is no room for a request, or it could not be answered in time.
+
+    Attributes:
+        retry_after_s: seconds until one like it would be taken, if no other comes.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Expired(Unavailable):

@@ -1,6 +1,7 @@
 """Every setting of the service. Read from the environment: `UNROLL_` and the field's name."""
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,6 +13,7 @@ KernelName = Literal["tensorflow", "onnxruntime", "bfloat16", "cudnn"]
 RunnerChoice = Literal["auto", KernelName]
 
 Count = Annotated[int, Field(ge=1)]
+Network = IPv4Network | IPv6Network
 # At most a day: infinity would pass as a number here and fail where a thread waits for it.
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -59,7 +61,13 @@ class Settings(BaseSettings):
         "senders get 408; who reads nothing of an answer for as long is cut off",
     )
     request_timeout_s: Seconds = Field(
-        60.0, description="seconds for a request to be computed, waiting included"
+        60.0,
+        description="seconds for a request to be computed, waiting included; requests may say less",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="addresses and networks, between commas, of proxies whose X-Forwarded-For "
+        "tells callers apart, who take turns; all that are behind another proxy are one caller",
     )
     drain_timeout_s: Seconds = Field(
         30.0, description="seconds that running requests get to finish after SIGTERM"
@@ -119,9 +127,20 @@ class Settings(BaseSettings):
         return 1 if alone else available_cores()
 
     @property
+    def proxy_networks(self) -> list[Network]:
+        """`trusted_proxies`."""
+        return _networks(self.trusted_proxies)
+
+    @property
     def beside_accelerator(self) -> bool:
         """Whether there is a single worker because this machine seems to have an accelerator."""
         return not self.workers and self.logical_devices == 1 and accelerator_present()
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        _networks(text)
+        return text
 
     @field_validator("sessions_url")
     @classmethod
@@ -167,6 +186,10 @@ class Settings(BaseSettings):
                 "such a request could never be taken"
             )
         return self
+
+
+def _networks(text: str) -> list[Network]:
+    return [ip_network(part.strip()) for part in text.split(",") if part.strip()]
 
 
 # Drivers of NVIDIA and AMD. A worker for each core would have each load the model onto the device.

@@ -12,8 +12,11 @@ service answers 0.62 of the requests a second, on `fixed` as on `mixed`.
 
 import asyncio
 import logging
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -23,9 +26,9 @@ from starlette.types import Scope
 
 from app.api.problems import faults_of, problem_of, unexpected
 from app.codec.json_numbers import echo, parse_json
-from app.errors import Fault, InvalidRequest, UnrollError
+from app.errors import Expired, Fault, InvalidRequest, UnrollError
 from app.service.inference import InferenceRequest, InferenceService
-from app.service.pending_request import PendingRequest, Timeout
+from app.service.pending_request import PendingRequest, late
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,14 @@ Respond = Callable[[int, Headers, bytes], None]
 
 R = TypeVar("R", bound=InferenceRequest)
 Options = TypeVar("Options", bound=BaseModel)
+
+# Who sends a request, and the seconds that its head says it waits.
+Sender = tuple[str, float]
+
+# How much the last body counts in the mean of time steps a byte; the most that is not packed.
+NEWS, MAX_STEPS_PER_BYTE = 0.02, 0.25
+# What a caller says of how long it waits (RFC 7240, section 4.3).
+WAIT = re.compile(rb"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})(?![0-9])", re.IGNORECASE)
 
 # Headers that ask for more than an answer to a body.
 ASKS_FOR_MORE = frozenset({b"expect", b"content-encoding"})
@@ -51,6 +62,8 @@ class Endpoint(ABC, Generic[R]):
 
     def __init__(self, inference: InferenceService) -> None:
         self.inference = inference
+        # Of the bodies that came, a running mean.
+        self._steps_per_byte = 0.0
 
     @abstractmethod
     def decoder(self, scope: Scope) -> Callable[[bytes], R]:
@@ -67,9 +80,9 @@ class Endpoint(ABC, Generic[R]):
         """What is wrong, in the protocol's words."""
         return error
 
-    def timeout(self, request: R) -> Timeout | None:
-        """The time that the caller set, if it did."""
-        return None
+    def late(self, request: R) -> Expired:
+        """What is told when the time that the caller set is over."""
+        return late(request.timeout_s)
 
     def takes(self, headers: Headers) -> bool:
         """Whether the fast path answers requests with these headers, names in lower case."""
@@ -85,8 +98,10 @@ class Endpoint(ABC, Generic[R]):
             respond: is called once, or never if the request ends before.
         """
         try:
-            self.inference.check_room()
-            self._compute(scope, self.decoder(scope)(body), pending, respond)
+            sender = self._sender_of(scope)
+            self._check_room(sender, len(body))
+            request = self._decode(sender, self.decoder(scope), body)
+            self._compute(scope, request, pending, respond)
         except Exception as error:
             # A bug is answered, too: nobody else would.
             fail(error, scope["path"], pending, respond)
@@ -100,8 +115,7 @@ class Endpoint(ABC, Generic[R]):
             if not reply.done():
                 reply.set_result(plain_response(status, headers, body))
 
-        reading = self.inference.reading(scope, request.receive, self.decoder(scope))
-        async with reading as (pending, work):
+        async with self.reading(request) as (pending, work):
             try:
                 self._compute(scope, work, pending, respond)
             except Exception:
@@ -111,8 +125,43 @@ class Endpoint(ABC, Generic[R]):
             pending.listen(request.receive)
             return await reply
 
+    def reading(self, request: Request) -> AbstractAsyncContextManager[tuple[PendingRequest, R]]:
+        """A request whose body comes in pieces: read, understood, and still pending.
+
+        Raises:
+            UnrollError: there is no room, or the head or the body is not as it must be.
+        """
+        scope = request.scope
+        decoder, sender = self.decoder(scope), self._sender_of(scope)
+        length = header_of(scope, b"content-length") or ""
+        self._check_room(sender, int(length) if length.isdecimal() else 0)
+        decode = partial(self._decode, sender, decoder)
+        return self.inference.reading(scope, request.receive, decode)
+
+    def _sender_of(self, scope: Scope) -> Sender:
+        return self.inference.caller_of(scope), wait_of(scope)
+
+    def _check_room(self, sender: Sender, size: int) -> None:
+        """Whether a body of so many bytes would be answered in time; raises `Unavailable`."""
+        caller, wait_s = sender
+        self.inference.check_room(caller, int(size * self._steps_per_byte), wait_s)
+
+    def _decode(self, sender: Sender, decoder: Callable[[bytes], R], body: bytes) -> R:
+        request = decoder(body)
+        request.caller, wait_s = sender
+        request.timeout_s = min(request.timeout_s, wait_s)
+        steps = sum([len(sequence.inputs) for sequence in request.sequences])
+        # What is packed says nothing of what others send.
+        found = min(steps / len(body), MAX_STEPS_PER_BYTE)
+        self._steps_per_byte += NEWS * (found - self._steps_per_byte)
+        return request
+
     def _compute(self, scope: Scope, request: R, pending: PendingRequest, respond: Respond) -> None:
-        pending.wait(partial(self.inference.cancel, request), self.timeout(request))
+        give_up = partial(self.inference.cancel, request)
+        if request.timeout_s < math.inf:
+            pending.wait(give_up, request.timeout_s, self.late(request))
+        else:
+            pending.wait(give_up)
 
         def done(error: UnrollError | None) -> None:
             if error is not None:
@@ -153,6 +202,14 @@ def plain_response(status: int, headers: Headers, body: bytes) -> Response:
     response = Response(body, status)
     response.raw_headers = list(headers)
     return response
+
+
+def wait_of(scope: Scope) -> float:
+    """Seconds that a caller waits as it says in `Prefer: wait=10`; infinite if it does not."""
+    for name, value in scope["headers"]:
+        if name == b"prefer" and (found := WAIT.search(value)):
+            return float(found[1])
+    return math.inf
 
 
 def header_of(scope: Scope, name: bytes) -> str | None:

@@ -1,6 +1,7 @@
 """Errors as answers: the one table from the error tree to status codes (RFC 9457 problems)."""
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from http.client import responses as phrases
@@ -115,7 +116,9 @@ def problem_of(error: UnrollError, path: str = "") -> Response:
     """The answer to an error of ours, at a path."""
     status, title, faults = _nature(error)
     headers = {}
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, errors.Overloaded):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    elif isinstance(error, errors.Unavailable):
         headers["Retry-After"] = "1"
     if isinstance(error, LAST):
         # Nobody knows where the next request begins, so the connection cannot be used again.

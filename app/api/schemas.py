@@ -24,6 +24,7 @@ SessionKey = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 MAX_WHOLE = 2**53
 TimeStep = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
 Version = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
+TimeoutSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
 class RequestPart(BaseModel):
@@ -117,6 +118,11 @@ class PredictRequest(RequestPart):
         description="continue where this session stopped, and keep the state there for the next "
         "request; one sequence a request",
     )
+    timeout_s: TimeoutSeconds | None = Field(
+        None,
+        description="seconds for the answer to be computed, waiting included; refused at once if "
+        "that is not enough; the header `Prefer: wait=SECONDS` says the same",
+    )
     model: Annotated[
         ModelRef | None, BeforeValidator(_as_object, json_schema_input_type=ModelRef | str | None)
     ] = Field(
@@ -134,6 +140,7 @@ class QueryOptions(RequestPart):
     states: StateForm | None = None
     model: str | None = None
     version: Version | None = None
+    timeout_s: TimeoutSeconds | None = None
     session: SessionName | None = None
     time_step: TimeStep | None = None
     key: SessionKey | None = None

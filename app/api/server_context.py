@@ -1,14 +1,18 @@
 """`ServerContext`: what an application tells the server that it runs in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from starlette.types import Scope
 
 from app.api.endpoint import Headers, Respond
+from app.errors import Overloaded
 from app.registry.registry import Registry
 from app.service.pending_request import Deadlines, PendingRequest
 from app.stats.shared_stats import WorkerStats
+
+Client = tuple[str, int] | None
 
 
 class Whole(Protocol):
@@ -31,6 +35,8 @@ class ServerContext:
         deadlines: of the open requests.
         max_body_bytes: of a request's body.
         body_timeout_s: seconds for a head or a body to arrive, and for an answer to be read.
+        refusal: why a whole request of a client, whose address and port are given, would be refused
+            before it is parsed; None if it would not.
         endpoints: who answers a whole body, by method and path.
     """
 
@@ -39,6 +45,7 @@ class ServerContext:
     deadlines: Deadlines
     max_body_bytes: int
     body_timeout_s: float
+    refusal: Callable[[Client], Overloaded | None]
     endpoints: dict[tuple[str, str], Whole] = field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ All but the threads' computing happens on the event loop, so nothing here needs 
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,18 +94,28 @@ class Engine:
     def load(self) -> Load:
         """Sequences waiting and running now; expected ones wait too."""
         running = self._scheduler.running
-        return Load(self._scheduler.capacity.sequences - running, running)
+        return Load(self._scheduler.admission.held.sequences - running, running)
 
-    def check_room(self) -> None:
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether more comes, or came a moment ago, than can be computed in time."""
+        return self._scheduler.admission.is_overloaded
+
+    def check_room(self, steps: int, caller: str, left_s: float) -> None:
         """Whether one more sequence would be taken.
+
+        Args:
+            steps: of its request, as far as is known.
+            caller: who sends it.
+            left_s: seconds until it must be answered.
 
         Raises:
             Overloaded, ShuttingDown: as `begin` would.
         """
         self._check_open()
-        self._scheduler.capacity.check(1, 1)
+        self._scheduler.admission.check(1, steps, caller, left_s)
 
-    def admit(self, steps: int) -> Admission:
+    def admit(self, steps: int, caller: str = "", left_s: float = math.inf) -> Admission:
         """Admits a piece whose sequence comes later; a drain waits until it leaves.
 
         Its room is its own until `leave`: it waits elsewhere within the limits of those who wait
@@ -112,14 +123,16 @@ class Engine:
 
         Args:
             steps: time steps of the piece.
+            caller: who sends it.
+            left_s: seconds until it must be answered.
 
         Raises:
             Overloaded, ShuttingDown: as `begin` would.
         """
         self._check_open()
-        self._scheduler.capacity.take(1, steps)
+        self._scheduler.admission.take(1, steps, caller, left_s)
         self._count_load()
-        return Admission(steps)
+        return Admission(steps, caller)
 
     def leave(self, admission: Admission) -> None:
         """Ends what `admit` began; a sequence that is still in the engine keeps its room till then.
@@ -127,7 +140,7 @@ class Engine:
         Called once for each.
         """
         last = admission.sequences[-1] if admission.sequences else None
-        self._scheduler.release(admission.steps, last)
+        self._scheduler.release(admission.steps, admission.caller, last)
         self._count_load()
 
     def _check_open(self, admitted: bool = False) -> None:
@@ -214,7 +227,7 @@ class Engine:
 
     @property
     def _is_empty(self) -> bool:
-        return self._scheduler.capacity.sequences == 0
+        return self._scheduler.admission.held.sequences == 0
 
     def _give_up(self, error: UnrollError) -> None:
         self._stopped = True

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from heapq import nsmallest
 
+from app.engine.admission import AdmissionControl
 from app.engine.cost_model import AMPLE, TYPICAL_STEPS, Cost
 from app.engine.sequence import Sequence
-from app.engine.waiting_queue import BY_ARRIVAL, Capacity, WaitingQueue
+from app.engine.waiting_queue import BY_ARRIVAL, WaitingQueue
 from app.errors import Cancelled, Expired, UnrollError
 
 # A chunk that takes so many times as long as expected is overdue.
@@ -79,7 +80,6 @@ class Scheduler:
     """
 
     def __init__(self, sizes: Sizes, cost: Cost, clock: Callable[[], float]) -> None:
-        self.capacity = Capacity(sizes.waiting, sizes.waiting_steps)
         self.waiting = WaitingQueue(sizes.slots, min(LONG_CHUNKS * sizes.chunk_steps, LONG_STEPS))
         # Running and not in flight, in the order of their last chunks.
         self.ready: deque[Sequence] = deque()
@@ -94,8 +94,15 @@ class Scheduler:
         self._rows_of_short = [
             cost.enough_rows(sizes.chunk_rows, steps) for steps in range(1, TYPICAL_STEPS)
         ]
+        self.admission = AdmissionControl(
+            sizes.waiting, sizes.waiting_steps, cost, self._rows_ample, clock
+        )
         self._arrived = 0
         self._clock = clock
+        # Since when there has always been enough for a full chunk; None while there is not.
+        self._full_since: float | None = None
+        # Whether the last slot, while there is more than can be computed, went to a new sequence.
+        self._took_newest = False
 
     def __len__(self) -> int:
         """Sequences waiting and running."""
@@ -126,29 +133,32 @@ class Scheduler:
 
         Args:
             sequences: new ones, at least one.
-            expected: `capacity` has room for them already, and keeps it when they have ended.
+            expected: they are admitted already, and stay so when they have ended.
 
         Raises:
             Overloaded: they do not fit.
         """
         if not expected:
-            steps = sum(len(sequence.inputs) for sequence in sequences)
-            self.capacity.take(len(sequences), steps)
+            steps = sum([len(sequence.inputs) for sequence in sequences])
+            first = sequences[0]
+            left_s = first.deadline - self._clock()
+            self.admission.take(len(sequences), steps, first.caller, left_s)
         for sequence in sequences:
             self._arrived += 1
             sequence.number = self._arrived
             sequence.keeps_room = expected
         self.waiting.add(sequences)
 
-    def release(self, steps: int, last: Sequence | None) -> None:
+    def release(self, steps: int, caller: str, last: Sequence | None) -> None:
         """Gives back the room that was kept for a piece.
 
         Args:
             steps: its time steps.
+            caller: who sent it.
             last: its last sequence, if it had any; one that has not ended has the room till then.
         """
         if last is None or last.status == "ended":
-            self.capacity.give_back(steps)
+            self.admission.give_back(steps, 0, caller)
         else:
             last.keeps_room = False
 
@@ -175,6 +185,8 @@ class Scheduler:
     def advance(self, chunk: Chunk) -> None:
         """Takes a computed chunk back: moves cursors, frees the slots of sequences that ended."""
         self.in_flight.remove(chunk)
+        computed = [n for s, n in zip(chunk.sequences, chunk.steps, strict=True) if not s.error]
+        self._measure(chunk, sum(computed))
         for sequence, steps in zip(chunk.sequences, chunk.steps, strict=True):
             if sequence.error is None:
                 sequence.cursor += steps
@@ -214,9 +226,26 @@ class Scheduler:
 
     def _end(self, sequence: Sequence) -> None:
         sequence.status = "ended"
-        if not sequence.keeps_room:
-            self.capacity.give_back(len(sequence.inputs))
+        if sequence.keeps_room:
+            # It may be computed again.
+            self.admission.restore(sequence.cursor)
+        else:
+            self.admission.give_back(len(sequence.inputs), sequence.cursor, sequence.caller)
         self._ended.append(sequence)
+
+    def _measure(self, chunk: Chunk, steps: int) -> None:
+        """Tells how long the work of a chunk took, if there was enough all the time.
+
+        Args:
+            chunk: computed.
+            steps: time steps of it that count.
+        """
+        now = self._clock()
+        self.admission.compute(steps)
+        if self._full_since is not None:
+            self.admission.pace.measure(now - self._full_since, steps * self.admission.step_s)
+        is_full = len(self.waiting) + len(self.ready) + len(chunk.sequences) >= self._rows_ample
+        self._full_since = now if is_full else None
 
     def _drop_expired(self) -> None:
         now = self._clock()
@@ -230,8 +259,12 @@ class Scheduler:
         # A large sequence that gets its slot only now keeps it for a chunk, else it would never go
         # on. The youngest of the others lend first, and go on later from where they were.
         lenders = sorted((sequence for sequence in self.ready if sequence.large), key=BY_ARRIVAL)
+        is_overloaded = self.admission.is_overloaded
         while self.waiting and self.running < self._sizes.slots:
-            self._run(self.waiting.take())
+            # While there is more than can be computed, those who came last are served as well as
+            # those who came first, whose callers may be about to give up.
+            self._took_newest = is_overloaded and not self._took_newest
+            self._run(self.waiting.take(self._took_newest))
         while lenders and self.waiting.is_crowded_out:
             lender = lenders.pop()
             self.ready.remove(lender)

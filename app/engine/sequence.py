@@ -40,6 +40,7 @@ class Sequence:
         state: float32 `[sum of H]` at the cursor: first the initial state, at the end the final
             one; None for zeros.
         deadline: on the engine's clock in seconds; after it the sequence is dropped.
+        caller: who sent it: callers take turns.
         cursor: time steps computed so far.
         number: in the order of arrival, given by the scheduler.
         large: whether it is long or its request has many sequences; given by the waiting queue.
@@ -55,6 +56,7 @@ class Sequence:
     pointer: str = "/sequences/0"
     state: State | None = None
     deadline: float = float("inf")
+    caller: str = ""
     cursor: int = 0
     number: int = 0
     large: bool = False
@@ -86,12 +88,14 @@ class Admission:
 
     Attributes:
         steps: time steps of the piece; 0 for a request that brings its sequences.
+        caller: who sent the piece.
         sequences: of the request; of the piece the last one.
         left: how many of them have not ended.
         done: is told when they have; None when it was told.
     """
 
     steps: int = 0
+    caller: str = ""
     sequences: list[Sequence] = field(default_factory=list)
     left: int = 0
     done: Done | None = None

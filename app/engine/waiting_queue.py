@@ -1,67 +1,138 @@
-"""`WaitingQueue`: the sequences that wait for a slot; `Capacity`: how many are admitted at all."""
+"""`WaitingQueue`: the sequences that wait for a slot, in turns of their callers."""
 
 from collections import deque
 from collections.abc import Iterator
-from heapq import merge
+from heapq import heappop, heappush, heapreplace
 from itertools import chain
 from operator import attrgetter
 
 from app.engine.sequence import Sequence
-from app.errors import Overloaded
 
 # A request has many sequences if it has more of them than one of so many slots.
 LARGE = 4
 BY_ARRIVAL = attrgetter("number")
 NEVER = float("inf")
+# A slot counts as so many time steps, beside those that are computed in it.
+SLOT_STEPS = 16
+# Callers whose turns are kept beyond those who wait, before they are looked through.
+MANY_CALLERS = 1024
 
 
-class Capacity:
-    """Counts what waits and runs, and what was promised room; refuses what goes over the limits.
+class Turns:
+    """When, in virtual time, a caller's next sequence begins: each has its share of the time steps.
 
-    Args:
-        max_sequences: limit of the sequences.
-        max_steps: limit of their time steps together.
-
-    Attributes:
-        sequences: admitted now.
-        steps: time steps of these.
+    Start-time fair queuing (Goyal, Vin and Cheng, 1996): it begins where the caller's last one
+    ended, or now if that is over; whose begins first is next. So the sequences of a single caller
+    keep their order, and of several each is given as many time steps, however many sequences or
+    connections it has.
     """
 
-    def __init__(self, max_sequences: int, max_steps: int) -> None:
-        self._max_sequences = max_sequences
-        self._max_steps = max_steps
-        self.sequences = 0
-        self.steps = 0
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._ends: dict[str, float] = {}
 
-    def check(self, sequences: int, steps: int) -> None:
-        """Whether so many more sequences, of so many time steps together, fit.
+    def end_of(self, caller: str) -> float:
+        """Where a caller's last sequence ends; 0 if that is over."""
+        return self._ends.get(caller, 0.0)
 
-        Raises:
-            Overloaded: they do not.
+    def begin_of(self, caller: str) -> float:
+        """Where the sequence of a caller that comes now begins."""
+        return max(self._now, self.end_of(caller))
+
+    def give(self, caller: str, begin: float, steps: int) -> None:
+        """A caller was given a slot for a sequence of so many time steps."""
+        self._now = max(self._now, begin)
+        self._ends[caller] = begin + steps + SLOT_STEPS
+
+    def forget(self, waiting: int) -> None:
+        """Drops callers who have had no more than their share: all if none waits."""
+        if not waiting:
+            self._ends.clear()
+            self._now = 0.0
+        elif len(self._ends) > MANY_CALLERS + 2 * waiting:
+            self._ends = {c: end for c, end in self._ends.items() if end > self._now}
+
+
+class Line:
+    """Sequences of all callers that wait, either small or large ones.
+
+    Args:
+        turns: of the callers.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self._of_callers: dict[str, deque[Sequence]] = {}
+        # Begin, number and caller: one for each who waits. That of one who has left, or has had a
+        # turn meanwhile, is put right when it comes first.
+        self._order: list[tuple[float, int, str]] = []
+        self._ordered: set[str] = set()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return chain.from_iterable(self._of_callers.values())
+
+    def add(self, sequence: Sequence) -> None:
+        """Puts a sequence at its place among those of its caller, by arrival."""
+        caller = sequence.caller
+        own = self._of_callers.get(caller)
+        if own is None:
+            own = self._of_callers[caller] = deque()
+            if caller not in self._ordered:
+                self._ordered.add(caller)
+                begin = self._turns.begin_of(caller)
+                heappush(self._order, (begin, sequence.number, caller))
+        self._size += 1
+        if not own or own[-1].number <= sequence.number:
+            own.append(sequence)
+            return
+        older = (at for at, other in enumerate(own) if other.number > sequence.number)
+        own.insert(next(older), sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Takes out a sequence that waits no more."""
+        own = self._of_callers[sequence.caller]
+        if own[-1] is sequence:
+            own.pop()
+        else:
+            own.remove(sequence)
+        self._size -= 1
+        if not own:
+            del self._of_callers[sequence.caller]
+
+    def first(self, newest: bool) -> tuple[float, Sequence]:
+        """The sequence whose turn it is, and its begin. There must be one.
+
+        Args:
+            newest: of its caller's sequences the last that came, else the first.
         """
-        if self.sequences + sequences > self._max_sequences:
-            raise _overloaded(self.sequences, "sequences", self._max_sequences)
-        if self.steps + steps > self._max_steps:
-            raise _overloaded(self.steps, "time steps", self._max_steps)
+        order = self._order
+        while True:
+            begin, number, caller = order[0]
+            own = self._of_callers.get(caller)
+            if own is None:
+                heappop(order)
+                self._ordered.remove(caller)
+            elif begin < (end := self._turns.end_of(caller)):
+                heapreplace(order, (end, number, caller))
+            else:
+                return begin, own[-1 if newest else 0]
 
-    def take(self, sequences: int, steps: int) -> None:
-        """Admits them.
-
-        Raises:
-            Overloaded: they do not fit; nothing was taken.
-        """
-        self.check(sequences, steps)
-        self.sequences += sequences
-        self.steps += steps
-
-    def give_back(self, steps: int) -> None:
-        """One sequence of so many time steps has left."""
-        self.sequences -= 1
-        self.steps -= steps
+    def take(self, newest: bool) -> Sequence:
+        """Takes out the sequence whose turn it is."""
+        begin, sequence = self.first(newest)
+        self.remove(sequence)
+        self._turns.give(sequence.caller, begin, sequence.remaining)
+        return sequence
 
 
 class WaitingQueue:
     """Gives slots to the oldest first, except that large sequences have only a part of the slots.
+
+    That is so for the sequences of a caller; callers take turns (`Turns`).
 
     A sequence is large if it is long or its request has many. Large sequences may have all slots
     while no other sequence waits. Else a part of the slots is not for them, however many there are,
@@ -81,8 +152,9 @@ class WaitingQueue:
         # Slots that large sequences may keep while others wait; of a single slot none.
         self._share = slots - self._largest
         self.large_running = 0
-        self._small: deque[Sequence] = deque()
-        self._large: deque[Sequence] = deque()
+        self._turns = Turns()
+        self._small = Line(self._turns)
+        self._large = Line(self._turns)
         # No sequence in the queue has an earlier deadline. It may be that of one that has left.
         self._earliest = NEVER
 
@@ -92,35 +164,46 @@ class WaitingQueue:
 
     def __iter__(self) -> Iterator[Sequence]:
         """Those who wait, oldest first."""
-        return merge(self._small, self._large, key=BY_ARRIVAL)
+        return iter(sorted(chain(self._small, self._large), key=BY_ARRIVAL))
 
     def add(self, sequences: list[Sequence]) -> None:
-        """Puts a request's sequences behind all others."""
+        """Puts a request's sequences behind all others of its caller."""
+        self._turns.forget(len(self))
         many = len(sequences) > self._largest
         for sequence in sequences:
             sequence.status = "waiting"
             sequence.large = many or len(sequence.inputs) > self._long
-            self._queue_of(sequence).append(sequence)
+            self._line_of(sequence).add(sequence)
             if sequence.deadline < self._earliest:
                 self._earliest = sequence.deadline
 
     def remove(self, sequence: Sequence) -> None:
         """Takes out a sequence that waits no more."""
-        self._queue_of(sequence).remove(sequence)
+        self._line_of(sequence).remove(sequence)
 
-    def take(self) -> Sequence:
-        """Takes out the sequence that gets the next free slot. The queue must not be empty."""
-        if self._large and not self._small_first():
+    def take(self, newest: bool = False) -> Sequence:
+        """Takes out the sequence that gets the next free slot. The queue must not be empty.
+
+        Args:
+            newest: of those of the caller whose turn it is, not the one that has waited longest but
+                the last that came.
+        """
+        if self._large and not self._small_first(newest):
             self.large_running += 1
-            return self._large.popleft()
-        return self._small.popleft()
+            return self._large.take(newest)
+        return self._small.take(newest)
 
-    def _small_first(self) -> bool:
+    def _small_first(self, newest: bool) -> bool:
         if not self._small:
             return False
         # A single slot goes to the older of the two: large sequences shall have their turns too.
-        share_is_used = self.large_running >= max(1, self._share)
-        return share_is_used or self._small[0].number < self._large[0].number
+        if self.large_running >= max(1, self._share):
+            return True
+        of_small, small = self._small.first(newest)
+        of_large, large = self._large.first(newest)
+        if small.caller == large.caller:
+            return (small.number < large.number) is not newest
+        return of_small <= of_large
 
     @property
     def is_crowded_out(self) -> bool:
@@ -136,11 +219,10 @@ class WaitingQueue:
             The sequence that gets its slot.
         """
         sequence.status = "waiting"
-        older = (at for at, other in enumerate(self._large) if other.number > sequence.number)
-        self._large.insert(next(older, len(self._large)), sequence)
+        self._large.add(sequence)
         self._earliest = min(self._earliest, sequence.deadline)
         self.large_running -= 1
-        return self._small.popleft()
+        return self._small.take(newest=False)
 
     def has_left(self, sequence: Sequence) -> None:
         """Counts out a sequence that held a slot and holds none any more."""
@@ -164,9 +246,5 @@ class WaitingQueue:
                 self._earliest = sequence.deadline
         return late
 
-    def _queue_of(self, sequence: Sequence) -> deque[Sequence]:
+    def _line_of(self, sequence: Sequence) -> Line:
         return self._large if sequence.large else self._small
-
-
-def _overloaded(held: int, what: str, limit: int) -> Overloaded:
-    return Overloaded(f"{held} {what} are waiting or running, the limit is {limit}")

@@ -31,6 +31,7 @@ PARSED = frozenset(
         b"if-range",
         b"inference-header-content-length",
         b"origin",
+        b"prefer",
         b"range",
         b"sec-websocket-extensions",
         b"sec-websocket-key",

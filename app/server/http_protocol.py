@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from app.api.endpoint import Headers
 from app.api.server_context import Whole, context_of
+from app.server.early_refusal import early_refusal
 from app.server.head_buffer import END
 from app.server.head_protocol import HeadProtocol
 from app.service.pending_request import PendingRequest
@@ -66,6 +67,8 @@ class HTTPProtocol(HeadProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
+        if self._refuses_early(data):
+            return
         self._reading = True
         try:
             super().data_received(data)
@@ -75,6 +78,23 @@ class HTTPProtocol(HeadProtocol):
             # It arrives in pieces.
             held, self._held = self._held, None
             super()._start_asgi_task(*held)
+
+    def _refuses_early(self, data: bytes) -> bool:
+        """Whether the service is overloaded, and this was a request that was refused for it."""
+        began_ns = perf_counter_ns()
+        error = self._context.refusal(self.client)
+        if error is None or self._within_message or self._head or not self._is_answered:
+            return False
+        refusal = early_refusal(data, self._endpoints, error)
+        if refusal is None or self.transport.is_closing() or self.flow.write_paused:
+            return False
+        route, status, headers, body = refusal
+        self._answers.count(route, status, began_ns)
+        parts = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        self.transport.write(b"".join((*parts, b"\r\n", body)))
+        return True
 
     def handle_websocket_upgrade(self) -> None:
         """Called with the request that opens a stream."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,9 +12,10 @@ import numpy as np
 from starlette.types import Receive, Scope
 
 from app.engine.sequence import Admission, Done, Sequence
-from app.errors import Expired, Fault, InvalidRequest, UnrollError
+from app.errors import Expired, Fault, InvalidRequest, Overloaded, Unavailable, UnrollError
 from app.registry.registry import LoadedModel, Registry
 from app.service.body import read_body
+from app.service.callers import Callers
 from app.service.pending_request import Deadlines, PendingRequest
 from app.sessions.continuation import Piece, SessionRef, Start, conflict
 from app.sessions.service import SessionService
@@ -31,6 +33,8 @@ class InferenceRequest:
         sequences: in the order of the request; complete once it is computed.
         piece: of a session, if it is one; then there is one sequence.
         time_step: of the session after the piece.
+        caller: who sent it.
+        timeout_s: seconds that the caller has for it; that of the settings holds too.
         task: computes the piece.
         reason: why it was given up.
     """
@@ -39,6 +43,8 @@ class InferenceRequest:
     sequences: list[Sequence]
     piece: Piece | None = None
     time_step: int = 0
+    caller: str = ""
+    timeout_s: float = math.inf
     task: asyncio.Task[None] | None = field(default=None, init=False)
     reason: UnrollError | None = field(default=None, init=False)
 
@@ -50,6 +56,22 @@ class InferenceRequest:
 
 
 R = TypeVar("R", bound=InferenceRequest)
+
+
+def new_sequences(
+    arrays: list[np.ndarray], states: list[np.ndarray | None], pointer: str = "/sequences"
+) -> list[Sequence]:
+    """The sequences of a request.
+
+    Args:
+        arrays: float32 `[T, F]` each.
+        states: float32 `[sum of H]` each, or None for zeros.
+        pointer: to them in the request.
+    """
+    return [
+        Sequence(array, f"{pointer}/{index}", state)
+        for index, (array, state) in enumerate(zip(arrays, states, strict=True))
+    ]
 
 
 class InferenceService:
@@ -71,6 +93,7 @@ class InferenceService:
             settings.body_timeout_s, settings.request_timeout_s, lambda: registry.drained
         )
         self._settings = settings
+        self.caller_of = Callers(settings.proxy_networks).name_of
 
     @property
     def max_body_bytes(self) -> int:
@@ -86,30 +109,33 @@ class InferenceService:
         except TimeoutError:
             raise Expired("others were before it for all of its time") from None
 
-    def check_room(self) -> None:
-        """Who cannot be answered is told before the body is read; raises `Unavailable`."""
-        self.registry.current().engine.check_room()
+    def early_refusal(self, client: tuple[str, int] | None) -> Overloaded | None:
+        """Why a request is refused of which only the client's address and port are known.
 
-    def sequences(
-        self,
-        ready: LoadedModel,
-        arrays: list[np.ndarray],
-        states: list[np.ndarray | None],
-        pointer: str = "/sequences",
-    ) -> list[Sequence]:
-        """New sequences, whose time begins now.
+        None if it is not: nothing is overloaded, or only its head tells who sent it.
+        """
+        engine = self.registry.engine
+        if engine is None or not engine.is_overloaded or self._settings.trusted_proxies:
+            return None
+        try:
+            self.check_room(self.caller_of({"client": client}), 0, math.inf)
+        except Overloaded as error:
+            return error
+        except Unavailable:
+            # The usual way tells it.
+            pass
+        return None
+
+    def check_room(self, caller: str, steps: int, timeout_s: float) -> None:
+        """Who cannot be answered is told before the body is parsed; raises `Unavailable`.
 
         Args:
-            ready: the model.
-            arrays: float32 `[T, F]` each.
-            states: float32 `[sum of H]` each, or None for zeros.
-            pointer: to them in the request.
+            caller: who sends a request.
+            steps: its time steps, as far as is known.
+            timeout_s: seconds that the caller has for it.
         """
-        deadline = ready.engine.clock() + self._settings.request_timeout_s
-        return [
-            Sequence(array, f"{pointer}/{index}", state, deadline)
-            for index, (array, state) in enumerate(zip(arrays, states, strict=True))
-        ]
+        left_s = min(timeout_s, self._settings.request_timeout_s)
+        self.registry.current().engine.check_room(steps, caller, left_s)
 
     def piece(self, ref: SessionRef, sequences: list[Sequence]) -> Piece:
         """The piece of a session that a request is.
@@ -133,11 +159,15 @@ class InferenceService:
         Raises:
             Unavailable: nothing was begun.
         """
-        if request.piece is None:
-            request.ready.engine.begin(request.sequences, done)
-            return
         engine = request.ready.engine
-        admission = engine.admit(len(request.piece.inputs))
+        deadline = engine.clock() + min(request.timeout_s, self._settings.request_timeout_s)
+        for sequence in request.sequences:
+            sequence.caller, sequence.deadline = request.caller, deadline
+        if request.piece is None:
+            engine.begin(request.sequences, done)
+            return
+        left_s = deadline - engine.clock()
+        admission = engine.admit(len(request.piece.inputs), request.caller, left_s)
 
         def ended(task: asyncio.Task[None]) -> None:
             engine.leave(admission)
@@ -166,9 +196,8 @@ class InferenceService:
             decode: understands a body.
 
         Raises:
-            UnrollError: there is no room, or the body is not as it must be.
+            UnrollError: the body is not as it must be.
         """
-        self.check_room()
         pending = PendingRequest(self.deadlines)
         with pending.reading():
             body = await read_body(scope["headers"], receive, pending, self.max_body_bytes)
@@ -191,7 +220,9 @@ class InferenceService:
                 raise conflict(
                     piece.ref, "another piece came meanwhile, and outputs have been sent"
                 )
-            sequence = Sequence(piece.inputs, first.pointer, start.state, first.deadline)
+            sequence = Sequence(
+                piece.inputs, first.pointer, start.state, first.deadline, first.caller
+            )
             sequence.listener = first.listener
             made.append(sequence)
             await request.ready.engine.submit([sequence], admission)

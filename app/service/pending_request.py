@@ -5,9 +5,10 @@ answer, or because its caller has gone. It is the one owner of the request's tim
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 from starlette.types import Receive
 
@@ -17,18 +18,6 @@ from app.errors import BodyTooSlow, Cancelled, Expired, Fault, ShuttingDown, Unr
 TICK_S = 0.1
 
 GiveUp = Callable[[UnrollError], None]
-
-
-class Timeout(NamedTuple):
-    """A time that the caller set, shorter than that of the settings.
-
-    Attributes:
-        seconds: until the request is given up.
-        reason: why it is, then.
-    """
-
-    seconds: float
-    reason: Expired
 
 
 class Deadlines:
@@ -132,19 +121,22 @@ class PendingRequest:
             self._reader.uncancel()
         return self._interruption(size)
 
-    def wait(self, give_up: GiveUp, timeout: Timeout | None = None) -> None:
+    def wait(
+        self, give_up: GiveUp, timeout_s: float = math.inf, reason: Expired | None = None
+    ) -> None:
         """From now on the caller waits.
 
         Args:
             give_up: is called at most once, with the reason, when time is over or the caller hangs
                 up.
-            timeout: of the caller; that of the settings holds too.
+            timeout_s: seconds that the caller has; those of the settings hold too.
+            reason: why it is given up when they are over.
         """
         self._give_up = give_up
         self._since = self._deadlines.add(self)
-        if timeout is not None and timeout.seconds < self._deadlines.request_timeout_s:
+        if timeout_s < self._deadlines.request_timeout_s:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(timeout.seconds, self.give_up, timeout.reason)
+            self._timer = loop.call_later(timeout_s, self.give_up, reason or late(timeout_s))
 
     def listen(self, receive: Receive, at_once: bool = False) -> None:
         """Hears of it when the caller hangs up.

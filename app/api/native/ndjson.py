@@ -9,7 +9,7 @@ A request that fails after its first outputs ends with a line `{"error": problem
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,12 +19,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.native.formats import NDJSON
-from app.api.native.predict import Prediction, answer, head
+from app.api.native.predict import PredictEndpoint, Prediction, answer, head
 from app.api.problems import problem_document
 from app.codec.json_numbers import print_json
 from app.engine.sequence import Listener, Sequence
 from app.errors import UnrollError
-from app.service.inference import InferenceService
 
 BODY = "http.response.body"
 
@@ -42,17 +41,16 @@ class _Outputs(NamedTuple):
 Event = _Outputs | UnrollError | None
 
 
-async def lines(
-    inference: InferenceService, request: Request, decode: Callable[[bytes], Prediction]
-) -> AsyncGenerator[bytes]:
+async def lines(endpoint: PredictEndpoint, request: Request) -> AsyncGenerator[bytes]:
     """Yields the lines of an answer, the first two at once; raises `UnrollError` only before."""
-    async with inference.reading(request.scope, request.receive, decode) as (pending, work):
+    inference = endpoint.inference
+    async with endpoint.reading(request) as (pending, work):
         events: asyncio.Queue[Event] = asyncio.Queue()
         if work.outputs == "all":
             for row, sequence in enumerate(work.sequences):
                 sequence.listener = _listener(row, events)
         inference.begin(work, events.put_nowait)
-        pending.wait(partial(inference.cancel, work))
+        pending.wait(partial(inference.cancel, work), work.timeout_s)
         # Answers in lines are long, so a task that waits for a hang-up is worth its price.
         pending.listen(request.receive, at_once=True)
         event = await events.get()

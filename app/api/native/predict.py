@@ -1,5 +1,6 @@
 """`PredictEndpoint`: bodies and answers of `POST /predict`."""
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from app.api.schemas import PredictRequest, QueryOptions, SessionPart
 from app.codec.binary_bodies import AnswerArrays
 from app.codec.json_numbers import may_have_booleans, print_json
 from app.codec.states import StateForm
-from app.service.inference import InferenceRequest, InferenceService
+from app.service.inference import InferenceRequest, InferenceService, new_sequences
 from app.sessions.continuation import SessionRef
 
 NUMBERS = {"sequences", "initial_states"}
@@ -101,9 +102,10 @@ def decode(inference: InferenceService, body: bytes) -> Prediction:
     states = ready.codec.states.parse(document.get("initial_states"), len(arrays))
     work = Prediction(
         ready=ready,
-        sequences=inference.sequences(ready, arrays, states),
+        sequences=new_sequences(arrays, states),
         outputs=given.outputs,
         states=given.states,
+        timeout_s=given.timeout_s or math.inf,
     )
     if given.session is not None:
         if "states" not in given.model_fields_set:
@@ -121,9 +123,10 @@ def decode_binary(
     arrays = read(body, ready.codec, inference.max_body_bytes)
     work = Prediction(
         ready=ready,
-        sequences=inference.sequences(ready, arrays.sequences, arrays.states),
+        sequences=new_sequences(arrays.sequences, arrays.states),
         outputs=given.outputs,
         states=given.states or ("none" if given.session else "concatenated"),
+        timeout_s=given.timeout_s or math.inf,
     )
     if given.session is not None:
         session = SessionPart(

@@ -1,12 +1,10 @@
 """The route `POST /predict`."""
 
-from collections.abc import Callable
-
 from fastapi import APIRouter, FastAPI, Request, Response
 
 from app.api.native import ndjson
 from app.api.native.formats import NDJSON, OFFERED, READERS
-from app.api.native.predict import PredictEndpoint, Prediction
+from app.api.native.predict import PredictEndpoint
 from app.api.openapi import answers_in, document_of, reads_body
 from app.api.schemas import PredictRequest, PredictResponse, QueryOptions
 from app.api.server_context import context_of
@@ -33,7 +31,7 @@ def install(app: FastAPI, inference: InferenceService) -> None:
     )
     async def predict(request: Request) -> Response:
         if endpoint.media_type(request.scope) == NDJSON:
-            return await _in_lines(inference, request, endpoint.decoder(request.scope))
+            return await _in_lines(endpoint, request)
         return await endpoint.answer(request)
 
     app.include_router(router)
@@ -41,10 +39,8 @@ def install(app: FastAPI, inference: InferenceService) -> None:
     document_of(app).examples["/predict"] = lambda rows: {"sequences": [rows]}
 
 
-async def _in_lines(
-    inference: InferenceService, request: Request, understand: Callable[[bytes], Prediction]
-) -> Response:
-    made = ndjson.lines(inference, request, understand)
+async def _in_lines(endpoint: PredictEndpoint, request: Request) -> Response:
+    made = ndjson.lines(endpoint, request)
     # What is wrong before the first line is a problem, as everywhere.
     first = await anext(made)
     if request.scope["http_version"] == "1.0":

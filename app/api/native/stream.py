@@ -21,7 +21,7 @@ from app.api.schemas import MAX_ID, StreamMessage
 from app.codec.json_numbers import Faults, may_have_booleans, print_json
 from app.codec.states import State
 from app.errors import UnrollError
-from app.service.inference import InferenceRequest, InferenceService
+from app.service.inference import InferenceRequest, InferenceService, new_sequences
 from app.service.pending_request import PendingRequest
 from app.stats.answer_counts import NOT_GIVEN, STREAM
 
@@ -60,9 +60,11 @@ class Stream:
     Args:
         inference: of the application.
         connection: takes answers, JSON.
+        caller: whose it is.
     """
 
-    def __init__(self, inference: InferenceService, connection: Connection) -> None:
+    def __init__(self, inference: InferenceService, connection: Connection, caller: str) -> None:
+        self._caller = caller
         self._inference = inference
         self._connection = connection
         self._ahead: deque[str | bytes] = deque()
@@ -150,9 +152,9 @@ class Stream:
             faults = Faults()
             state = ready.codec.states.parse_one(document[STATE[1:]], STATE, faults)
             faults.raise_any()
-        (sequence,) = self._inference.sequences(ready, [array], [state])
+        (sequence,) = new_sequences([array], [state])
         sequence.pointer = PIECE
-        return InferenceRequest(ready=ready, sequences=[sequence])
+        return InferenceRequest(ready=ready, sequences=[sequence], caller=self._caller)
 
     def _encode(self, work: InferenceRequest, start: int) -> bytes:
         """The answer to a piece that begins at time step `start`."""
@@ -194,7 +196,7 @@ def install(app: FastAPI, inference: InferenceService) -> None:
     async def stream(socket: WebSocket) -> None:
         connection: Connection = socket.scope["extensions"][EXTENSION]
         await socket.accept()
-        made = Stream(inference, connection)
+        made = Stream(inference, connection, inference.caller_of(socket.scope))
         connection.attach(made)
         try:
             # Messages go to the stream itself. What comes here is the news that the caller has

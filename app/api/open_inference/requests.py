@@ -4,6 +4,7 @@ A mistake within a tensor is found at `/tensor/row/...`, whichever form its numb
 told by where the tensor is in its request: `/inputs/0: sequences[1, 4, 2]: ...`.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from app.codec.named_tensor import Tensor
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, Signature, padded
 from app.errors import Fault, InvalidRequest
 from app.registry.registry import LoadedModel
-from app.service.inference import InferenceRequest, InferenceService
+from app.service.inference import InferenceRequest, InferenceService, new_sequences
 from app.sessions.continuation import SessionRef
 
 MICROSECONDS = 1e-6
@@ -43,11 +44,6 @@ class Inference(InferenceRequest):
     wanted: dict[str, bool]
     places: dict[str, str]
 
-    @property
-    def timeout_s(self) -> float:
-        """Seconds that the caller waits; 0 if it does not say."""
-        return self.parameters.timeout * MICROSECONDS
-
 
 def decode(
     inference: InferenceService, ready: LoadedModel, body: bytes, header: str | None
@@ -68,9 +64,10 @@ def decode(
         raise located(error, places) from None
     work = Inference(
         ready=ready,
-        sequences=inference.sequences(ready, arrays, states, f"/{SEQUENCES}"),
+        sequences=new_sequences(arrays, states, f"/{SEQUENCES}"),
         id=request.id,
         parameters=parameters,
+        timeout_s=parameters.timeout * MICROSECONDS or math.inf,
         time_steps=tensors[SEQUENCES].shape[1],
         wanted=wanted,
         places=places,

@@ -31,7 +31,6 @@ from app.codec.signature import SEQUENCES, TensorForm
 from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownSession, UnrollError
 from app.registry.registry import LoadedModel, Registry
 from app.service.inference import InferenceService
-from app.service.pending_request import Timeout
 
 PLATFORM = "tensorflow_savedmodel"
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "sequence", "sequence(string_id)"]
@@ -166,12 +165,11 @@ class InferEndpoint(Endpoint[Inference]):
             )
         return located(error, request.places) if isinstance(error, InvalidRequest) else error
 
-    def timeout(self, request: Inference) -> Timeout | None:
+    def late(self, request: Inference) -> Expired:
         """See `Endpoint`."""
-        if request.timeout_s <= 0:
-            return None
-        reason = f"its timeout of {request.parameters.timeout} microseconds is over"
-        return Timeout(request.timeout_s, Expired(reason))
+        if request.parameters.timeout:
+            return Expired(f"its timeout of {request.parameters.timeout} microseconds is over")
+        return super().late(request)
 
 
 def _named(registry: Registry, scope: Scope) -> LoadedModel:

@@ -14,7 +14,7 @@ from app.api.tensorflow_serving.schemas import RowsOrColumns
 from app.codec.json_numbers import Faults, echo, invalid, vector
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, padded
 from app.registry.registry import LoadedModel
-from app.service.inference import InferenceRequest, InferenceService
+from app.service.inference import InferenceRequest, InferenceService, new_sequences
 
 SIGNATURE = "serving_default"
 
@@ -60,7 +60,7 @@ def decode(inference: InferenceService, ready: LoadedModel, body: bytes) -> Rows
     arrays, states = [row.array for row in rows], [row.state for row in rows]
     return RowsRequest(
         ready=ready,
-        sequences=inference.sequences(ready, arrays, states, pointer),
+        sequences=new_sequences(arrays, states, pointer),
         by_columns=by_columns,
         padded=[row.padded for row in rows],
     )

@@ -14,6 +14,13 @@ FREE_CALLS = Cost(call_s=1e-9, time_step_s=1e-4, row_step_s=1.1e-4)
 # From nothing at all to what no kernel costs; a call has always a price.
 _step_s = st.just(0.0) | st.floats(1e-9, 1e-1)
 costs = st.builds(Cost, call_s=st.floats(1e-9, 1e-1), time_step_s=_step_s, row_step_s=_step_s)
+# The same of kernels so quick that nobody is refused because others wait.
+quick_costs = st.builds(
+    Cost,
+    call_s=st.floats(1e-9, 1e-5),
+    time_step_s=st.floats(0.0, 1e-5),
+    row_step_s=st.floats(0.0, 1e-5),
+)
 
 
 class Clock:

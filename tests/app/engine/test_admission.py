@@ -1,6 +1,7 @@
 """Pieces that wait for something else before they are computed: counted once, wherever they are."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -15,7 +16,7 @@ def check_full(engine: Engine) -> None:
     with pytest.raises(Overloaded, match="limit is 2$"):
         engine.admit(1)
     with pytest.raises(Overloaded, match="limit is 2$"):
-        engine.check_room()
+        engine.check_room(1, "", math.inf)
 
 
 def ignore(_: UnrollError | None) -> None:
@@ -31,7 +32,7 @@ def test_room_is_taken_until_it_is_given_back() -> None:
             for piece in pieces:
                 engine.leave(piece)
             assert is_idle(engine)
-            engine.check_room()
+            engine.check_room(1, "", math.inf)
 
     asyncio.run(work())
 
@@ -127,7 +128,7 @@ def test_a_piece_that_leaves_keeps_its_room_until_its_chunk_is_computed(when: st
             runner.gate.set()
             await until(lambda: engine.load().running == 0)
             assert engine.load().waiting == 1, "the other one"
-            engine.check_room()
+            engine.check_room(1, "", math.inf)
             engine.leave(other)
             assert is_idle(engine)
 

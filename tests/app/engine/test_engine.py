@@ -13,7 +13,7 @@ from app.engine.cost_model import Cost
 from app.engine.sequence import Sequence
 from app.errors import Expired, NotFinite, Overloaded, RunFailed
 from tests.app.engine.running import assert_summed, engine_of, is_idle, numbers, sequence, until
-from tests.app.engine.scheduling import costs
+from tests.app.engine.scheduling import costs, quick_costs
 from tests.app.fakes import FakeRunner
 
 POISON = 666.0
@@ -345,7 +345,7 @@ def test_who_waits_beside_a_lane_that_hangs_is_computed_by_another() -> None:
     st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=5, max_size=60),
     st.integers(1, 4),
     st.integers(1, 8),
-    costs,
+    quick_costs,
 )
 def test_no_wake_up_is_lost(
     callers: list[tuple[int, bool]], lanes: int, rows: int, cost: Cost

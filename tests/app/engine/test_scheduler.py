@@ -536,4 +536,4 @@ def test_time_steps_that_wait_are_bounded_and_come_back() -> None:
     scheduler.cancel([first])
     scheduler.add(sequences(6))
     with pytest.raises(Overloaded):
-        scheduler.capacity.check(1, 1)
+        scheduler.admission.check(1, 1, "", 60.0)

@@ -66,6 +66,7 @@ class Routes:
             deadlines=self.deadlines,
             max_body_bytes=MAX_BYTES,
             body_timeout_s=60.0,
+            refusal=lambda client: None,
             endpoints={
                 ("POST", "/now"): Echo(self),
                 ("POST", "/later"): Later(self),

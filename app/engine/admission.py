@@ -1,0 +1,234 @@
+"""`AdmissionControl`: takes a request if there is room and it can be answered in its time.
+
+How long a newcomer waits is known: what is admitted is so many time steps, chunks cost what warm-up
+measured, and `Pace` is how many seconds pass for each of those seconds, with all that the rest of
+the service does meanwhile. So no limit needs to be tuned for a model that is slower or faster.
+
+A queue of all that can be answered in time is right for callers who are patient, and for bursts. It
+is wrong while more comes than can be computed: then it only makes everybody wait, and callers give
+up. So while that is so (`is_overloaded`), a newcomer is
+taken only if it would wait for `TARGET_S` or less. That is CoDel's control of a standing queue
+(Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 2012), with adaptive LIFO in
+`Scheduler`, as Maurer has them together ("Fail at Scale", ACM Queue 2015).
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.engine.cost_model import TYPICAL_STEPS, Cost
+from app.errors import Overloaded
+
+# Seconds that a newcomer may wait while there is more than can be computed.
+TARGET_S = 0.5
+# There is, where for twice that long all wait for longer than that, and so many times as much comes
+# as is computed. A burst is over by then, and callers who wait for their answers send no more.
+EXCESS = 1.2
+# Looks in that time.
+LOOKS = 4
+# Then there is for so many seconds, counted from the last request that is refused for it.
+OVERLOAD_S = 1.0
+# Seconds of work over which the pace is measured, and its first guess.
+PACE_S, FIRST_PACE = 0.2, 1.5
+# A pause of the whole machine says nothing about the pace: an interval counts no more than this
+# many times what it was expected to take.
+MOST_PACE = 50.0
+# Beyond the limits on room there is another part of it for callers who have less than their share,
+# so that a few who fill the room do not lock the others out.
+RESERVED = 4
+
+
+class Pace:
+    """Seconds that pass for each second of a chunk as its cost says, under load."""
+
+    def __init__(self) -> None:
+        self.value = FIRST_PACE
+        self._passed_s = self._expected_s = 0.0
+
+    def measure(self, passed_s: float, expected_s: float) -> None:
+        """Takes in that so much work took so long."""
+        self._passed_s += min(passed_s, MOST_PACE * expected_s)
+        self._expected_s += expected_s
+        if self._passed_s >= PACE_S:
+            self.value = (self.value + self._passed_s / self._expected_s) / 2
+            self._passed_s = self._expected_s = 0.0
+
+
+@dataclass(slots=True)
+class Held:
+    """What is admitted and has not left.
+
+    Attributes:
+        sequences: how many.
+        steps: time steps of these.
+    """
+
+    sequences: int = 0
+    steps: int = 0
+
+
+class Flow:
+    """Whether more comes than is computed, for some time.
+
+    Args:
+        seconds: how long.
+
+    Attributes:
+        came, done: time steps since the last look.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.came = self.done = 0
+        self._seconds = seconds
+        self._parts: deque[tuple[int, int]] = deque(maxlen=LOOKS)
+        self._looked = -math.inf
+
+    def exceeds(self, now: float, they_wait: bool) -> bool:
+        """Looks, some times a second; whether all waited for long, and more came than was computed.
+
+        Args:
+            now: seconds.
+            they_wait: whether they wait for long now.
+        """
+        if now - self._looked < self._seconds / LOOKS:
+            return False
+        if not they_wait or now - self._looked > self._seconds:
+            self._parts.clear()
+        else:
+            self._parts.append((self.came, self.done))
+        self._looked, self.came, self.done = now, 0, 0
+        if len(self._parts) < LOOKS:
+            return False
+        came, done = map(sum, zip(*self._parts, strict=True))
+        return came > EXCESS * done
+
+
+class AdmissionControl:
+    """Counts what waits and runs, and what was promised room; refuses what goes over the limits.
+
+    Args:
+        max_sequences: limit of the sequences.
+        max_steps: limit of their time steps together.
+        cost: of chunks.
+        rows: of a chunk that uses the kernel well.
+        clock: now, in seconds.
+
+    Attributes:
+        held: by all callers.
+        pace: of the work.
+    """
+
+    def __init__(
+        self,
+        max_sequences: int,
+        max_steps: int,
+        cost: Cost,
+        rows: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._max_sequences = max_sequences
+        self._max_steps = max_steps
+        # Seconds of a time step of one row, its part of the call included.
+        self.step_s = cost.chunk_s(rows, TYPICAL_STEPS) / (rows * TYPICAL_STEPS)
+        self._target_s = max(TARGET_S, 2 * cost.shortest_s())
+        self._clock = clock
+        self.held = Held()
+        self.pace = Pace()
+        # Time steps of `held` that are computed.
+        self._computed_steps = 0
+        self._callers: dict[str, Held] = {}
+        self._flow = Flow(2 * self._target_s)
+        self._overloaded_until = -math.inf
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether more comes, or came a moment ago, than can be computed in time."""
+        return self._clock() < self._overloaded_until
+
+    def check(self, sequences: int, steps: int, caller: str, left_s: float) -> None:
+        """Whether so many more sequences, of so many time steps together, are taken.
+
+        Args:
+            sequences, steps: of the request.
+            caller: who sends it.
+            left_s: seconds until it must be answered.
+
+        Raises:
+            Overloaded: there is no room, or too little time.
+        """
+        held, own = self.held, self._callers.get(caller)
+        if held.sequences + sequences > self._max_sequences:
+            self._check_share(held.sequences, own.sequences if own else 0, sequences, "sequences")
+        if held.steps + steps > self._max_steps:
+            self._check_share(held.steps, own.steps if own else 0, steps, "time steps")
+        if held.sequences == 0:
+            # Nobody waits: it is computed at once, however long it takes.
+            return
+        wait_s, now = self._wait_s(own, steps), self._clock()
+        if self._flow.exceeds(now, wait_s > self._target_s):
+            self._overloaded_until = now + OVERLOAD_S
+        most_s = left_s - self._seconds(steps)
+        if now < self._overloaded_until and wait_s > self._target_s:
+            self._overloaded_until = now + OVERLOAD_S
+            most_s = min(most_s, self._target_s)
+        if wait_s > most_s:
+            raise Overloaded(
+                f"it would wait for {wait_s:.1f} s, and {max(0.0, most_s):.1f} s are the most now",
+                wait_s - most_s,
+            )
+
+    def take(self, sequences: int, steps: int, caller: str = "", left_s: float = math.inf) -> None:
+        """Admits them; as `check`.
+
+        Raises:
+            Overloaded: they are not taken.
+        """
+        self._flow.came += steps
+        self.check(sequences, steps, caller, left_s)
+        own = self._callers.get(caller)
+        if own is None:
+            own = self._callers[caller] = Held()
+        for held in (self.held, own):
+            held.sequences += sequences
+            held.steps += steps
+
+    def compute(self, steps: int) -> None:
+        """So many time steps of what is held are computed."""
+        self._computed_steps += steps
+        self._flow.done += steps
+
+    def restore(self, steps: int) -> None:
+        """So many time steps that were computed may have to be computed again."""
+        self._computed_steps -= steps
+
+    def give_back(self, steps: int, computed: int, caller: str = "") -> None:
+        """One sequence has left.
+
+        Args:
+            steps: its time steps.
+            computed: those of them that `compute` was told of.
+            caller: who sent it.
+        """
+        own = self._callers[caller]
+        for held in (self.held, own):
+            held.sequences -= 1
+            held.steps -= steps
+        self._computed_steps -= computed
+        if own.sequences == 0:
+            del self._callers[caller]
+
+    def _wait_s(self, own: Held | None, steps: int) -> float:
+        """Seconds until a caller's next request begins, with slots in turns of the callers."""
+        callers = len(self._callers) + (own is None)
+        in_turns = ((own.steps if own else 0) + steps) * callers - steps
+        return self._seconds(min(self.held.steps - self._computed_steps, in_turns))
+
+    def _seconds(self, steps: int) -> float:
+        return self.pace.value * self.step_s * steps
+
+    def _check_share(self, held: int, own: int, more: int, what: str) -> None:
+        limit = self._max_sequences if what == "sequences" else self._max_steps
+        share = limit // (len(self._callers) + 1)
+        if held + more > limit + limit // RESERVED or own + more > share:
+            raise Overloaded(f"{held} {what} are waiting or running, the limit is {limit}")
