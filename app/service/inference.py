@@ -93,7 +93,7 @@ class InferenceService:
             settings.body_timeout_s, settings.request_timeout_s, lambda: registry.drained
         )
         self._settings = settings
-        self.caller_of = Callers(settings.proxy_networks).name_of
+        self._callers = Callers(settings.proxy_networks)
 
     @property
     def max_body_bytes(self) -> int:
@@ -108,6 +108,15 @@ class InferenceService:
                 yield
         except TimeoutError:
             raise Expired("others were before it for all of its time") from None
+
+    def caller_of(self, scope: Scope) -> str:
+        """The name of who sent a request."""
+        client = scope.get("client")
+        if self._settings.trusted_proxies or not client or ":" in client[0]:
+            return self._callers.name_of(scope)
+        # An address of IPv4 is the name.
+        address: str = client[0]
+        return address
 
     def early_refusal(self, client: tuple[str, int] | None) -> Overloaded | None:
         """Why a request is refused of which only the client's address and port are known.
