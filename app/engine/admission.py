@@ -27,6 +27,9 @@ TARGET_S = 0.5
 EXCESS = 1.2
 # Looks in that time.
 LOOKS = 4
+# So many times as many sequences as a chunk has are taken all the same: with fewer, chunks would be
+# less than full, and less would be computed.
+FULL = 1.25
 # Then there is for so many seconds, counted from the last request that is refused for it.
 OVERLOAD_S = 1.0
 # Seconds of work over which the pace is measured, and its first guess.
@@ -132,6 +135,7 @@ class AdmissionControl:
         # Seconds of a time step of one row, its part of the call included.
         self.step_s = cost.chunk_s(rows, TYPICAL_STEPS) / (rows * TYPICAL_STEPS)
         self._target_s = max(TARGET_S, 2 * cost.shortest_s())
+        self._enough = FULL * rows
         self._clock = clock
         self.held = Held()
         self.pace = Pace()
@@ -169,7 +173,7 @@ class AdmissionControl:
         if self._flow.exceeds(now, wait_s > self._target_s):
             self._overloaded_until = now + OVERLOAD_S
         most_s = left_s - self._seconds(steps)
-        if now < self._overloaded_until and wait_s > self._target_s:
+        if now < self._overloaded_until and self._is_too_many(wait_s):
             self._overloaded_until = now + OVERLOAD_S
             most_s = min(most_s, self._target_s)
         if wait_s > most_s:
@@ -217,6 +221,10 @@ class AdmissionControl:
         self._computed_steps -= computed
         if own.sequences == 0:
             del self._callers[caller]
+
+    def _is_too_many(self, wait_s: float) -> bool:
+        """Whether nobody is to wait for so long, and there is enough for full chunks."""
+        return wait_s > self._target_s and self.held.sequences >= self._enough
 
     def _wait_s(self, own: Held | None, steps: int) -> float:
         """Seconds until a caller's next request begins, with slots in turns of the callers."""

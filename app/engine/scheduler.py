@@ -308,13 +308,13 @@ class Scheduler:
     def _most_rows(self) -> int:
         """How many rows the next chunk may have.
 
-        More where all end soon, or at the same time step, or where so many wait that the kernel's
-        rate holds them up rather than the chunk before theirs.
+        More where all end soon, or at the same time step, or where so many wait, or come, that the
+        kernel's rate holds them up rather than the chunk before theirs.
         """
         steps = self.ready[0].remaining
         if steps < TYPICAL_STEPS and all(s.remaining <= steps for s in self.ready):
             return self._rows_of_short[steps - 1]
-        if all(s.remaining == steps for s in self.ready):
+        if self.admission.is_overloaded or all(s.remaining == steps for s in self.ready):
             return self._rows_ample
         queued = len(self.ready) + len(self.waiting)
         return min(self._rows_ample, max(self._rows, queued // TURNS))
