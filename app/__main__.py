@@ -30,6 +30,10 @@ DELIVERY_S = 5
 HEALTH_S = 60
 
 
+# Of every answer: it is what it says it is, and the caller's alone.
+HEADERS = (("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store"))
+
+
 def parse_arguments() -> None:
     """There are no arguments but `--help`, which lists the settings."""
     lines = []
@@ -69,6 +73,7 @@ def configure(settings: Settings, worker: Worker) -> WorkerConfig:
         access_log=False,
         log_config=None,
         server_header=False,
+        headers=list(HEADERS),
         # Nothing here asks who the caller is or by which scheme.
         proxy_headers=False,
         workers=settings.num_workers,

@@ -79,6 +79,7 @@ def _lifespan(inference: InferenceService) -> Lifespan[FastAPI]:
         yield
         await inference.registry.drain()
         await inference.sessions.close()
+        inference.large_bodies.close()
         beating.cancel()
 
     return lifespan

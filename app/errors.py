@@ -3,6 +3,7 @@
 UnrollError
 +-- InvalidRequest          the caller's mistake, with the place of each
 |   +-- NotHTTP             what was sent is no request
+|   +-- UnknownCoding       a transfer coding that is not chunked
 |   +-- HeadTooLarge        more bytes before the body than allowed
 |   +-- HeadTooSlow         the head did not arrive in time
 |   +-- NotJSON             the body is not JSON at all
@@ -67,6 +68,10 @@ class InvalidRequest(UnrollError):
 
 class NotHTTP(InvalidRequest):
     """What was sent is no request."""
+
+
+class UnknownCoding(InvalidRequest):
+    """The body has a transfer coding that this service does not undo."""
 
 
 class HeadTooLarge(InvalidRequest):

@@ -15,19 +15,21 @@ import logging
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.types import Scope
 
 from app.api.problems import faults_of, problem_of, unexpected
-from app.codec.json_numbers import echo, parse_json
+from app.codec.json_bounds import JSONBounds
+from app.codec.json_numbers import echo, parse_json, print_json
 from app.errors import Expired, Fault, InvalidRequest, UnrollError
 from app.service.inference import InferenceRequest, InferenceService
+from app.service.large_bodies import Decoder
 from app.service.pending_request import PendingRequest, late
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ Reply = tuple[bytes, Headers]
 # Writes an answer: status, headers, body.
 Respond = Callable[[int, Headers, bytes], None]
 
+P = TypeVar("P")
 R = TypeVar("R", bound=InferenceRequest)
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -53,6 +56,13 @@ WAIT = re.compile(rb"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})(?![0-9])", re.IGNOR
 ASKS_FOR_MORE = frozenset({b"expect", b"content-encoding"})
 
 
+class Printing(NamedTuple, Generic[P]):
+    """How an answer is printed: a function that can be pickled, and what it is given."""
+
+    function: Callable[[P], Reply]
+    value: P
+
+
 class Endpoint(ABC, Generic[R]):
     """See the module. A protocol says how a body is decoded and an answer is encoded.
 
@@ -66,15 +76,15 @@ class Endpoint(ABC, Generic[R]):
         self._steps_per_byte = 0.0
 
     @abstractmethod
-    def decoder(self, scope: Scope) -> Callable[[bytes], R]:
+    def decoder(self, scope: Scope) -> Decoder[Any, R]:
         """Who understands the body of a request with this head.
 
         Both raise `UnrollError`; what the head says wrong is told before the body is read.
         """
 
     @abstractmethod
-    def encode(self, scope: Scope, request: R) -> Reply:
-        """The answer to a request that is computed."""
+    def encode(self, scope: Scope, request: R) -> Printing[Any]:
+        """How the answer to a request that is computed is printed."""
 
     def explain(self, error: UnrollError, request: R) -> UnrollError:
         """What is wrong, in the protocol's words."""
@@ -100,11 +110,37 @@ class Endpoint(ABC, Generic[R]):
         try:
             sender = self._sender_of(scope)
             self._check_room(sender, len(body))
-            request = self._decode(sender, self.decoder(scope), body)
-            self._compute(scope, request, pending, respond)
+            decoder = self.decoder(scope)
+            if decoder.is_large(body):
+                self._begin_later(scope, sender, decoder, body, pending, respond)
+            else:
+                request = self._sent_by(sender, decoder(body), len(body))
+                self._compute(scope, request, pending, respond)
         except Exception as error:
             # A bug is answered, too: nobody else would.
             fail(error, scope["path"], pending, respond)
+
+    def _begin_later(
+        self,
+        scope: Scope,
+        sender: Sender,
+        decoder: Decoder[Any, R],
+        body: bytes,
+        pending: PendingRequest,
+        respond: Respond,
+    ) -> None:
+        """Begins once a large body has been read elsewhere."""
+        size = len(body)
+
+        def decoded(task: asyncio.Task[R]) -> None:
+            try:
+                request = self._sent_by(sender, task.result(), size)
+                self._compute(scope, request, pending, respond)
+            except Exception as error:
+                fail(error, scope["path"], pending, respond)
+
+        decoding = self.inference.decode_whole(decoder, body, pending)
+        asyncio.get_running_loop().create_task(decoding).add_done_callback(decoded)
 
     async def answer(self, request: Request) -> Response:
         """Answers a body that comes in pieces."""
@@ -125,7 +161,8 @@ class Endpoint(ABC, Generic[R]):
             pending.listen(request.receive)
             return await reply
 
-    def reading(self, request: Request) -> AbstractAsyncContextManager[tuple[PendingRequest, R]]:
+    @asynccontextmanager
+    async def reading(self, request: Request) -> AsyncIterator[tuple[PendingRequest, R]]:
         """A request whose body comes in pieces: read, understood, and still pending.
 
         Raises:
@@ -135,8 +172,9 @@ class Endpoint(ABC, Generic[R]):
         decoder, sender = self.decoder(scope), self._sender_of(scope)
         length = header_of(scope, b"content-length") or ""
         self._check_room(sender, int(length) if length.isdecimal() else 0)
-        decode = partial(self._decode, sender, decoder)
-        return self.inference.reading(scope, request.receive, decode)
+        reading = self.inference.reading(scope, request.receive, decoder)
+        async with reading as (pending, work, size):
+            yield pending, self._sent_by(sender, work, size)
 
     def _sender_of(self, scope: Scope) -> Sender:
         return self.inference.caller_of(scope), wait_of(scope)
@@ -146,13 +184,13 @@ class Endpoint(ABC, Generic[R]):
         caller, wait_s = sender
         self.inference.check_room(caller, int(size * self._steps_per_byte), wait_s)
 
-    def _decode(self, sender: Sender, decoder: Callable[[bytes], R], body: bytes) -> R:
-        request = decoder(body)
+    def _sent_by(self, sender: Sender, request: R, size: int) -> R:
+        """The request of a sender, which came in so many bytes."""
         request.caller, wait_s = sender
         request.timeout_s = min(request.timeout_s, wait_s)
         steps = sum([len(sequence.inputs) for sequence in request.sequences])
         # What is packed says nothing of what others send.
-        found = min(steps / len(body), MAX_STEPS_PER_BYTE)
+        found = min(steps / size, MAX_STEPS_PER_BYTE)
         self._steps_per_byte += NEWS * (found - self._steps_per_byte)
         return request
 
@@ -166,6 +204,9 @@ class Endpoint(ABC, Generic[R]):
         def done(error: UnrollError | None) -> None:
             if error is not None:
                 fail(self.explain(error, request), scope["path"], pending, respond)
+            elif request.has_long_answer:
+                later = self._respond_later(scope, request, pending, respond)
+                asyncio.get_running_loop().create_task(later)
             elif pending.end():
                 self._respond(scope, request, respond)
 
@@ -173,12 +214,36 @@ class Endpoint(ABC, Generic[R]):
 
     def _respond(self, scope: Scope, request: R, respond: Respond) -> None:
         try:
-            body, headers = self.encode(scope, request)
+            printing = self.encode(scope, request)
+            reply = printing.function(printing.value)
         except Exception as bug:
             respond_with_problem(bug, scope["path"], respond)
         else:
-            # In the order of FastAPI's way.
-            respond(200, ((b"content-length", b"%d" % len(body)), *headers), body)
+            _respond_with(reply, respond)
+
+    async def _respond_later(
+        self, scope: Scope, request: R, pending: PendingRequest, respond: Respond
+    ) -> None:
+        """Responds once a long answer has been printed elsewhere."""
+        try:
+            printing = self.encode(scope, request)
+            reply = await self.inference.large_bodies.run(printing.function, printing.value)
+        except Exception as error:
+            fail(error, scope["path"], pending, respond)
+        else:
+            if pending.end():
+                _respond_with(reply, respond)
+
+
+def print_object(document: dict[str, Any]) -> Reply:
+    """An answer that is JSON."""
+    return print_json(document), ((b"content-type", b"application/json"),)
+
+
+def _respond_with(reply: Reply, respond: Respond) -> None:
+    body, headers = reply
+    # In the order of FastAPI's way.
+    respond(200, ((b"content-length", b"%d" % len(body)), *headers), body)
 
 
 def fail(error: Exception, path: str, pending: PendingRequest, respond: Respond) -> None:
@@ -221,8 +286,10 @@ def header_of(scope: Scope, name: bytes) -> str | None:
     return ", ".join(values) if values else None
 
 
-def parse_object(body: str | bytes) -> dict[str, Any]:
-    """A body that is a JSON object; raises `InvalidRequest`."""
+def parse_object(body: bytes, bounds: JSONBounds | None = None) -> dict[str, Any]:
+    """A body that is a JSON object, within the bounds of a model; raises `InvalidRequest`."""
+    if bounds is not None:
+        bounds.check(body)
     document = parse_json(body)
     if not isinstance(document, dict):
         raise InvalidRequest(Fault("", f"the body must be an object, got {echo(document)}"))

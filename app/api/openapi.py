@@ -95,11 +95,8 @@ def reads_body(
 
 
 def answers_in(media_types: Iterable[str], description: str) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that answers in other formats beside JSON."""
-    return {
-        200: {"description": description, "content": dict.fromkeys(media_types, BINARY)},
-        **PROBLEMS,
-    }
+    """What a route answers that does so in other formats beside JSON, for its `responses`."""
+    return {200: {"description": description, "content": dict.fromkeys(media_types, BINARY)}}
 
 
 @dataclass

@@ -23,6 +23,7 @@ MEDIA_TYPE = "application/problem+json"
 # The nearest ancestor in the table decides. 499 is what proxies log for a caller who has gone.
 STATUSES: dict[type[UnrollError], tuple[int, str]] = {
     errors.NotHTTP: (400, "The request is not HTTP"),
+    errors.UnknownCoding: (501, "The transfer coding is not known"),
     errors.HeadTooLarge: (431, "The head of the request is too large"),
     errors.HeadTooSlow: (408, "The head of the request did not arrive in time"),
     errors.NotJSON: (400, "The body is not JSON"),
@@ -49,6 +50,7 @@ STATUSES: dict[type[UnrollError], tuple[int, str]] = {
 # After these the rest of the request may still come.
 LAST = (
     errors.NotHTTP,
+    errors.UnknownCoding,
     errors.HeadTooLarge,
     errors.HeadTooSlow,
     errors.BodyTooLarge,

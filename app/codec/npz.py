@@ -44,6 +44,9 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # very many would take longer than to read a body.
 MEMBER, MAX_MEMBERS = b"PK\x01\x02", 100
 
+# Where a member's entry in the directory has its size (APPNOTE.TXT, 4.3.12).
+SIZE_AT = 24
+
 # Who reads the header of an array, by its version.
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 # Bytes of a header: NumPy writes 118 to 182. It is read as an expression of Python; the longest
@@ -85,6 +88,17 @@ def read(body: bytes, codec: Codec, limit: int) -> RequestArrays:
         codec.sequences.cut(rows, steps),
         _states(arrays.get(INITIAL_STATE), codec.states, len(steps)),
     )
+
+
+def unpacked_size(body: bytes) -> int:
+    """Bytes of an archive and of what it unpacks to, or more; without reading it."""
+    if body.count(MEMBER) > MAX_MEMBERS:
+        return len(body)
+    size, at = len(body), body.find(MEMBER)
+    while at >= 0:
+        size += int.from_bytes(body[at + SIZE_AT : at + SIZE_AT + 4], "little")
+        at = body.find(MEMBER, at + 1)
+    return size
 
 
 def write(answer: AnswerArrays) -> bytes:

@@ -12,11 +12,11 @@ import logging
 import threading
 from dataclasses import dataclass
 
-from app.codec.model_codec import Codec
+from app.codec.model_codec import Codec, check_name
 from app.codec.sequences import Limits
 from app.engine.engine import Engine
 from app.engine.model_runner import RunnerLoader
-from app.errors import Fault, ModelRefused, NotReady, ShuttingDown, UnknownModel, quoted
+from app.errors import ModelRefused, NotReady, ShuttingDown
 from app.manifest import Manifest, verified_manifest
 from app.registry.agreed_version import AgreedVersion, Pin
 from app.registry.engine_factory import warm_engine
@@ -111,22 +111,12 @@ class Registry:
             NotReady: nothing is loaded yet, or its lanes have stopped.
             ShuttingDown: the service is stopping.
         """
-        if name is not None and name != self.name:
-            raise UnknownModel(
-                Fault(
-                    "/model",
-                    f"there is no model {quoted(name)}; this service has {self.name!r}",
-                )
-            )
+        check_name(name, self.name)
         if self._stopping.is_set():
             raise ShuttingDown("the service is stopping")
         if self._current is None or not self._current.engine.alive:
             raise NotReady(self.status)
-        served = self._current.manifest.version
-        if version is not None and version != served:
-            raise UnknownModel(
-                Fault("/model/version", f"version {version} is not served; version {served} is")
-            )
+        self._current.codec.check_version(version)
         return self._current
 
     @property

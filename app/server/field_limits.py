@@ -1,4 +1,4 @@
-"""Limits of the parts of a head that are parsed: the target, and the headers in `PARSED`.
+"""What a head must have, and limits of its parts that are parsed: the target and `PARSED`.
 
 Whoever parses them (uvicorn, `websockets`, FastAPI, this service) takes time for each item, on the
 event loop: 64 KiB of commas hold it for a tenth of a second. So `HeadProtocol` counts first.
@@ -6,7 +6,7 @@ event loop: 64 KiB of commas hold it for a tenth of a second. So `HeadProtocol` 
 
 from collections import defaultdict
 
-from app.errors import Fault, HeadTooLarge
+from app.errors import Fault, HeadTooLarge, NotHTTP, UnknownCoding, quoted
 
 # Path and query. A session's name and key take 3 KiB each where all of them is escaped.
 MAX_TARGET_BYTES = 8 << 10
@@ -65,6 +65,29 @@ def check_fields(target: bytes, lines: HeaderLines) -> None:
         check_limit(header, len(value), "bytes", MAX_VALUE_BYTES)
         items = value.count(b",") + value.count(b";") + 1
         check_limit(header, items, "items between commas and semicolons", MAX_ITEMS)
+
+
+def check_framing(lines: HeaderLines, version: str) -> None:
+    """Whether a head says once which host it is for, and a coding of its body that is known.
+
+    Args:
+        lines: names in lower case, and values.
+        version: of HTTP; the host came with 1.1.
+
+    Raises:
+        NotHTTP: it has no host, or several (RFC 9112, section 3.2).
+        UnknownCoding: the body is not chunked and nothing else (section 6.1): what is compressed
+            besides would be taken for what it is packed in.
+    """
+    count = sum(name == b"host" for name, _ in lines)
+    if count > 1 or (count == 0 and version != "1.0"):
+        raise NotHTTP(Fault("", f"HTTP/1.1 has one header Host, this request has {count}"))
+
+    codings = [value for name, value in lines if name == b"transfer-encoding"]
+    coding = b", ".join(codings)
+    if codings and coding.lower() != b"chunked":
+        text = quoted(coding.decode("latin-1"))
+        raise UnknownCoding(Fault("", f"Transfer-Encoding {text}: send the body plain or chunked"))
 
 
 def check_limit(what: str, size: int, unit: str, limit: int) -> None:

@@ -14,8 +14,15 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.api.problems import problem_of
 from app.api.server_context import context_of
-from app.errors import Fault, HeadTooLarge, HeadTooSlow, InvalidRequest, NotHTTP
-from app.server.field_limits import MAX_ITEMS, MAX_LINES, MAX_PARAMETERS, check_fields, too_large
+from app.errors import Fault, HeadTooSlow, InvalidRequest, NotHTTP
+from app.server.field_limits import (
+    MAX_ITEMS,
+    MAX_LINES,
+    MAX_PARAMETERS,
+    check_fields,
+    check_framing,
+    too_large,
+)
 from app.server.head_buffer import END, HeadBuffer
 from app.stats.answer_counts import OTHER
 
@@ -124,7 +131,7 @@ class HeadProtocol(HttpToolsProtocol):
         Args:
             size: bytes of the last read.
         """
-        # Of the read in which a head begins, much may belong to the request before.
+        # Where a head begins, much may belong to the request before.
         self._head_bytes = 0 if self._begins or self._has_body else self._head_bytes + size
         self._begins = self._has_body = False
         return self._head_bytes > MAX_HEAD_BYTES
@@ -155,11 +162,13 @@ class HeadProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser at the end of a head."""
-        # An item of a header is a line, or has a separator before it: so few bytes, as of nearly
-        # all heads, cannot be too many items.
+        # An item is a line, or has a separator before it: few bytes cannot be too many items.
         size = sum([len(value) for _, value in self.headers]) + len(self.headers)
         if size > MAX_ITEMS or len(self.url) > MAX_PARAMETERS:
             check_fields(self.url, self.headers)
+        names = [name for name, _ in self.headers]
+        if names.count(b"host") != 1 or b"transfer-encoding" in names:
+            check_framing(self.headers, self.parser.get_http_version())
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
@@ -181,7 +190,7 @@ class HeadProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Called where the parser fails: what was sent is no HTTP, or a part of it too large."""
         failure = sys.exception()
-        if failure is not None and isinstance(failure.__context__, HeadTooLarge):
+        if failure is not None and isinstance(failure.__context__, InvalidRequest):
             # Raised by one of the methods above, at which the parser stopped.
             self._refuse(failure.__context__, self.url.partition(b"?")[0])
             return

@@ -1,12 +1,12 @@
 """Reads a request's body: at most so many bytes, in the time that it has."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from starlette.types import Receive
 
 from app.codec.json_numbers import echo
-from app.errors import BodyTooLarge, Cancelled, EncodedBody, Fault
+from app.errors import BodyTooLarge, Cancelled, EncodedBody, Fault, Overloaded
 from app.service.pending_request import PendingRequest
 
 # A sender who is cut off in the middle sees a broken connection, not the answer. So what is too
@@ -15,7 +15,11 @@ DISCARD_FACTOR = 16
 
 
 async def read_body(
-    headers: Iterable[tuple[bytes, bytes]], receive: Receive, pending: PendingRequest, limit: int
+    headers: Iterable[tuple[bytes, bytes]],
+    receive: Receive,
+    pending: PendingRequest,
+    limit: int,
+    hold: Callable[[int], None],
 ) -> bytes:
     """The whole body.
 
@@ -25,10 +29,13 @@ async def read_body(
         pending: the request; it interrupts the reader when the body's time is over, or the service
             has stopped.
         limit: bytes.
+        hold: is told how many bytes of it are kept, and raises `Overloaded` if that is too much
+            beside what others hold.
 
     Raises:
         EncodedBody: it is compressed.
         BodyTooLarge, BodyTooSlow: it goes over a limit.
+        Overloaded: large bodies of others hold all the room that they may.
         ShuttingDown: the service stopped before the body's end.
         Cancelled: the caller went away.
     """
@@ -38,6 +45,7 @@ async def read_body(
         raise _too_large(expected, limit)
     parts: list[bytes] = []
     size, more = 0, True
+    crowded: Overloaded | None = None
     while more and size <= limit * DISCARD_FACTOR:
         try:
             message = await receive()
@@ -50,10 +58,18 @@ async def read_body(
             raise Cancelled("the caller went away while sending")
         part, more = message.get("body", b""), message.get("more_body", False)
         size += len(part)
-        if max(size, expected) <= limit:
-            parts.append(part)
+        if max(size, expected) > limit or crowded is not None:
+            continue
+        parts.append(part)
+        try:
+            hold(size)
+        except Overloaded as error:
+            # Its sender would not see an answer in the middle of it.
+            crowded, parts = error, []
     if size > limit:
         raise _too_large(size, limit)
+    if crowded is not None:
+        raise crowded
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from starlette.types import Receive, Scope
@@ -16,10 +16,14 @@ from app.errors import Expired, Fault, InvalidRequest, Overloaded, Unavailable, 
 from app.registry.registry import LoadedModel, Registry
 from app.service.body import read_body
 from app.service.callers import Callers
+from app.service.large_bodies import MAX_LARGE, Decoder, LargeBodies, Room
 from app.service.pending_request import Deadlines, PendingRequest
 from app.sessions.continuation import Piece, SessionRef, Start, conflict
 from app.sessions.service import SessionService
 from app.settings import Settings
+
+# To print so many takes 2 to 3 ms.
+LONG_NUMBERS = 50_000
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +51,12 @@ class InferenceRequest:
     timeout_s: float = math.inf
     task: asyncio.Task[None] | None = field(default=None, init=False)
     reason: UnrollError | None = field(default=None, init=False)
+
+    @property
+    def has_long_answer(self) -> bool:
+        """Whether others would wait too long while its answer is printed."""
+        states = len(self.sequences) * self.ready.codec.states.size
+        return states + sum([s.outputs.size for s in self.sequences]) > LONG_NUMBERS
 
     @property
     def final_states(self) -> list[np.ndarray]:
@@ -84,6 +94,8 @@ class InferenceService:
 
     Attributes:
         deadlines: of all requests that are open.
+        large_bodies: reads and prints them.
+        room: of large bodies.
     """
 
     def __init__(self, settings: Settings, registry: Registry, sessions: SessionService) -> None:
@@ -94,6 +106,8 @@ class InferenceService:
         )
         self._settings = settings
         self._callers = Callers(settings.proxy_networks)
+        self.large_bodies = LargeBodies()
+        self.room = Room(MAX_LARGE * settings.max_body_bytes)
 
     @property
     def max_body_bytes(self) -> int:
@@ -196,27 +210,75 @@ class InferenceService:
 
     @asynccontextmanager
     async def reading(
-        self, scope: Scope, receive: Receive, decode: Callable[[bytes], R]
-    ) -> AsyncIterator[tuple[PendingRequest, R]]:
-        """A request whose body comes in pieces: read, understood, and still pending.
+        self, scope: Scope, receive: Receive, decoder: Decoder[Any, R]
+    ) -> AsyncIterator[tuple[PendingRequest, R, int]]:
+        """A request whose body comes in pieces: read, understood, still pending; and its bytes.
 
         Args:
             scope, receive: of the request (ASGI).
-            decode: understands a body.
+            decoder: understands a body.
 
         Raises:
             UnrollError: the body is not as it must be.
         """
         pending = PendingRequest(self.deadlines)
-        with pending.reading():
-            body = await read_body(scope["headers"], receive, pending, self.max_body_bytes)
-        request = decode(body)
-        # Not kept while it waits: the arrays are a fraction of it.
-        del body
+        limit = self.max_body_bytes
         try:
-            yield pending, request
+            with self.room.share() as hold:
+                with pending.reading():
+                    body = await read_body(scope["headers"], receive, pending, limit, hold)
+                pending.listen(receive)
+                request = await self.decode(decoder, body, pending, hold)
+            # Not kept while it waits: the arrays are a fraction of it.
+            size, body = len(body), b""
+            yield pending, request, size
         finally:
             pending.hang_up()
+
+    async def decode(
+        self,
+        decoder: Decoder[Any, R],
+        body: bytes,
+        pending: PendingRequest,
+        hold: Callable[[int], None],
+    ) -> R:
+        """The request that a body is, which may be read elsewhere; its caller waits meanwhile.
+
+        Args:
+            decoder: of its route.
+            body: whole.
+            pending: the request; who gives it up interrupts this.
+            hold: is told how many bytes it takes; see `Room.share`.
+
+        Raises:
+            InvalidRequest: it is none.
+            Overloaded: large bodies take all the room that they may.
+            Cancelled, Expired: nobody waits for it any more.
+        """
+        if not decoder.is_large(body):
+            return decoder(body)
+        hold(decoder.size(body))
+        reading = self.large_bodies.run(decoder.read, body)
+        given_up: list[UnrollError] = []
+
+        def give_up(reason: UnrollError) -> None:
+            given_up.append(reason)
+            reading.cancel()
+
+        pending.wait(give_up)
+        try:
+            return decoder.make(await reading)
+        except asyncio.CancelledError:
+            if not given_up:
+                raise
+            raise given_up[0] from None
+
+    async def decode_whole(
+        self, decoder: Decoder[Any, R], body: bytes, pending: PendingRequest
+    ) -> R:
+        """As `decode`, of a body that arrived whole."""
+        with self.room.share() as hold:
+            return await self.decode(decoder, body, pending, hold)
 
     async def _run_piece(
         self, request: InferenceRequest, piece: Piece, admission: Admission

@@ -20,6 +20,7 @@ import pytest
 
 from app.codec import arrow, npz
 from app.codec.binary_bodies import RequestArrays
+from app.codec.json_bounds import JSONBounds
 from app.codec.model_codec import Codec
 from app.codec.sequences import Limits, SequenceCodec
 from app.codec.signature import Signature, StateTensor
@@ -40,6 +41,9 @@ CODEC = Codec(
     SequenceCodec(("a", "b"), (False, True), Limits(4, 50)),
     StateCodec((LayerLayout(*LAYOUT),), StateTokens("tiny", 1, [LAYOUT])),
     Signature(2, 1, (StateTensor("state_0_h", 0, 2), StateTensor("state_0_c", 2, 4))),
+    JSONBounds.of(("a", "b"), 1, 4),
+    "tiny",
+    1,
 )
 
 # What lengths, offsets and counts are replaced by.

@@ -6,6 +6,7 @@ JSON.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from app.codec import arrow, npz
 from app.codec.binary_bodies import AnswerArrays, RequestArrays
@@ -15,11 +16,28 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 OFFERED = (JSON, NDJSON, arrow.MEDIA_TYPE, npz.MEDIA_TYPE)
 
-Reader = Callable[[bytes, Codec, int], RequestArrays]
 
-READERS: dict[str, Reader] = {
-    arrow.MEDIA_TYPE: lambda body, codec, _: arrow.read(body, codec),
-    npz.MEDIA_TYPE: npz.read,
+@dataclass(frozen=True)
+class Reader:
+    """Reads bodies of a format.
+
+    Attributes:
+        read: a body for a model, within so many bytes when it is unpacked.
+        size: bytes that a body unpacks to.
+    """
+
+    read: Callable[[bytes, Codec, int], RequestArrays]
+    size: Callable[[bytes], int]
+
+
+def _read_arrow(body: bytes, codec: Codec, _: int) -> RequestArrays:
+    # What is compressed is refused: no body unpacks to more than it is.
+    return arrow.read(body, codec)
+
+
+READERS = {
+    arrow.MEDIA_TYPE: Reader(_read_arrow, len),
+    npz.MEDIA_TYPE: Reader(npz.read, npz.unpacked_size),
 }
 WRITERS: dict[str, Callable[[AnswerArrays], bytes]] = {
     arrow.MEDIA_TYPE: arrow.write,

@@ -62,8 +62,13 @@ async def lines(endpoint: PredictEndpoint, request: Request) -> AsyncGenerator[b
             yield part + _line_of(event)
             part = b""
             event = await events.get()
+        last = {"error": problem_document(event)} if event else _last(work)
+        if work.has_long_answer:
+            last_line = await inference.large_bodies.run(_line, last)
+        else:
+            last_line = _line(last)
         pending.end()
-        yield part + _line({"error": problem_document(event)} if event else _last(work))
+        yield part + last_line
 
 
 class LinesResponse(Response):

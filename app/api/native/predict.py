@@ -2,23 +2,35 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from starlette.datastructures import QueryParams
 from starlette.types import Scope
 
-from app.api.endpoint import Endpoint, Headers, Reply, checked, header_of, parse_object
+from app.api.endpoint import (
+    Endpoint,
+    Headers,
+    Printing,
+    Reply,
+    checked,
+    header_of,
+    parse_object,
+    print_object,
+)
 from app.api.native.formats import JSON, NDJSON, OFFERED, WRITERS, Reader, reader_of
 from app.api.negotiation import ANY, best
 from app.api.schemas import PredictRequest, QueryOptions, SessionPart
 from app.codec.binary_bodies import AnswerArrays
-from app.codec.json_numbers import may_have_booleans, print_json
-from app.codec.states import StateForm
+from app.codec.json_numbers import may_have_booleans
+from app.codec.model_codec import Codec, check_name
+from app.codec.states import State, StateForm
+from app.registry.registry import LoadedModel
 from app.service.inference import InferenceRequest, InferenceService, new_sequences
+from app.service.large_bodies import Decoder
 from app.sessions.continuation import SessionRef
 
 NUMBERS = {"sequences", "initial_states"}
@@ -50,26 +62,39 @@ class Prediction(InferenceRequest):
     states: StateForm
 
 
+class Parts(NamedTuple):
+    """What a body is read as: float32 `[T, F]` and initial states, and its options."""
+
+    arrays: list[np.ndarray]
+    states: list[State | None]
+    outputs: str
+    form: StateForm
+    session: SessionRef | None
+    timeout_s: float
+
+
 class PredictEndpoint(Endpoint[Prediction]):
     """Bodies and answers in the formats that the head names, nearly always JSON."""
 
-    def decoder(self, scope: Scope) -> Callable[[bytes], Prediction]:
+    def decoder(self, scope: Scope) -> Decoder[Parts, Prediction]:
         """See `Endpoint`."""
+        inference = self.inference
+        ready = inference.registry.current()
+        make = partial(prediction, inference, ready)
         content_type = header_of(scope, b"content-type") or JSON
-        read = None if content_type == JSON else reader_of(content_type)
-        if read is None:
-            return partial(decode, self.inference)
+        reader = None if content_type == JSON else reader_of(content_type)
+        if reader is None:
+            return Decoder(partial(read_json, ready.codec), make)
         query = dict(QueryParams(scope["query_string"]))
-        return lambda body: decode_binary(self.inference, body, read, query)
+        limit = inference.max_body_bytes
+        return Decoder(partial(read_binary, ready.codec, reader, query, limit), make, reader.size)
 
-    def encode(self, scope: Scope, request: Prediction) -> Reply:
+    def encode(self, scope: Scope, request: Prediction) -> Printing[Any]:
         """See `Endpoint`."""
         media_type = self.media_type(scope)
         if media_type in WRITERS:
-            body = encode_binary(request, media_type)
-        else:
-            body = print_json(answer(request))
-        return body, ((b"content-type", media_type.encode()),)
+            return Printing(partial(print_arrays, media_type), answer_arrays(request))
+        return Printing(print_object, answer(request))
 
     def takes(self, headers: Headers) -> bool:
         """See `Endpoint`. An answer in lines needs ASGI's way."""
@@ -88,54 +113,68 @@ def _may_want_lines(accept: bytes) -> bool:
     return bool(WEIGHED.search(accept)) or NDJSON.encode() in accept
 
 
-def decode(inference: InferenceService, body: bytes) -> Prediction:
-    """Understands a body; raises `InvalidRequest` or `Unavailable`."""
-    document = parse_object(body)
-    if document.keys() <= NUMBERS and "sequences" in document:
-        # Most requests have no options, and there is nothing to check.
-        given = NO_OPTIONS
-    else:
-        given = checked(lambda: PredictRequest.model_validate(document))
-    wanted, registry = given.model, inference.registry
-    ready = registry.current(wanted.name, wanted.version) if wanted else registry.current()
-    arrays = ready.codec.sequences.parse(document["sequences"], may_have_booleans(body))
-    states = ready.codec.states.parse(document.get("initial_states"), len(arrays))
-    work = Prediction(
-        ready=ready,
-        sequences=new_sequences(arrays, states),
-        outputs=given.outputs,
-        states=given.states,
-        timeout_s=given.timeout_s or math.inf,
-    )
-    if given.session is not None:
-        if "states" not in given.model_fields_set:
-            work.states = "none"
-        work.piece = inference.piece(reference(given.session), work.sequences)
-    return work
+def read_json(codec: Codec, body: bytes) -> Parts:
+    """Understands a body; raises `InvalidRequest`."""
+    document = parse_object(body, codec.bounds)
+    given, states = NO_OPTIONS, NO_OPTIONS.states
+    # Most requests have no options, and there is nothing to check.
+    if not document.keys() <= NUMBERS or "sequences" not in document:
+        options = {name: None if name in NUMBERS else value for name, value in document.items()}
+        given = checked(lambda: PredictRequest.model_validate(options))
+        if wanted := given.model:
+            check_name(wanted.name, codec.name)
+            codec.check_version(wanted.version)
+        states = given.states
+        if given.session is not None and "states" not in given.model_fields_set:
+            states = "none"
+    arrays = codec.sequences.parse(document["sequences"], may_have_booleans(body))
+    initial = codec.states.parse(document.get("initial_states"), len(arrays))
+    session = reference(given.session) if given.session else None
+    wait_s = given.timeout_s or math.inf
+    return Parts(arrays, initial, given.outputs, states, session, wait_s)
 
 
-def decode_binary(
-    inference: InferenceService, body: bytes, read: Reader, query: Mapping[str, str]
-) -> Prediction:
-    """Understands a body that is no JSON; raises `InvalidRequest` or `Unavailable`."""
+def read_binary(
+    codec: Codec, reader: Reader, query: Mapping[str, str], limit: int, body: bytes
+) -> Parts:
+    """Understands a body that is no JSON; raises `InvalidRequest`.
+
+    Args:
+        codec: of the model.
+        reader: of the body's format.
+        query: of the request.
+        limit: bytes that the body may unpack to.
+        body: of the request.
+    """
     given = checked(lambda: QueryOptions.model_validate(query))
-    ready = inference.registry.current(given.model, given.version)
-    arrays = read(body, ready.codec, inference.max_body_bytes)
-    work = Prediction(
-        ready=ready,
-        sequences=new_sequences(arrays.sequences, arrays.states),
-        outputs=given.outputs,
-        states=given.states or ("none" if given.session else "concatenated"),
-        timeout_s=given.timeout_s or math.inf,
-    )
+    check_name(given.model, codec.name)
+    codec.check_version(given.version)
+    arrays = reader.read(body, codec, limit)
+    states = given.states or ("none" if given.session else "concatenated")
+    session = None
     if given.session is not None:
-        session = SessionPart(
+        part = SessionPart(
             id=given.session,
             time_step=given.time_step,
             key=given.key,
             must_exist=given.must_exist,
         )
-        work.piece = inference.piece(reference(session), work.sequences)
+        session = reference(part)
+    wait_s = given.timeout_s or math.inf
+    return Parts(arrays.sequences, arrays.states, given.outputs, states, session, wait_s)
+
+
+def prediction(inference: InferenceService, ready: LoadedModel, parts: Parts) -> Prediction:
+    """The request that a body's parts are; raises `InvalidRequest`."""
+    work = Prediction(
+        ready=ready,
+        sequences=new_sequences(parts.arrays, parts.states),
+        outputs=parts.outputs,
+        states=parts.form,
+        timeout_s=parts.timeout_s,
+    )
+    if parts.session is not None:
+        work.piece = inference.piece(parts.session, work.sequences)
     return work
 
 
@@ -149,8 +188,13 @@ def answer(work: Prediction) -> dict[str, Any]:
     return made | tail(work)
 
 
-def encode_binary(work: Prediction, media_type: str) -> bytes:
-    """The whole answer in a format that is no JSON."""
+def print_arrays(media_type: str, arrays: AnswerArrays) -> Reply:
+    """An answer in a format that is no JSON."""
+    return WRITERS[media_type](arrays), ((b"content-type", media_type.encode()),)
+
+
+def answer_arrays(work: Prediction) -> AnswerArrays:
+    """The whole answer, for a format that is no JSON."""
     outputs: list[np.ndarray] | None = None
     states: np.ndarray | list[str] | None = None
     if work.outputs != "none":
@@ -162,7 +206,7 @@ def encode_binary(work: Prediction, media_type: str) -> bytes:
         states = np.stack(work.final_states)
     about: dict[str, Any] = head(work) | session_of(work)
     names = tuple(output.name for output in work.ready.manifest.outputs)
-    return WRITERS[media_type](AnswerArrays(about, names, outputs, states))
+    return AnswerArrays(about, names, outputs, states)
 
 
 def head(work: Prediction) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from app.api.native import ndjson
 from app.api.native.formats import NDJSON, OFFERED, READERS
 from app.api.native.predict import PredictEndpoint
-from app.api.openapi import answers_in, document_of, reads_body
+from app.api.openapi import PROBLEMS, answers_in, document_of, reads_body
 from app.api.schemas import PredictRequest, PredictResponse, QueryOptions
 from app.api.server_context import context_of
 from app.service.inference import InferenceService
@@ -26,7 +26,7 @@ def install(app: FastAPI, inference: InferenceService) -> None:
         tags=["predict"],
         summary="Outputs of every time step and the final state of every layer",
         response_model=PredictResponse,
-        responses=answers_in(OFFERED[1:], ANSWER),
+        responses={**answers_in(OFFERED[1:], ANSWER), **PROBLEMS},
         openapi_extra=reads_body(PredictRequest, READERS, QueryOptions),
     )
     async def predict(request: Request) -> Response:

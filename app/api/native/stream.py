@@ -12,16 +12,20 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter_ns
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from fastapi import APIRouter, FastAPI, WebSocket
 
 from app.api.endpoint import Headers, checked, fail, parse_object, respond_with_problem
 from app.api.schemas import MAX_ID, StreamMessage
+from app.codec.json_bounds import UNCOUNTED_BYTES
 from app.codec.json_numbers import Faults, may_have_booleans, print_json
+from app.codec.model_codec import Codec
 from app.codec.states import State
 from app.errors import UnrollError
 from app.service.inference import InferenceRequest, InferenceService, new_sequences
+from app.service.large_bodies import Decoder
 from app.service.pending_request import PendingRequest
 from app.stats.answer_counts import NOT_GIVEN, STREAM
 
@@ -35,6 +39,25 @@ MAX_AHEAD_BYTES = 1 << 16
 NO_OPTIONS = StreamMessage(sequence=[])
 PIECE = "/sequence"
 STATE = "/initial_state"
+NUMBERS = {"sequence", "initial_state"}
+NO_TIME_STEPS = np.empty((0, 0), np.float32)
+
+
+class Message(NamedTuple):
+    """What a message is read as. One that is refused is still known by its id.
+
+    Attributes:
+        id, given: of the message, and its options.
+        array: float32 `[T, F]`.
+        state: its own initial state, if it has one.
+        error: why it is refused.
+    """
+
+    id: str | int | None
+    given: StreamMessage
+    array: np.ndarray
+    state: State | None
+    error: UnrollError | None
 
 
 class Connection(Protocol):
@@ -111,12 +134,38 @@ class Stream:
         inference = self._inference
         pending = self._pending = PendingRequest(inference.deadlines)
         self._began_ns, self._given, self._id = perf_counter_ns(), NO_OPTIONS, None
+        body = message.encode() if isinstance(message, str) else message
         try:
-            work = self._decode(message)
-            pending.wait(partial(inference.cancel, work))
-            inference.begin(work, partial(self._computed, pending, work))
+            codec = self._codec(body)
+            decoder = Decoder(partial(read_message, codec), self._request)
+            if decoder.is_large(body):
+                decoding = inference.decode_whole(decoder, body, pending)
+                task = asyncio.get_running_loop().create_task(decoding)
+                task.add_done_callback(partial(self._decoded, pending))
+            else:
+                self._compute(pending, decoder(body))
         except Exception as error:
             fail(error, PATH, pending, self._respond)
+
+    def _codec(self, body: bytes) -> Codec:
+        """Of the model. Where there is none, who sent a message is told so by its id."""
+        try:
+            return self._inference.registry.current().codec
+        except UnrollError:
+            if len(body) <= UNCOUNTED_BYTES:
+                self._id = _echoed(parse_object(body).get("id"))
+            raise
+
+    def _decoded(self, pending: PendingRequest, task: asyncio.Task[InferenceRequest]) -> None:
+        """A large message has been read elsewhere."""
+        try:
+            self._compute(pending, task.result())
+        except Exception as error:
+            fail(error, PATH, pending, self._respond)
+
+    def _compute(self, pending: PendingRequest, work: InferenceRequest) -> None:
+        pending.wait(partial(self._inference.cancel, work))
+        self._inference.begin(work, partial(self._computed, pending, work))
 
     def _computed(
         self, pending: PendingRequest, work: InferenceRequest, error: UnrollError | None
@@ -137,22 +186,20 @@ class Stream:
 
     def _first_time_step(self) -> int:
         """Time step at which the piece begins: 0 with a state of its own, else the stream's."""
-        return 0 if STATE[1:] in self._given.model_fields_set else self._time_step
+        return 0 if self._has_own_state else self._time_step
 
-    def _decode(self, message: str | bytes) -> InferenceRequest:
-        document = parse_object(message)
-        if document.keys() != {"sequence"}:
-            self._id = _echoed(document.get("id"))
-            self._given = checked(lambda: StreamMessage.model_validate(document))
+    @property
+    def _has_own_state(self) -> bool:
+        return STATE[1:] in self._given.model_fields_set
+
+    def _request(self, message: Message) -> InferenceRequest:
+        """What a message asks for; raises `InvalidRequest`."""
+        self._id, self._given = message.id, message.given
+        if message.error is not None:
+            raise message.error
+        state = message.state if self._has_own_state else self._state
         ready = self._inference.registry.current()
-        booleans = not isinstance(message, bytes) or may_have_booleans(message)
-        array = ready.codec.sequences.parse_one(document["sequence"], PIECE, booleans)
-        state = self._state
-        if STATE[1:] in document:
-            faults = Faults()
-            state = ready.codec.states.parse_one(document[STATE[1:]], STATE, faults)
-            faults.raise_any()
-        (sequence,) = new_sequences([array], [state])
+        (sequence,) = new_sequences([message.array], [state])
         sequence.pointer = PIECE
         return InferenceRequest(ready=ready, sequences=[sequence], caller=self._caller)
 
@@ -212,3 +259,22 @@ def install(app: FastAPI, inference: InferenceService) -> None:
 def _echoed(name: object) -> str | int | None:
     """A message's id, if it is one: a message that is refused is still known by it."""
     return name if type(name) is int or (isinstance(name, str) and len(name) <= MAX_ID) else None
+
+
+def read_message(codec: Codec, body: bytes) -> Message:
+    """Understands a message; raises `InvalidRequest` only where it can have no id."""
+    document = parse_object(body, codec.bounds)
+    name, given, array, state = None, NO_OPTIONS, NO_TIME_STEPS, None
+    try:
+        if document.keys() != {"sequence"}:
+            name = _echoed(document.get("id"))
+            options = {key: None if key in NUMBERS else document[key] for key in document}
+            given = checked(lambda: StreamMessage.model_validate(options))
+        array = codec.sequences.parse_one(document["sequence"], PIECE, may_have_booleans(body))
+        if STATE[1:] in document:
+            faults = Faults()
+            state = codec.states.parse_one(document[STATE[1:]], STATE, faults)
+            faults.raise_any()
+    except UnrollError as error:
+        return Message(name, given, array, state, error)
+    return Message(name, given, array, state, None)

@@ -1,11 +1,14 @@
 """Bodies that are JSON followed by the bytes of tensors; a header gives the length of the JSON."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from app.api.endpoint import Reply, print_object
 from app.codec.json_numbers import echo, invalid, print_json
 
+MEDIA_TYPE = "application/octet-stream"
 # Bytes of a body that are JSON; the rest are tensors.
 HEADER = "Inference-Header-Content-Length"
 # More are no size of a body, and Python refuses to read very many.
@@ -32,15 +35,16 @@ def split(body: bytes, header: str | None) -> tuple[bytes, memoryview]:
     return body[:length], memoryview(body)[length:]
 
 
-def join(document: object, tensors: Sequence[np.ndarray]) -> tuple[bytes, dict[str, str]]:
+def print_tensors(answer: tuple[dict[str, Any], Sequence[np.ndarray]]) -> Reply:
     """The body of an answer, and its headers.
 
     Args:
-        document: for `print_json`.
-        tensors: float32 each, to be sent as bytes.
+        answer: what is JSON, and the tensors that are sent as bytes, float32 each.
     """
-    text = print_json(document)
+    document, tensors = answer
     if not tensors:
-        return text, {"Content-Type": "application/json"}
-    headers = {"Content-Type": "application/octet-stream", HEADER: str(len(text))}
+        return print_object(document)
+    text = print_json(document)
+    length = HEADER.lower().encode(), b"%d" % len(text)
+    headers = ((b"content-type", MEDIA_TYPE.encode()), length)
     return b"".join([text, *(np.ascontiguousarray(tensor).data for tensor in tensors)]), headers

@@ -7,14 +7,15 @@ told by where the tensor is in its request: `/inputs/0: sequences[1, 4, 2]: ...`
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from app.api.endpoint import checked, parse_object
-from app.api.open_inference.binary_tensors import join, split
+from app.api.open_inference.binary_tensors import split
 from app.api.open_inference.schemas import InferInput, InferParameters, InferRequest
 from app.codec.json_numbers import Faults, echo, invalid
+from app.codec.model_codec import Codec
 from app.codec.named_tensor import Tensor
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, Signature, padded
 from app.errors import Fault, InvalidRequest
@@ -45,35 +46,60 @@ class Inference(InferenceRequest):
     places: dict[str, str]
 
 
-def decode(
-    inference: InferenceService, ready: LoadedModel, body: bytes, header: str | None
-) -> Inference:
+class Parts(NamedTuple):
+    """What a body is read as: float32 `[T, F]` and initial states, and as `Inference` has it."""
+
+    arrays: list[np.ndarray]
+    states: list[np.ndarray | None]
+    id: str | None
+    parameters: InferParameters
+    time_steps: int
+    wanted: dict[str, bool]
+    places: dict[str, str]
+    session: SessionRef | None
+
+
+def read(codec: Codec, header: str | None, body: bytes) -> Parts:
     """Understands a body, of which a header says how much is JSON; raises `InvalidRequest`."""
     text, raw = split(body, header)
-    document = parse_object(text)
+    document = parse_object(text, codec.bounds)
     request = checked(lambda: InferRequest.model_validate(document))
     parameters = request.parameters or InferParameters()
-    signature = ready.codec.signature
+    signature = codec.signature
     wanted = _wanted(request, signature, parameters.binary_data_output)
     tensors = _tensors(request.inputs, raw, signature)
     places = {name: tensor.pointer for name, tensor in tensors.items()}
     try:
-        arrays = _arrays(tensors, ready)
+        arrays = _arrays(tensors, codec)
         states = _initial_states(tensors, signature, len(arrays))
     except InvalidRequest as error:
         raise located(error, places) from None
+    return Parts(
+        arrays,
+        states,
+        request.id,
+        parameters,
+        tensors[SEQUENCES].shape[1],
+        wanted,
+        places,
+        _reference(parameters, tensors, signature) if parameters.sequence_id else None,
+    )
+
+
+def inference_of(inference: InferenceService, ready: LoadedModel, parts: Parts) -> Inference:
+    """The request that a body's parts are; raises `InvalidRequest`."""
     work = Inference(
         ready=ready,
-        sequences=new_sequences(arrays, states, f"/{SEQUENCES}"),
-        id=request.id,
-        parameters=parameters,
-        timeout_s=parameters.timeout * MICROSECONDS or math.inf,
-        time_steps=tensors[SEQUENCES].shape[1],
-        wanted=wanted,
-        places=places,
+        sequences=new_sequences(parts.arrays, parts.states, f"/{SEQUENCES}"),
+        id=parts.id,
+        parameters=parts.parameters,
+        timeout_s=parts.parameters.timeout * MICROSECONDS or math.inf,
+        time_steps=parts.time_steps,
+        wanted=parts.wanted,
+        places=parts.places,
     )
-    if parameters.sequence_id:
-        work.piece = inference.piece(_reference(parameters, tensors, signature), work.sequences)
+    if parts.session is not None:
+        work.piece = inference.piece(parts.session, work.sequences)
     return work
 
 
@@ -119,8 +145,8 @@ def _reference(
     )
 
 
-def answer(work: Inference) -> tuple[bytes, dict[str, str]]:
-    """The body of an answer, and its headers."""
+def answer(work: Inference) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """The whole answer, for `print_tensors`."""
     manifest, parameters = work.ready.manifest, work.parameters
     document: dict[str, Any] = {
         "model_name": manifest.name,
@@ -144,7 +170,7 @@ def answer(work: Inference) -> tuple[bytes, dict[str, str]]:
         else:
             outputs.append({**described, "data": array.ravel()})
     document["outputs"] = outputs
-    return join(document, parts)
+    return document, parts
 
 
 def _wanted(request: InferRequest, signature: Signature, as_bytes: bool) -> dict[str, bool]:
@@ -195,10 +221,10 @@ def _check_name(name: str, known: list[str], taken: Iterable[str], pointer: str)
         raise invalid(pointer, f"{name} is there twice")
 
 
-def _arrays(tensors: dict[str, Tensor], ready: LoadedModel) -> list[np.ndarray]:
+def _arrays(tensors: dict[str, Tensor], model: Codec) -> list[np.ndarray]:
     """float32 `[T, F]` each; without padding, whose numbers nobody looks at."""
-    tensor, codec = tensors[SEQUENCES], ready.codec.sequences
-    features = ready.codec.signature.features
+    tensor, codec = tensors[SEQUENCES], model.sequences
+    features = model.signature.features
     tensor.check_shape("B", "T", features)
     count, steps, _ = tensor.shape
     codec.check_count(count, f"{tensor.pointer}/shape")

@@ -4,15 +4,23 @@ KServe's and Triton's clients speak it. Errors are `{"error": text}`.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.types import Scope
 
-from app.api.endpoint import Endpoint, Reply, header_of
+from app.api.endpoint import Endpoint, Printing, header_of
 from app.api.model_paths import served, version_of
-from app.api.open_inference.binary_tensors import HEADER
-from app.api.open_inference.requests import Inference, answer, decode, located
+from app.api.open_inference.binary_tensors import HEADER, MEDIA_TYPE, print_tensors
+from app.api.open_inference.requests import (
+    Inference,
+    Parts,
+    answer,
+    inference_of,
+    located,
+    read,
+)
 from app.api.open_inference.schemas import (
     ConfigTensor,
     InferRequest,
@@ -25,12 +33,13 @@ from app.api.open_inference.schemas import (
     ServerReady,
     TensorMetadata,
 )
-from app.api.openapi import document_of, error_texts, reads_body
+from app.api.openapi import answers_in, document_of, error_texts, reads_body
 from app.api.server_context import context_of
 from app.codec.signature import SEQUENCES, TensorForm
 from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownSession, UnrollError
 from app.registry.registry import LoadedModel, Registry
 from app.service.inference import InferenceService
+from app.service.large_bodies import Decoder
 
 PLATFORM = "tensorflow_savedmodel"
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "sequence", "sequence(string_id)"]
@@ -39,6 +48,8 @@ ERRORS = error_texts(404, 503)
 INFER_ERRORS = error_texts(400, 404, 408, 409, 413, 415, 500, 503)
 
 LENGTH = HEADER.lower().encode()
+
+INFERRED = "The tensors that come out, as JSON, or as JSON followed by those that are bytes"
 
 Find = Callable[..., Awaitable[LoadedModel]]
 
@@ -139,16 +150,15 @@ def _add_information(router: APIRouter, path: str, find: Find, registry: Registr
 class InferEndpoint(Endpoint[Inference]):
     """Tensors in, tensors out."""
 
-    def decoder(self, scope: Scope) -> Callable[[bytes], Inference]:
+    def decoder(self, scope: Scope) -> Decoder[Parts, Inference]:
         """See `Endpoint`."""
         ready = _named(self.inference.registry, scope)
-        length = header_of(scope, LENGTH)
-        return lambda body: decode(self.inference, ready, body, length)
+        understand = partial(read, ready.codec, header_of(scope, LENGTH))
+        return Decoder(understand, partial(inference_of, self.inference, ready))
 
-    def encode(self, scope: Scope, request: Inference) -> Reply:
+    def encode(self, scope: Scope, request: Inference) -> Printing[Any]:
         """See `Endpoint`."""
-        body, headers = answer(request)
-        return body, [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        return Printing(print_tensors, answer(request))
 
     def explain(self, error: UnrollError, request: Inference) -> UnrollError:
         """See `Endpoint`."""
@@ -188,8 +198,8 @@ def _add_infer(router: APIRouter, path: str, find: Find, endpoint: InferEndpoint
         description=f"With the header `{HEADER}` that many bytes of the body are JSON, and the "
         "tensors with a `binary_data_size` follow in their order; answers do the same.",
         response_model=InferResponse,
-        responses=INFER_ERRORS,
-        openapi_extra=reads_body(InferRequest),
+        responses={**answers_in([MEDIA_TYPE], INFERRED), **INFER_ERRORS},
+        openapi_extra=reads_body(InferRequest, [MEDIA_TYPE]),
         dependencies=[Depends(find)],
     )
     async def infer(request: Request) -> Response:

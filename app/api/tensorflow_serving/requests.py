@@ -5,13 +5,14 @@ The tensors are those of the SavedModel's `serving_default`, and those of an ini
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from app.api.endpoint import checked, parse_object
 from app.api.tensorflow_serving.schemas import RowsOrColumns
 from app.codec.json_numbers import Faults, echo, invalid, vector
+from app.codec.model_codec import Codec
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, padded
 from app.registry.registry import LoadedModel
 from app.service.inference import InferenceRequest, InferenceService, new_sequences
@@ -41,28 +42,47 @@ class _Row:
     state: np.ndarray | None
 
 
-def decode(inference: InferenceService, ready: LoadedModel, body: bytes) -> RowsRequest:
-    """Understands a body for a model; raises `InvalidRequest`."""
-    document = parse_object(body)
+class Parts(NamedTuple):
+    """What a body is read as; `pointer` is to its sequences."""
+
+    rows: list[_Row]
+    by_columns: bool
+    pointer: str
+
+
+def read(codec: Codec, body: bytes) -> Parts:
+    """Understands a body; raises `InvalidRequest`."""
+    document = parse_object(body, codec.bounds)
     request = checked(lambda: RowsOrColumns.model_validate(document))
     if request.signature_name not in ("", SIGNATURE):
         given = echo(request.signature_name)
         raise invalid("/signature_name", f'there is no signature {given}; there is "{SIGNATURE}"')
     by_columns = "inputs" in document
-    if by_columns == ("instances" in document):
+    if by_columns and "instances" in document:
+        # Beside the other, null is as good as nothing.
+        by_columns = request.inputs is not None
+        both = by_columns == (request.instances is not None)
+    else:
+        both = by_columns == ("instances" in document)
+    if both:
         got = "both" if by_columns else "neither"
         raise invalid("", f"must have either instances or inputs, got {got}")
-    reader = _Reader(ready)
+    reader = _Reader(codec)
     if by_columns:
         pointer, rows = reader.columns(request.inputs)
     else:
         pointer, rows = reader.rows(request.instances)
-    arrays, states = [row.array for row in rows], [row.state for row in rows]
+    return Parts(rows, by_columns, pointer)
+
+
+def rows_request(inference: InferenceService, ready: LoadedModel, parts: Parts) -> RowsRequest:
+    """The request that a body's parts are."""
+    arrays, states = [row.array for row in parts.rows], [row.state for row in parts.rows]
     return RowsRequest(
         ready=ready,
-        sequences=new_sequences(arrays, states, pointer),
-        by_columns=by_columns,
-        padded=[row.padded for row in rows],
+        sequences=new_sequences(arrays, states, parts.pointer),
+        by_columns=parts.by_columns,
+        padded=[row.padded for row in parts.rows],
     )
 
 
@@ -85,9 +105,9 @@ def _computed(work: RowsRequest) -> Iterator[dict[str, np.ndarray]]:
 class _Reader:
     """Reads the tensors of a request for one model. `place` is a pointer with `{}` for a name."""
 
-    def __init__(self, ready: LoadedModel) -> None:
-        self._sequences = ready.codec.sequences
-        self._signature = ready.codec.signature
+    def __init__(self, codec: Codec) -> None:
+        self._sequences = codec.sequences
+        self._signature = codec.signature
         self._inputs = {form.name for form in self._signature.inputs_form()}
 
     def rows(self, instances: object) -> tuple[str, list[_Row]]:

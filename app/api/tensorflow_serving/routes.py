@@ -5,17 +5,25 @@ It is the first version of KServe's protocol too, whose client looks at `GET /` 
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 from starlette.types import Scope
 
-from app.api.endpoint import Endpoint, Reply
+from app.api.endpoint import Endpoint, Printing, print_object
 from app.api.model_paths import served, version_of
 from app.api.openapi import document_of, error_texts, reads_body
 from app.api.schemas import Status
 from app.api.server_context import context_of
-from app.api.tensorflow_serving.requests import SIGNATURE, RowsRequest, answer, decode
+from app.api.tensorflow_serving.requests import (
+    SIGNATURE,
+    Parts,
+    RowsRequest,
+    answer,
+    read,
+    rows_request,
+)
 from app.api.tensorflow_serving.schemas import (
     Dimension,
     LoadStatus,
@@ -32,12 +40,12 @@ from app.api.tensorflow_serving.schemas import (
     TensorShape,
     VersionStatus,
 )
-from app.codec.json_numbers import print_json
 from app.codec.signature import LENGTHS, SEQUENCES, Signature
 from app.errors import Fault, UnknownModel, quoted
 from app.registry.registry import Registry
 from app.registry.versions import ModelState, ModelVersion
 from app.service.inference import InferenceService
+from app.service.large_bodies import Decoder
 
 # Both mean the version that is served.
 LABELS = ("stable", "latest")
@@ -113,18 +121,18 @@ def install(app: FastAPI, inference: InferenceService) -> None:
 class RowsEndpoint(Endpoint[RowsRequest]):
     """Rows or columns in, rows or columns out."""
 
-    def decoder(self, scope: Scope) -> Callable[[bytes], RowsRequest]:
+    def decoder(self, scope: Scope) -> Decoder[Parts, RowsRequest]:
         """See `Endpoint`."""
         registry = self.inference.registry
         # The fast path is for the model that is served.
         names = scope.get("path_params") or {"name": registry.name}
         version = names.get("version")
         ready = served(registry, names["name"], None if version is None else version_of(version))
-        return lambda body: decode(self.inference, ready, body)
+        return Decoder(partial(read, ready.codec), partial(rows_request, self.inference, ready))
 
-    def encode(self, scope: Scope, request: RowsRequest) -> Reply:
+    def encode(self, scope: Scope, request: RowsRequest) -> Printing[Any]:
         """See `Endpoint`."""
-        return print_json(answer(request)), ((b"content-type", b"application/json"),)
+        return Printing(print_object, answer(request))
 
 
 def _add_information(router: APIRouter, path: str, find: Find, registry: Registry) -> None:

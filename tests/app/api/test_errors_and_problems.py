@@ -27,6 +27,7 @@ STATUSES = {
     "UnrollError": 500,
     "InvalidRequest": 422,
     "NotHTTP": 400,
+    "UnknownCoding": 501,
     "HeadTooLarge": 431,
     "HeadTooSlow": 408,
     "NotJSON": 400,

@@ -309,3 +309,33 @@ def test_who_reads_an_answer_slowly_gets_all_of_it(live: Live, routes: Routes) -
         assert read >= size
 
     live.talk(body)
+
+
+@pytest.mark.parametrize(
+    ("lines", "version", "status"),
+    [
+        (b"", "1.1", 400),
+        (b"Host: a\r\nhost: a\r\n", "1.1", 400),
+        (b"Host: a\r\nhost: b\r\n", "1.0", 400),
+        (b"Host: a\r\n", "1.1", 200),
+        (b"", "1.0", 200),
+        (b"Host: a\r\nTransfer-Encoding: gzip\r\n", "1.1", 501),
+        (b"Host: a\r\nTransfer-Encoding: gzip, chunked\r\n", "1.1", 501),
+        (b"Host: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "1.1", 501),
+        (b"Host: a\r\nTransfer-Encoding: identity\r\n", "1.1", 501),
+    ],
+)
+def test_a_head_says_once_where_it_goes_and_how_its_body_comes(
+    live: Live, lines: bytes, version: str, status: int
+) -> None:
+    async def body(connection: Connection) -> None:
+        start = b"POST /now HTTP/%s\r\nContent-Type: a/b\r\n" % version.encode()
+        length = b"" if b"Transfer" in lines else b"Content-Length: 0\r\n"
+        connection.writer.write(start + length + lines + b"\r\n")
+        found = await connection.answer()
+        assert found.status == status
+        if status != 200:
+            assert found.headers["connection"] == "close"
+            assert await connection.end() == b""
+
+    live.talk(body)

@@ -14,18 +14,17 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.endpoint import Headers, Respond, fail
 from app.errors import Cancelled, Fault, NotFinite, UnrollError
-from app.server.http_protocol import MAX_AHEAD
+from app.server.http_protocol import MAX_AHEAD, SLICE_BYTES
 from app.service.pending_request import Deadlines, PendingRequest
 from app.stats.answer_counts import AnswerCounts
 from tests.app.engine.running import until
 from tests.app.live import Connection, Counting, Live, chunked, head_of, request
 
 MAX_BYTES = 1000
-# What uvloop reads at once.
-READ_BYTES = 1 << 18
 DIRECT, ASGI = b"direct:", b"ASGI:"
 JSON = ((b"content-type", b"application/json"),)
 
@@ -442,8 +441,69 @@ def test_requests_sent_ahead_without_end_are_not_read_without_end(
         for _ in range(400):
             most = max(most, len(connection.protocol.pipeline))
             await asyncio.sleep(0)
-        assert most <= MAX_AHEAD + READ_BYTES // len(message) + 1
+        assert most <= MAX_AHEAD + SLICE_BYTES // len(message) + 1
         reading.cancel()
+
+    live.talk(body)
+
+
+def parsed_at_once(monkeypatch: pytest.MonkeyPatch, callback: str) -> list[int]:
+    """How often the parser calls something, for each time that it is given anything."""
+    counts: list[int] = []
+    parse, call = HttpToolsProtocol.data_received, getattr(Counting, callback)
+
+    def counting_parse(self: Any, data: bytes) -> None:
+        counts.append(0)
+        parse(self, data)
+
+    def counting_call(self: Any) -> None:
+        counts[-1] += 1
+        call(self)
+
+    monkeypatch.setattr(HttpToolsProtocol, "data_received", counting_parse)
+    monkeypatch.setattr(Counting, callback, counting_call)
+    return counts
+
+
+def test_many_requests_of_one_read_let_others_have_their_turn(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n"
+    counts = parsed_at_once(monkeypatch, "on_message_begin")
+
+    async def body(connection: Connection) -> None:
+        connection.writer.write(message * 3000 + whole("/now", b"last"))
+        for _ in range(3000):
+            assert (await connection.answer()).body == b"hello"
+        assert (await connection.answer()).body.endswith(b"last")
+
+    live.talk(body)
+    assert sum(counts) == 3001
+    assert max(counts) <= SLICE_BYTES // len(message) + 1
+
+
+def test_many_chunks_of_one_read_let_others_have_their_turn(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = parsed_at_once(monkeypatch, "on_chunk_header")
+
+    async def body(connection: Connection) -> None:
+        answer = await connection.ask(b"".join(chunked("/now", *[b"x"] * 10_000)))
+        assert answer.body == ASGI + b"x" * 10_000
+
+    live.talk(body)
+    assert sum(counts) == 10_001
+    assert max(counts) <= SLICE_BYTES // len(b"1\r\nx\r\n") + 1
+
+
+def test_what_follows_many_chunks_is_not_lost(live: Live) -> None:
+    """A body in slices, then the request behind it, in the same read."""
+
+    async def body(connection: Connection) -> None:
+        many = b"".join(chunked("/now", *[b"x"] * 5000))
+        connection.writer.write(many + whole("/now", b"behind"))
+        assert (await connection.answer()).body == ASGI + b"x" * 5000
+        assert (await connection.answer()).body.endswith(b"behind")
 
     live.talk(body)
 

@@ -177,6 +177,10 @@ def watched(body: Callable[[Deadlines], Coroutine[Any, Any, None]], **timeouts: 
     asyncio.run(run())
 
 
+def hold(_: int) -> None:
+    """There is always room."""
+
+
 async def never() -> Message:
     await asyncio.Event().wait()
     raise AssertionError
@@ -298,7 +302,7 @@ def test_a_late_body_is_told_and_its_task_goes_on() -> None:
         pending = PendingRequest(deadlines)
         with pending.reading():
             with pytest.raises(BodyTooSlow, match="0 bytes arrived in 0.1 s"):
-                await read_body([], never, pending, 100)
+                await read_body([], never, pending, 100, hold)
             # The cancellation is used up: what the task awaits next is not cancelled.
             task = asyncio.current_task()
             assert task is not None
@@ -315,7 +319,7 @@ def test_whoever_else_cancels_a_reader_is_obeyed() -> None:
         async def read() -> None:
             pending = PendingRequest(deadlines)
             with pending.reading():
-                await read_body([], never, pending, 100)
+                await read_body([], never, pending, 100, hold)
 
         task = asyncio.create_task(read())
         await asyncio.sleep(1.5 * TICK_S)
@@ -334,7 +338,7 @@ def test_a_body_that_is_read_has_no_more_time_limit() -> None:
 
         pending = PendingRequest(deadlines)
         with pending.reading():
-            assert await read_body([], receive, pending, 100) == b"{}"
+            assert await read_body([], receive, pending, 100, hold) == b"{}"
         pending.wait(lambda _: pytest.fail("given up"))
         pending.listen(never)
         await asyncio.sleep(3.5 * TICK_S)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from app.api.native.stream import MAX_AHEAD
 from app.codec.states import StateCodec
+from app.server.websocket_protocol import MAX_FRAMES, SLICE_BYTES, StreamProtocol
+from app.service.large_bodies import LARGE_BYTES
 from tests.app.api.test_fast_path import live_of
 from tests.app.engine.running import is_idle, until
 from tests.app.live import LIMIT_S, Live, head_of
@@ -240,6 +243,63 @@ def test_messages_of_any_framing_are_taken(live: Live) -> None:
         assert len((await ask(stream, sequence=rows(*[1] * 900)))["outputs"]) == 900
 
     talk(live, body)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["with the opening", "later"])
+def test_many_frames_of_one_read_let_others_have_their_turn(
+    live: Live, early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pings, which nothing bounds: each has its pong, and few are answered at once."""
+    ping, pong, count = bytes([0x89, 0x80]) + bytes(4), bytes([0x8A, 0]), 4000
+    turns: list[int] = []
+    parse, read = StreamProtocol._parse, WebSocketsSansIOProtocol.data_received
+
+    def counting_parse(self: Any, data: bytes) -> None:
+        turns.append(0)
+        parse(self, data)
+
+    def counting_read(self: Any, data: bytes) -> None:
+        if turns:
+            turns[-1] += len(data) // len(ping)
+        read(self, data)
+
+    monkeypatch.setattr(StreamProtocol, "_parse", counting_parse)
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", counting_read)
+
+    async def run() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(live))
+        opening = head_of("/stream", *UPGRADE, method="GET")
+        writer.write(opening + ping * (count if early else 0))
+        async with asyncio.timeout(LIMIT_S):
+            # uvicorn answers pings that come before its own answer before that.
+            before = (await reader.readuntil(b"\r\n\r\n")).count(pong)
+            if not early:
+                writer.write(ping * count)
+            assert await reader.readexactly(2 * (count - before)) == pong * (count - before)
+            writer.write(frame_of({"sequence": rows(1)}))
+            assert b'"outputs":[[1.0' in await reader.readuntil(b"]]}")
+        writer.close()
+
+    live.run(run())
+    assert max(turns) <= max(MAX_FRAMES, SLICE_BYTES // len(ping) + 1)
+
+
+def test_a_large_message_is_read_elsewhere_and_answered_in_its_turn(tiny_dir: Path) -> None:
+    steps = LARGE_BYTES // 20
+
+    async def body(stream: ClientConnection) -> None:
+        large = {"sequence": rows(*[1] * steps), "outputs": "last", "id": 1}
+        await stream.send(json.dumps(large))
+        await stream.send(json.dumps({"sequence": rows(1), "id": 2}))
+        await stream.send(json.dumps({**large, "outputs": "odd", "id": 3}))
+        assert json.loads(await stream.recv())["outputs"] == [[steps, steps]]
+        assert json.loads(await stream.recv())["time_step"] == steps
+        refused = json.loads(await stream.recv())
+        assert (refused["id"], refused["error"]["status"]) == (3, 422)
+
+    with live_of(tiny_dir, Loader()) as live:
+        live.run(live.ready())
+        talk(live, body)
 
 
 def test_a_message_beyond_the_limit_closes_the_stream(live: Live) -> None:

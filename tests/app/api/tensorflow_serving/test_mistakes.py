@@ -47,6 +47,7 @@ TOO_LARGE = "the model overflows between time steps 0 and 0: the values are too 
             {"instances": [SECOND], "signature_name": 1},
             "/signature_name: Input should be a valid string, got 1",
         ),
+        ({"instances": None, "inputs": None}, "must have either instances or inputs, got neither"),
         ({"instances": None}, "/instances: must be an array of sequences, got null"),
         ({"instances": {}}, "/instances: must be an array of sequences, got an object"),
         ({"instances": []}, "/instances: must hold at least one sequence"),
