@@ -68,6 +68,12 @@ def write(answer: AnswerArrays) -> bytes:
     return written
 
 
+def warm_up() -> None:
+    """Has pyarrow load what it loads when it first makes an array, which takes 0.3 s."""
+    numbers = np.zeros((1, 1), np.float32)
+    write(AnswerArrays({}, ("a",), [numbers], numbers))
+
+
 def _table(body: bytes, codec: Codec) -> Any:
     """The table in a stream, whole and checked."""
     try:

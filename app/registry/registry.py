@@ -12,6 +12,7 @@ import logging
 import threading
 from dataclasses import dataclass
 
+from app.codec import arrow
 from app.codec.model_codec import Codec, check_name
 from app.codec.sequences import Limits
 from app.engine.engine import Engine
@@ -154,6 +155,7 @@ class Registry:
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called in the loader's thread, which ends once this worker serves."""
+        arrow.warm_up()
         pause_s = RETRY_S
         while True:
             self.loading = True

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 from typing import Any
 
 import flatbuffers
@@ -146,3 +148,15 @@ def test_thousands_of_damaged_streams_are_read_or_refused() -> None:
     found = fuzz(read_arrow, arrow_body, 1000, 1)
     assert found["read"] > 100
     assert found["refused"] > 100
+
+
+def test_after_the_warm_up_nothing_is_left_to_load() -> None:
+    code = (
+        "import sys; from app.codec import arrow; from tests.app.fuzz_formats import CODEC\n"
+        "arrow.warm_up(); loaded = set(sys.modules)\n"
+        "arrow.read(sys.stdin.buffer.read(), CODEC); arrow.warm_up()\n"
+        "assert set(sys.modules) == loaded, set(sys.modules) - loaded"
+    )
+    body = stream_of({"a": pa.array([[1.0]]), "b": pa.array([[None]], pa.list_(pa.float32()))})
+    found = subprocess.run([sys.executable, "-c", code], input=body, capture_output=True)
+    assert found.returncode == 0, found.stderr.decode()
