@@ -1,7 +1,8 @@
 """Writes `models/<name>/<version>/`: SavedModel, manifest and model card, whole or not at all.
 
 Everything is written to a hidden sibling of the version's folder, flushed to disk, and renamed.
-A process that dies on the way leaves at most a hidden folder, which the next export removes.
+An export that fails, for want of space say, removes it; a process that dies on the way leaves at
+most that hidden folder, which the next export removes.
 """
 
 import fcntl
@@ -137,19 +138,20 @@ def export_model(
         number = _next_version(home)
         hidden = home / f"{HIDDEN}{number}"
         hidden.mkdir()
-        _save(ExportedModel(model), hidden)
-        manifest = {
-            "name": name,
-            "version": number,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            **describe_model(model),
-            **details,
-        }
-        write_card(hidden, manifest)
-        write_manifest(hidden, {**manifest, "files": file_digests(hidden)})
-        _flush(hidden)
-        final = home / str(number)
-        hidden.rename(final)
+        with _gone_if_it_fails(hidden):
+            _save(ExportedModel(model), hidden)
+            manifest = {
+                "name": name,
+                "version": number,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                **describe_model(model),
+                **details,
+            }
+            write_card(hidden, manifest)
+            write_manifest(hidden, {**manifest, "files": file_digests(hidden)})
+            _flush(hidden)
+            final = home / str(number)
+            hidden.rename(final)
         for folder in (home, models_dir):
             _flush_folder(folder)
     return final
@@ -174,6 +176,16 @@ def _save(exported: ExportedModel, folder: Path) -> None:
     except tf.errors.OpError as error:
         # Of a full disk TensorFlow says what it says of a device without memory.
         raise OSError(str(error.message).partition("\n")[0]) from error
+
+
+@contextmanager
+def _gone_if_it_fails(folder: Path) -> Iterator[None]:
+    """Removes a folder that was not finished: what fills a disk would stay there else."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextmanager
