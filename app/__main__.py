@@ -5,23 +5,26 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import uvicorn
 from pydantic import ValidationError
 
 from app import logs
+from app.api.connection_limit import raise_file_limit
 from app.server.http_protocol import HTTPProtocol
 from app.server.websocket_protocol import StreamProtocol
 from app.settings import Settings
 from app.stats.shared_stats import SharedStats
-from app.workers.connection_dispatcher import WorkerConfig, bytes_too_long
+from app.workers.connection_dispatcher import bytes_too_long
+from app.workers.service_manager import inherited_listener
 from app.workers.supervisor import Workers
 from app.workers.worker_app import STATS_FILE, Worker
+from app.workers.worker_server import WorkerConfig, WorkerServer
 
 # Seconds after draining for the last answers to leave: the errors of requests that did not finish.
 DELIVERY_S = 5
@@ -55,12 +58,14 @@ def unknown_settings() -> list[str]:
     )
 
 
-def configure(settings: Settings, worker: Worker) -> WorkerConfig:
+def configure(settings: Settings, worker: Worker, inherited: bool) -> WorkerConfig:
     """How uvicorn serves."""
     return WorkerConfig(
         worker,
         home=worker.home,
-        count_lost=worker.count_lost,
+        stats=worker.claim,
+        stop_notice_s=settings.stop_notice_s,
+        inherited=inherited,
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -82,14 +87,14 @@ def configure(settings: Settings, worker: Worker) -> WorkerConfig:
     )
 
 
-def serve(config: WorkerConfig) -> bool:
+def serve(config: WorkerConfig, listener: socket.socket) -> bool:
     """Serves until it is told to stop; returns whether it did."""
     if config.workers > 1:
         stats = SharedStats(config.workers, config.home / STATS_FILE)
-        workers = Workers(config, config.bind_socket(), stats)
+        workers = Workers(config, listener, stats)
         workers.run()
         return not workers.failed
-    server = uvicorn.Server(config)
+    server = WorkerServer(config)
     # After it has drained, uvicorn raises the signal again for the handler of before. That one
     # ignores it, so that a stop that was asked for is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -97,7 +102,7 @@ def serve(config: WorkerConfig) -> bool:
     # A terminal that is closed stops the server too, unless it was started by `nohup`.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, server.handle_exit)
-    server.run()
+    server.run([listener])
     return server.started
 
 
@@ -132,6 +137,12 @@ def main() -> int:
             name = f"UNROLL_{str(item['loc'][0]).upper()}"
             print(f"error: {name}: {item['msg']}, got {item['input']!r}", file=sys.stderr)
         return 2
+    try:
+        listener = inherited_listener()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    raise_file_limit()
     for name in unknown_settings():
         logging.warning("%s is no setting of this service: see python -m app --help", name)
     with shared_folder() as home:
@@ -145,7 +156,8 @@ def main() -> int:
             )
             return 2
         (home / STATS_FILE).touch()
-        served = serve(configure(settings, Worker(settings, home, os.getpid())))
+        config = configure(settings, Worker(settings, home, os.getpid()), listener is not None)
+        served = serve(config, listener or config.bind_socket())
     logging.shutdown()
     # A thread may still be loading a model, in a library that cannot be interrupted and must not
     # run while Python ends.

@@ -10,6 +10,7 @@ from starlette.types import Lifespan
 
 from app import __version__
 from app.api import docs, health, metrics, openapi, problems
+from app.api.connection_limit import ConnectionLimit
 from app.api.native import routes as predict
 from app.api.native import sessions, stream
 from app.api.open_inference import routes as open_inference
@@ -64,6 +65,7 @@ def create_app(
         max_body_bytes=settings.max_body_bytes,
         body_timeout_s=settings.body_timeout_s,
         refusal=inference.early_refusal,
+        connections=ConnectionLimit(),
     )
     _install_routes(app, inference)
     return app
@@ -74,7 +76,7 @@ def _lifespan(inference: InferenceService) -> Lifespan[FastAPI]:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        beating = asyncio.create_task(_beat(inference.registry.stats))
+        beating = asyncio.create_task(_beat(inference.registry))
         inference.registry.start_loading()
         yield
         await inference.registry.drain()
@@ -85,10 +87,11 @@ def _lifespan(inference: InferenceService) -> Lifespan[FastAPI]:
     return lifespan
 
 
-async def _beat(stats: WorkerStats) -> None:
-    """Tells for ever that the event loop goes on."""
+async def _beat(registry: Registry) -> None:
+    """Tells for ever that the event loop goes on, and how this worker is."""
     while True:
-        stats.beat()
+        registry.stats.beat()
+        registry.tell()
         await asyncio.sleep(BEAT_S)
 
 

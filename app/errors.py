@@ -22,6 +22,7 @@ UnrollError
 |   +-- ShuttingDown        the service is stopping
 |   +-- TooManySessions     no more sessions are kept
 |   +-- SessionsUnavailable the store of sessions does not answer
+|   +-- TooManyConnections  there are as many connections as there can be
 +-- Cancelled               the caller has gone
 +-- RunFailed               the kernel failed on this sequence: our fault
 +-- ModelRefused            a model folder is not whole, or not what its manifest says
@@ -159,6 +160,10 @@ class TooManySessions(Unavailable):
 
 class SessionsUnavailable(Unavailable):
     """The store of sessions does not answer."""
+
+
+class TooManyConnections(Unavailable):
+    """The service has as many connections as it can, and requests on all of them."""
 
 
 class Cancelled(UnrollError):

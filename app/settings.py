@@ -69,8 +69,13 @@ class Settings(BaseSettings):
         description="addresses and networks, between commas, of proxies whose X-Forwarded-For "
         "tells callers apart, who take turns; all that are behind another proxy are one caller",
     )
+    stop_notice_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        5.0,
+        description="seconds after SIGTERM in which /readyz says 503 and all else is answered as "
+        "before, with Connection: close: as long as whoever sends requests here needs to notice",
+    )
     drain_timeout_s: Seconds = Field(
-        30.0, description="seconds that running requests get to finish after SIGTERM"
+        30.0, description="seconds that running requests get to finish after that"
     )
     sessions_url: str = Field(
         "memory://",

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from app.api.openapi import PROBLEMS
-from app.api.schemas import ModelInfo, ModelList, Status, describe_columns
+from app.api.schemas import ModelInfo, ModelList, Readiness, Status, describe_columns
 from app.errors import NotReady
 from app.registry.registry import Registry
 
@@ -19,12 +19,22 @@ def make_router(registry: Registry) -> APIRouter:
         return Status(status="ok")
 
     @router.get(
-        "/readyz", summary="Whether a model is loaded and warm", responses={503: PROBLEMS[503]}
+        "/readyz",
+        summary="Whether a model is loaded and warm",
+        responses={503: PROBLEMS[503]},
+        response_model_exclude_none=True,
     )
-    async def readyz() -> Status:
+    async def readyz() -> Readiness:
         if not registry.ready:
             raise NotReady(registry.status)
-        return Status(status="ready")
+        shared = registry.stats.shared
+        return Readiness(
+            status="ready",
+            workers=shared.workers,
+            workers_ready=shared.workers_ready,
+            workers_failing=shared.workers_failing,
+            detail=shared.trouble or None,
+        )
 
     @router.get(
         "/models",

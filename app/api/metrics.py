@@ -32,12 +32,14 @@ class StatsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields one family a counter."""
         stats = self._registry.stats.shared
-        yield GaugeMetricFamily(
-            "unroll_ready", "1 when a model answers in every worker", int(self._registry.ready)
-        )
-        yield GaugeMetricFamily(
-            "unroll_workers", "Processes that live, ready or not", len(stats.living())
-        )
+        for name, text, value in (
+            ("unroll_ready", "1 when a model answers", int(self._registry.ready)),
+            ("unroll_workers", "Processes that live, ready or not", len(stats.living())),
+            ("unroll_workers_configured", "Workers of the service when whole", stats.workers),
+            ("unroll_workers_ready", "Workers that answer", stats.workers_ready),
+            ("unroll_workers_failing", "Workers that will not answer", stats.workers_failing),
+        ):
+            yield GaugeMetricFamily(name, text, value)
         yield self._model()
         yield from _of_answers(stats.answers())
         for name, column, text in (

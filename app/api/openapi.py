@@ -132,7 +132,7 @@ def install(app: FastAPI, registry: Registry) -> None:
             ref_template=REFERENCE,
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
-        if registry.ready:
+        if registry.answers:
             rows = registry.current().manifest.example
             for path, body_of in document.examples.items():
                 body = made["paths"][path]["post"]["requestBody"]

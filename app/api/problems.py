@@ -42,12 +42,13 @@ STATUSES: dict[type[UnrollError], tuple[int, str]] = {
     errors.ShuttingDown: (503, "The service is stopping"),
     errors.TooManySessions: (503, "There are too many sessions"),
     errors.SessionsUnavailable: (503, "The sessions are unavailable"),
+    errors.TooManyConnections: (503, "There are too many connections"),
     errors.Unavailable: (503, "The service is unavailable"),
     errors.Cancelled: (499, "The caller has gone"),
     errors.UnrollError: (500, "The service failed"),
 }
 
-# After these the rest of the request may still come.
+# After these the rest of the request may still come, or there is no room for one.
 LAST = (
     errors.NotHTTP,
     errors.UnknownCoding,
@@ -55,6 +56,7 @@ LAST = (
     errors.HeadTooSlow,
     errors.BodyTooLarge,
     errors.BodyTooSlow,
+    errors.TooManyConnections,
 )
 
 

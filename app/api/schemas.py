@@ -246,6 +246,18 @@ class Status(BaseModel):
     status: str
 
 
+class Readiness(Status):
+    """How many workers of the service answer."""
+
+    workers: int = Field(description="that the service has when it is whole")
+    workers_ready: int = Field(description="that answer")
+    workers_failing: int = Field(
+        description="that do not answer and will not by themselves: they cannot load the model, or "
+        "end again and again"
+    )
+    detail: str | None = Field(None, description="what is wrong with those that are failing")
+
+
 class FaultInfo(BaseModel):
     """One mistake of a request."""
 

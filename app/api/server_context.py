@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from starlette.types import Scope
 
+from app.api.connection_limit import ConnectionLimit
 from app.api.endpoint import Headers, Respond
 from app.errors import Overloaded
 from app.registry.registry import Registry
@@ -37,6 +38,7 @@ class ServerContext:
         body_timeout_s: seconds for a head or a body to arrive, and for an answer to be read.
         refusal: why a whole request of a client, whose address and port are given, would be refused
             before it is parsed; None if it would not.
+        connections: how many there can be.
         endpoints: who answers a whole body, by method and path.
     """
 
@@ -46,6 +48,7 @@ class ServerContext:
     max_body_bytes: int
     body_timeout_s: float
     refusal: Callable[[Client], Overloaded | None]
+    connections: ConnectionLimit
     endpoints: dict[tuple[str, str], Whole] = field(default_factory=dict)
 
 

@@ -69,6 +69,8 @@ class Registry:
         self.stats = stats
         self._pinned = pinned or AgreedVersion()
         self._drain: asyncio.Task[None] | None = None
+        self._is_leaving = False
+        self._is_failing = False
         self._current: LoadedModel | None = None
         self._stopping = threading.Event()
         self.models: list[ModelVersion] = []
@@ -94,14 +96,14 @@ class Registry:
     @property
     def status(self) -> str:
         """Why the service is not ready; meaningless while it is."""
-        if self._stopping.is_set():
+        if self.stopping:
             return "the service is stopping"
         if self._current is None:
             return self._status
         if not self._current.engine.alive:
             return "the lanes of the engine have stopped"
-        if crashing := self.stats.shared.crashing:
-            return f"{crashing}; the log says more"
+        if trouble := self.stats.shared.trouble:
+            return f"{trouble}; the log says more"
         return "another worker of the service is still loading the model"
 
     def current(self, name: str | None = None, version: int | None = None) -> LoadedModel:
@@ -127,20 +129,47 @@ class Registry:
 
     @property
     def ready(self) -> bool:
-        """Whether a model answers here, with its lanes alive, and in all other workers."""
+        """Whether the service answers, by this worker or another, and is to go on."""
+        self.tell()
+        return not self.stopping and self.stats.shared.ready
+
+    @property
+    def answers(self) -> bool:
+        """Whether a model answers here, with its lanes alive."""
         current = self._current
-        return (
-            current is not None
-            and not self._stopping.is_set()
-            and current.engine.alive
-            and self.stats.shared.ready
+        return current is not None and not self._stopping.is_set() and current.engine.alive
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the service, or this worker, has been told to stop; it may answer still."""
+        return self._is_leaving or self.stats.shared.stopping
+
+    @property
+    def sends_away(self) -> bool:
+        """Whether callers had better go elsewhere with their next request: to another connection.
+
+        This worker is to stop, or does not answer while another does.
+        """
+        return self._is_leaving or self.stats.shared.stopping or self.stats.others_answer
+
+    def tell(self) -> None:
+        """Tells the other processes of the service how this one is."""
+        current, goes_on = self._current, not self._is_leaving
+        lanes_stopped = current is not None and not current.engine.alive
+        self.stats.set_ready(
+            self.answers and goes_on, goes_on and (self._is_failing or lanes_stopped)
         )
+
+    def leave(self) -> None:
+        """Says from now on that this worker is to stop, and goes on answering until `drain`."""
+        self._is_leaving = True
+        self.tell()
 
     def drain(self) -> asyncio.Task[None]:
         """Takes no more requests, lets running ones finish and stops the lanes."""
         if self._drain is None:
             self._stopping.set()
-            self.stats.set_ready(False)
+            self.leave()
             self._drain = asyncio.get_running_loop().create_task(self._drain_engine())
         return self._drain
 
@@ -163,6 +192,7 @@ class Registry:
                 self._attempt(loop)
             except Exception as error:
                 self._status = f"loading failed: {type(error).__name__}"
+                self._is_failing = True
                 logger.exception("loading failed")
             self.loading = False
             if self._current is not None or self._stopping.wait(pause_s):
@@ -222,6 +252,7 @@ class Registry:
         if status != self._status:
             logger.error(status)
         self._status = status
+        self._is_failing = True
 
     def _load_one(
         self, model: ModelVersion, loop: asyncio.AbstractEventLoop, checksum: str | None = None
@@ -280,5 +311,6 @@ class Registry:
             engine.start(loop)
             model.engine, model.state = engine, "ready"
             self._current = ready
-            self.stats.set_ready(not self._stopping.is_set())
+            self._is_failing = False
+            self.tell()
         logger.info("%s version %d is ready", model.name, model.version)

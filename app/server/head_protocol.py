@@ -14,7 +14,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from app.api.problems import problem_of
 from app.api.server_context import context_of
-from app.errors import Fault, HeadTooSlow, InvalidRequest, NotHTTP
+from app.errors import (
+    Fault,
+    HeadTooSlow,
+    InvalidRequest,
+    NotHTTP,
+    TooManyConnections,
+    UnrollError,
+)
 from app.server.field_limits import (
     MAX_ITEMS,
     MAX_LINES,
@@ -24,6 +31,7 @@ from app.server.field_limits import (
     too_large,
 )
 from app.server.head_buffer import END, HeadBuffer
+from app.server.orderly_transport import OrderlyTransport
 from app.stats.answer_counts import OTHER
 
 # Of uvicorn's lines those that tell of errors here. The others tell what callers do, with all that
@@ -41,11 +49,14 @@ UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", 
 class HeadProtocol(HttpToolsProtocol):
     """See the module."""
 
+    # uvicorn's own type of it is a wider one.
+    transport: OrderlyTransport
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.logger, self.access_log = ERRORS_ONLY, False
         # uvicorn allows any ASGI callable here; ours is always the application.
-        context = context_of(self.app)
+        self._context = context = context_of(self.app)
         self._timeout_s = context.body_timeout_s
         self._answers = context.stats.answers
         # What has been read of a head that came in pieces, until it is whole.
@@ -69,8 +80,12 @@ class HeadProtocol(HttpToolsProtocol):
     # uvicorn's own type of a transport is a narrower one than asyncio's.
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
-        super().connection_made(transport)
-        self._await_head()
+        super().connection_made(OrderlyTransport(transport, self.loop))
+        if self._context.connections.admits(len(self.connections)):
+            self._context.connections.waits(self)
+            self._await_head()
+        else:
+            self._turn_away()
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
@@ -169,6 +184,7 @@ class HeadProtocol(HttpToolsProtocol):
         names = [name for name, _ in self.headers]
         if names.count(b"host") != 1 or b"transfer-encoding" in names:
             check_framing(self.headers, self.parser.get_http_version())
+        self._context.connections.has_request(self)
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
@@ -221,21 +237,39 @@ class HeadProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._await_reader()
+        elif self._is_answered:
+            self._context.connections.waits(self)
 
     def timeout_keep_alive_handler(self) -> None:
         """Called when no other request has come."""
-        super().timeout_keep_alive_handler()
-        self._await_reader()
+        self.close_if_idle()
+
+    def close_if_idle(self) -> None:
+        """Closes the connection unless a request is under way, be it unread in the kernel."""
+        if self._is_answered and self._head is None and not self.transport.unread_bytes:
+            self.transport.close()
+            self._await_reader()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that nobody has read, and everything sent has left."""
+        return not (self.transport.unread_bytes or self.transport.get_write_buffer_size())
+
+    def abort(self) -> None:
+        """Closes the connection at once."""
+        self.transport.abort()
 
     def shutdown(self) -> None:
         """Called when the server is told to stop."""
-        super().shutdown()
+        if not (self._is_answered and self.transport.unread_bytes):
+            super().shutdown()
         if self.transport.is_closing():
             self._await_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         super().connection_lost(exc)
+        self._context.connections.has_request(self)
         self._stop_awaiting()
         self._stop_awaiting_reader()
 
@@ -294,7 +328,17 @@ class HeadProtocol(HttpToolsProtocol):
             # The answer that is due is the last; the connection closes behind it.
             self.cycle.keep_alive = False
 
-    def _answer_and_close(self, error: InvalidRequest, path: bytes) -> None:
+    def _turn_away(self) -> None:
+        """Refuses the connection: there are too many."""
+        self._is_over = True
+        if self._context.connections.can_say_no(len(self.connections)):
+            text = "requests are under way on as many connections as there can be"
+            self._answer_and_close(TooManyConnections(text), b"")
+            self._await_reader()
+        else:
+            self.transport.abort()
+
+    def _answer_and_close(self, error: UnrollError, path: bytes) -> None:
         answer = problem_of(error, path.decode("latin-1"))
         # The routes count their own answers; this one reached none of them.
         self._answers.count(OTHER, answer.status_code)

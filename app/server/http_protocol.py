@@ -6,14 +6,16 @@ without ASGI's messages and with one write. All others take uvicorn's way.
 
 from asyncio import Transport
 from collections.abc import Callable, Sized
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from app.api.endpoint import Headers
-from app.api.server_context import Whole, context_of
+from app.api.server_context import Whole
 from app.server.early_refusal import early_refusal
 from app.server.head_buffer import END
 from app.server.head_protocol import HeadProtocol
@@ -66,8 +68,7 @@ class HTTPProtocol(HeadProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # uvicorn allows any ASGI callable here; ours is always the application.
-        self._context = context_of(self.app)
+        self._registry = self._context.registry
         self._endpoints = self._context.endpoints
         self._reading = False
         # What was read and is parsed later, and whether that is due.
@@ -84,7 +85,9 @@ class HTTPProtocol(HeadProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
         super().connection_made(transport)
-        self.flow = self._flow = Flow(transport, self.pipeline, self._unparsed, self._parse_later)
+        self.flow = self._flow = Flow(
+            self.transport, self.pipeline, self._unparsed, self._parse_later
+        )
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
@@ -124,13 +127,15 @@ class HTTPProtocol(HeadProtocol):
         if self._held is not None:
             # It arrives in pieces.
             held, self._held = self._held, None
-            super()._start_asgi_task(*held)
+            self._start_task(*held)
 
     def _refuses_early(self, data: bytes) -> bool:
         """Whether the service is overloaded, and this was a request that was refused for it."""
         began_ns = perf_counter_ns()
         error = self._context.refusal(self.client)
         if error is None or self._within_message or self._head or not self._is_answered:
+            return False
+        if self._registry.sends_away:
             return False
         refusal = early_refusal(data, self._endpoints, error)
         if refusal is None or self.transport.is_closing() or self.flow.write_paused:
@@ -141,6 +146,8 @@ class HTTPProtocol(HeadProtocol):
         for name, value in (*self.server_state.default_headers, *headers):
             parts += (name, b": ", value, b"\r\n")
         self.transport.write(b"".join((*parts, b"\r\n", body)))
+        self._context.connections.has_request(self)
+        self._context.connections.waits(self)
         return True
 
     def handle_websocket_upgrade(self) -> None:
@@ -162,7 +169,41 @@ class HTTPProtocol(HeadProtocol):
         if self._reading and (cycle.scope["method"], cycle.scope["path"]) in self._endpoints:
             self._held = cycle, app
         else:
-            super()._start_asgi_task(cycle, app)
+            self._start_task(cycle, app)
+
+    def _start_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        super()._start_asgi_task(cycle, partial(self._run, cycle, app))
+
+    async def _run(
+        self, cycle: RequestResponseCycle, app: Any, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Runs the application for a request, and says with its answer whether it is the last."""
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._tell(cycle)
+            await send(message)
+
+        await app(scope, receive, telling)
+
+    def _tell(self, cycle: RequestResponseCycle) -> None:
+        """Says with an answer that it is the connection's last, where callers are sent away.
+
+        It is not while others that have been sent before wait behind it, be it in the kernel.
+        """
+        if self._registry.sends_away and (cycle.more_body or not self._has_more):
+            cycle.keep_alive = False
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether something has been sent behind the request that is answered."""
+        held = self.pipeline or self._unparsed or self._head is not None
+        return bool(held or self.transport.unread_bytes)
+
+    def close_if_idle(self) -> None:
+        """Closes the connection unless a request is under way."""
+        if not self._unparsed:
+            super().close_if_idle()
 
     def on_message_complete(self) -> None:
         """Called by the parser at the end of a body."""
@@ -177,7 +218,7 @@ class HTTPProtocol(HeadProtocol):
             or self.flow.write_paused
             or not endpoint.takes(scope["headers"])
         ):
-            super()._start_asgi_task(cycle, app)
+            self._start_task(cycle, app)
             return
         # A large body has paused it, and then nobody would see the caller hang up.
         self.flow.resume_reading()
@@ -202,6 +243,7 @@ class HTTPProtocol(HeadProtocol):
     def _write(
         self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes
     ) -> None:
+        self._tell(cycle)
         parts = [STATUS_LINE[status]]
         for name, value in (*self.server_state.default_headers, *headers):
             if name == b"connection" and value == b"close":
@@ -218,7 +260,7 @@ class HTTPProtocol(HeadProtocol):
         self.on_response_complete()
 
     def shutdown(self) -> None:
-        """Called when the server is told to stop, while it waits for open requests."""
+        """Called at the end of a stop, while the server waits for open requests."""
         # So that those who take too long still get an answer.
         self._context.registry.drain()
         super().shutdown()

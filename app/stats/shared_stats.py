@@ -25,12 +25,21 @@ class ParentWords(ctypes.Structure):
     Attributes:
         crashing: how many workers end again and again, soon after their start.
         exit_status: of the last one.
+        stopping: whether the service has been told to stop.
+        dispatched: whether, since then, all connections that there will be have been given.
+        was_whole: whether all workers that can have been ready; a worker writes it.
     """
 
-    _fields_ = [("crashing", ctypes.c_int64), ("exit_status", ctypes.c_int64)]
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in ("crashing", "exit_status", "stopping", "dispatched", "was_whole")
+    ]
 
     crashing: int
     exit_status: int
+    stopping: int
+    dispatched: int
+    was_whole: int
 
 
 class WorkerWords(ctypes.Structure):
@@ -39,6 +48,8 @@ class WorkerWords(ctypes.Structure):
     Attributes:
         pid: its process; 0 before there has been one.
         ready: whether it answers.
+        failing: whether it cannot, and will not by itself.
+        taken: connections that it was given and has taken.
         closed: connections that it was given and has no more.
         beats: changes for as long as its event loop goes on.
         counters: of its engine.
@@ -48,6 +59,8 @@ class WorkerWords(ctypes.Structure):
     _fields_ = [
         ("pid", ctypes.c_int64),
         ("ready", ctypes.c_int64),
+        ("failing", ctypes.c_int64),
+        ("taken", ctypes.c_int64),
         ("closed", ctypes.c_int64),
         ("beats", ctypes.c_int64),
         ("counters", Counters),
@@ -56,6 +69,8 @@ class WorkerWords(ctypes.Structure):
 
     pid: int
     ready: int
+    failing: int
+    taken: int
     closed: int
     beats: int
     counters: Counters
@@ -82,10 +97,13 @@ class SharedStats:
     Args:
         workers: that the service has.
         path: of the file, which must exist; None for numbers that nobody shares.
+
+    Attributes:
+        workers: that the service has when it is whole.
     """
 
     def __init__(self, workers: int = 1, path: Path | None = None) -> None:
-        self._workers = workers
+        self.workers = workers
         with path.open("r+b") if path else tempfile.TemporaryFile() as file:
             # Open for as long as the numbers are there: it is what `claim` locks.
             self._file = os.dup(file.fileno())
@@ -105,7 +123,7 @@ class SharedStats:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             row = next(row for row in self._rows if not _lives(row.pid))
-            row.ready = row.closed = row.beats = 0
+            row.ready = row.failing = row.taken = row.closed = row.beats = 0
             for name in GAUGES:
                 setattr(row.counters, name, 0)
             row.pid = os.getpid()
@@ -125,10 +143,57 @@ class SharedStats:
         """A number that changes for as long as the event loop of a worker goes on."""
         return sum(row.beats for row in self._rows if row.pid == pid)
 
+    def taken(self, pid: int) -> int:
+        """Connections that a worker has taken of those it was given, though it may have died."""
+        return sum(row.taken for row in self._rows if row.pid == pid)
+
     @property
     def ready(self) -> bool:
-        """Whether as many workers answer as the service has."""
-        return sum(worker.ready for worker in self.living()) >= self._workers
+        """Whether the service answers: a worker does.
+
+        At the start not before all of them do, but for those that cannot: whoever comes first would
+        have the first one do all the work, and keep its connection to it.
+        """
+        ready, failing = self.workers_ready, self.workers_failing
+        if ready + failing >= self.workers:
+            self._parent.was_whole = 1
+        return ready > 0 and bool(self._parent.was_whole)
+
+    @property
+    def workers_ready(self) -> int:
+        """Workers that answer."""
+        return sum(worker.ready for worker in self.living())
+
+    @property
+    def workers_failing(self) -> int:
+        """Workers that do not answer and will not by themselves.
+
+        They cannot load the model, or end again and again.
+        """
+        failing = self._refused + self._parent.crashing
+        return min(failing, max(0, self.workers - self.workers_ready))
+
+    @property
+    def _refused(self) -> int:
+        return sum(row.failing for row in self._rows if _lives(row.pid))
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the service has been told to stop."""
+        return bool(self._parent.stopping)
+
+    @property
+    def dispatched(self) -> bool:
+        """Whether the workers have all connections that they will be given before the stop."""
+        return bool(self._parent.dispatched)
+
+    def tell_stopping(self) -> None:
+        """Called by the parent once it is told to stop."""
+        self._parent.stopping = 1
+
+    def tell_dispatched(self) -> None:
+        """Called by the parent after its last connection."""
+        self._parent.dispatched = 1
 
     def tell_crashing(self, workers: int, exit_status: int) -> None:
         """Called by the parent: so many workers end again and again, the last one with a status."""
@@ -136,12 +201,14 @@ class SharedStats:
         self._parent.crashing = workers
 
     @property
-    def crashing(self) -> str:
-        """Which workers end again and again, and how; empty if none does."""
-        if not self._parent.crashing:
+    def trouble(self) -> str:
+        """What is wrong with the workers that are failing; empty if none is."""
+        if not self.workers_failing:
             return ""
-        count, how = self._parent.crashing, describe_exit(self._parent.exit_status)
-        return f"{count} of the service's workers cannot stay up: the last one {how}"
+        if crashing := self._parent.crashing:
+            how = describe_exit(self._parent.exit_status)
+            return f"{crashing} of the service's workers cannot stay up: the last one {how}"
+        return f"{self._refused} of the service's workers cannot load the model"
 
     def total(self, name: str) -> int:
         """A counter over all workers there were, or a gauge over those that live."""
@@ -169,13 +236,22 @@ class WorkerStats:
         self.answers = AnswerCounts(row.answers)
         self._row = row
 
-    def set_ready(self, ready: bool) -> None:
-        """Says whether this worker answers."""
-        self._row.ready = ready
+    def set_ready(self, ready: bool, failing: bool = False) -> None:
+        """Says whether this worker answers, and if not, whether it will not by itself."""
+        self._row.ready, self._row.failing = ready, failing
+
+    @property
+    def others_answer(self) -> bool:
+        """Whether this worker does not answer, and another does."""
+        return not self._row.ready and self.shared.workers_ready > 0
 
     def beat(self) -> None:
         """The event loop of this worker goes on."""
         self._row.beats += 1
+
+    def count_taken(self) -> None:
+        """A connection that this worker was given is taken."""
+        self._row.taken += 1
 
     def count_closed(self) -> None:
         """A connection that this worker was given is closed."""

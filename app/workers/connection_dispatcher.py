@@ -1,7 +1,8 @@
 """`Dispatcher`: gives each connection to the worker that has fewest.
 
-The parent accepts (`Dispatcher`) and hands the connection itself to a worker (`WorkerLoop`), by a
-datagram over a Unix socket that is named after the worker's process.
+The parent accepts and hands the connection itself to a worker (`connection_receiver`), by a
+datagram over a Unix socket that is named after the worker's process. It holds each until the worker
+has taken it: one that dies before takes none along.
 
 What that gives over workers that accept by themselves, measured with two workers on two cores that
 others used too (medians of 19 interleaved rounds, 64 clients, `fixed` and `mixed`):
@@ -18,27 +19,24 @@ it gets as many as the kernel queues, with `SO_REUSEPORT` every second one until
 """
 
 import array
-import asyncio
 import logging
 import os
+import select
 import socket
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from functools import partial
+from collections import Counter, defaultdict, deque
 from pathlib import Path
-from typing import Any
-
-import uvicorn
-import uvloop
 
 from app.stats.shared_stats import LivingWorker, SharedStats
+from app.workers.connection_receiver import MAX_PID, socket_path
 
 logger = logging.getLogger(__name__)
 
 # Seconds between two attempts while no worker takes connections, at the start for example.
 RETRY_S = 0.02
+# Seconds from one look to the next whether workers have taken what they were given.
+LOOK_S = 0.01
 # Connections that come within so many seconds are spread evenly, whatever workers have besides: a
 # busy worker sees late that some of its connections have been closed.
 BURST_S = 0.2
@@ -46,12 +44,10 @@ BURST_S = 0.2
 # One that does not hangs: the next worker gets the connection, and the dispatcher waits for the one
 # that hangs no more.
 HANDOVER_TIMEOUT_S = 0.1
-# Seconds that the callers who come last, when the service stops, have to send their requests.
-LAST_REQUEST_S = 0.5
+# Seconds, from a stop on, in which those who wait in the kernel's queue find a worker.
+LAST_DISPATCH_S = 2.0
 # Bytes of a Unix socket's path: Linux has 108, and the last one is zero.
 MAX_PATH_BYTES = 107
-# The largest number of a process on Linux.
-MAX_PID = 1 << 22
 
 
 class Dispatcher(threading.Thread):
@@ -61,52 +57,114 @@ class Dispatcher(threading.Thread):
         listener: bound.
         backlog: of connections that the kernel keeps.
         home: folder of the workers' sockets.
-        stats: say which workers live and are ready, and how many connections each has closed.
+        stats: say which workers live and are ready, how many connections each took and closed.
+        waits: whether nobody is accepted before a worker is ready: another process does that.
     """
 
     def __init__(
-        self, listener: socket.socket, backlog: int, home: Path, stats: SharedStats
+        self,
+        listener: socket.socket,
+        backlog: int,
+        home: Path,
+        stats: SharedStats,
+        waits: bool = False,
     ) -> None:
         super().__init__(name="dispatcher", daemon=True)
         listener.listen(backlog)
+        listener.setblocking(False)
         self._listener = listener
         self._home = home
         self._stats = stats
+        self._waits = waits
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        # Connections that each process was given, and those of this burst.
+        self._wake, self._woken = os.pipe()[::-1]
+        self._poll = select.poll()
+        for number in (listener.fileno(), self._woken):
+            self._poll.register(number, select.POLLIN)
+        # Connections that each process was given, those of this burst, and those it has not taken.
         self._given: Counter[int] = Counter()
         self._burst: Counter[int] = Counter()
+        self._untaken: defaultdict[int, deque[socket.socket]] = defaultdict(deque)
         self._burst_began = 0.0
         self._ready: set[int] = set()  # processes that share the burst
         self._hanging: set[int] = set()  # processes that did not take the last connection
-        self._stopping = False
+        self._ends_at: float | None = None
 
     def run(self) -> None:
         """Called in the thread."""
-        while not self._stopping:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError as error:
-                if not self._stopping:
-                    # Too many open files, perhaps: the caller waits in the kernel's queue.
-                    logger.error("cannot accept: %s", error)
-                    time.sleep(RETRY_S)
-                continue
-            with connection:
-                while not (self._dispatch(connection) or self._stopping):
-                    time.sleep(RETRY_S)
+        while self._waits and self._ends_at is None and not self._stats.ready:
+            time.sleep(RETRY_S)
+        while self._ends_at is None:
+            if not self._accept():
+                self._poll.poll(1000 * LOOK_S if self._untaken else None)
+            self._look_at_untaken()
+        # Whoever waits in the kernel's queue would be reset. Not so where another process has the
+        # queue, too.
+        while not self._waits and self._accept():
+            pass
+        self._listener.close()
+        while self._untaken and time.monotonic() < self._ends_at:
+            self._look_at_untaken()
+            time.sleep(LOOK_S)
+        for connections in self._untaken.values():
+            for connection in connections:
+                connection.close()
 
     def stop(self) -> None:
-        """Accepts no more; new callers are refused from now on."""
-        self._stopping = True
-        # Wakes the thread.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        """Hands over whoever waits already, and accepts no more: others are refused from now on."""
+        self._ends_at = time.monotonic() + LAST_DISPATCH_S
+        os.write(self._wake, b"s")
+        if self.is_alive():
+            self.join(2 * LAST_DISPATCH_S)
+
+    def _accept(self) -> bool:
+        """Accepts a connection and hands it over; returns whether there was one."""
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            # Too many open files, perhaps: the caller waits in the kernel's queue.
+            logger.error("cannot accept: %s", error)
+            time.sleep(RETRY_S)
+            return False
+        self._place(connection)
+        return True
+
+    def _place(self, connection: socket.socket) -> None:
+        """Finds a worker for a connection, however long that takes."""
+        while not self._dispatch(connection):
+            if self._ends_at is not None and time.monotonic() > self._ends_at:
+                connection.close()
+                return
+            time.sleep(RETRY_S)
+
+    def _look_at_untaken(self) -> None:
+        """Lets go of what has been taken, and places anew what a dead worker has not."""
+        for pid, connections in list(self._untaken.items()):
+            left = self._given[pid] - self._stats.taken(pid)
+            while len(connections) > max(0, left):
+                connections.popleft().close()
+            if not connections:
+                del self._untaken[pid]
+            elif not self._listens(pid):
+                del self._untaken[pid]
+                for connection in connections:
+                    self._place(connection)
+
+    def _listens(self, pid: int) -> bool:
+        """Whether a worker has its socket still: that of one that was killed is closed at once."""
+        try:
+            self._sender.connect(str(socket_path(self._home, pid)))
+        except OSError:
+            return False
+        return True
 
     def _dispatch(self, connection: socket.socket) -> bool:
         """Hands a connection over; returns whether a worker took it."""
         living = self._stats.living()
-        self._given = Counter({worker.pid: self._given[worker.pid] for worker in living})
+        kept = {worker.pid for worker in living} | self._untaken.keys()
+        self._given = Counter({pid: self._given[pid] for pid in kept})
         self._hanging &= self._given.keys()
         self._begin_burst({worker.pid for worker in living if worker.ready})
 
@@ -137,7 +195,7 @@ class Dispatcher(threading.Thread):
         try:
             # Unless the socket is connected, the kernel says at once that there is room, and
             # waiting for it is a busy loop.
-            self._sender.connect(str(_path(self._home, pid)))
+            self._sender.connect(str(socket_path(self._home, pid)))
             self._sender.sendmsg([b"c"], ancillary)
         except (TimeoutError, BlockingIOError):
             self._hanging.add(pid)
@@ -146,132 +204,12 @@ class Dispatcher(threading.Thread):
             # The worker has not begun to receive, or has ended.
             return False
         self._hanging.discard(pid)
+        self._untaken[pid].append(connection)
         self._given[pid] += 1
         self._burst[pid] += 1
         return True
 
 
-class WorkerLoop(uvloop.Loop):
-    """An event loop whose servers take their connections from the dispatcher.
-
-    Args:
-        home: folder of the workers' sockets.
-        pid: of this process.
-        count_lost: as `Receiver`.
-    """
-
-    def __init__(self, home: Path, pid: int, count_lost: Callable[[], None]) -> None:
-        super().__init__()
-        self._path = _path(home, pid)
-        self._count_lost = count_lost
-
-    # asyncio has more arguments; uvicorn gives only these.
-    async def create_server(  # type: ignore[override]
-        self, protocol_factory: Callable[[], Any], *_: Any, **__: Any
-    ) -> "Receiver":
-        """Serves what is dispatched; the listening socket is the dispatcher's."""
-        return Receiver(self, protocol_factory, self._path, self._count_lost)
-
-
-class Receiver:
-    """A server as asyncio has it. Its connections come from the dispatcher.
-
-    Args:
-        loop: to serve on.
-        protocol_factory: makes a connection's protocol, which counts when it is closed.
-        path: of its socket.
-        count_lost: called for a connection that was dispatched and gets no protocol.
-    """
-
-    def __init__(
-        self,
-        loop: uvloop.Loop,
-        protocol_factory: Callable[[], Any],
-        path: Path,
-        count_lost: Callable[[], None],
-    ) -> None:
-        self._loop = loop
-        self._factory = protocol_factory
-        self._path = path
-        self._count_lost = count_lost
-        self._closing = False
-        # The loop itself does not keep tasks alive.
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.bind(str(path))
-        loop.add_reader(self._socket, self._receive)
-
-    def close(self) -> None:
-        """Takes no more than what has been dispatched already."""
-        if self._path.exists():
-            self._path.unlink()
-            self._closing = True
-            self._receive()
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
-
-    async def wait_closed(self) -> None:
-        """There is nothing to wait for."""
-
-    def _receive(self) -> None:
-        while True:
-            try:
-                _, numbers, *_ = socket.recv_fds(self._socket, 1, 1)
-            except BlockingIOError:
-                return
-            if not numbers:
-                # The kernel has closed the connection.
-                logger.error("a connection is lost: this process has too many open files")
-                self._count_lost()
-                continue
-            task = self._loop.create_task(self._serve(socket.socket(fileno=numbers[0])))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, connection: socket.socket) -> None:
-        try:
-            connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            _, protocol = await self._loop.connect_accepted_socket(self._factory, connection)
-        except Exception:
-            # Whatever failed, it costs this connection only.
-            logger.exception("a connection is lost")
-            connection.close()
-            self._count_lost()
-            return
-        if self._closing:
-            # uvicorn has told the protocols of other connections already.
-            self._loop.call_later(LAST_REQUEST_S, protocol.shutdown)
-
-
-class WorkerConfig(uvicorn.Config):
-    """uvicorn's configuration with the workers' event loop.
-
-    Args:
-        home: folder of the workers' sockets.
-        count_lost: as `Receiver`; called in the worker.
-    """
-
-    def __init__(
-        self, *args: Any, home: Path, count_lost: Callable[[], None], **kwargs: Any
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self.home = home
-        self.count_lost = count_lost
-
-    def get_loop_factory(self) -> Callable[[], Any]:
-        """Called in the worker. One that is alone accepts by itself."""
-        if self.workers == 1:
-            # uvicorn may give None, for the loop of asyncio; whoever calls this takes both.
-            return super().get_loop_factory()  # type: ignore[return-value]
-        return partial(WorkerLoop, self.home, os.getpid(), self.count_lost)
-
-
 def bytes_too_long(home: Path) -> int:
     """By how much the path of a folder is too long to hold the workers' sockets; 0 if it is not."""
-    return max(0, len(os.fsencode(_path(home, MAX_PID))) - MAX_PATH_BYTES)
-
-
-def _path(home: Path, pid: int) -> Path:
-    return home / f"{pid}.sock"
+    return max(0, len(os.fsencode(socket_path(home, MAX_PID))) - MAX_PATH_BYTES)

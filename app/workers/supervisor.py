@@ -9,12 +9,15 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 
+import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from app.stats.shared_stats import SharedStats, describe_exit
-from app.workers.connection_dispatcher import Dispatcher, WorkerConfig
+from app.workers.connection_dispatcher import Dispatcher
+from app.workers.service_manager import tell_manager
+from app.workers.worker_server import WorkerConfig, WorkerServer
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +34,22 @@ STAYED_UP_S = 60.0
 # from the workers that answer.
 FIRST_DELAY_S, MAX_DELAY_S = 1.0, 60.0
 # Seconds beyond those that uvicorn has for its end until a worker counts as one that hangs.
-LAST_JOIN_S = 2.0
+LAST_JOIN_S = 3.0
+# Seconds between two looks at signals while the service gives notice.
+LOOK_S = 0.05
+
+
+class WorkerProcess(Process):
+    """uvicorn's, with the server of this service."""
+
+    config: WorkerConfig
+
+    @property
+    def server(self) -> uvicorn.Server:
+        """Made in the process itself."""
+        if self._server is None:
+            self._server = WorkerServer(self.config)
+        return self._server
 
 
 class Pulse:
@@ -106,6 +124,8 @@ class Workers(Multiprocess):
         failed: whether it ended though nobody asked it to.
     """
 
+    config: WorkerConfig
+
     def __init__(
         self,
         config: WorkerConfig,
@@ -121,7 +141,11 @@ class Workers(Multiprocess):
         self.failed = False
         self._stats = stats
         self._clock = clock
-        self._dispatcher = Dispatcher(listener, config.backlog, config.home, stats)
+        self._dispatcher = Dispatcher(
+            listener, config.backlog, config.home, stats, waits=config.inherited
+        )
+        self._notice_s = 0.0
+        self._told_ready = False
         self._pulses: dict[Process, Pulse] = {}
         # By index in `processes`; a process that has ended stays there until it is replaced.
         self._delays: defaultdict[int, RestartDelay] = defaultdict(RestartDelay)
@@ -130,8 +154,14 @@ class Workers(Multiprocess):
 
     def init_processes(self) -> None:
         """Called at the start."""
-        super().init_processes()
+        for _ in range(self.processes_num):
+            self.processes.append(self._start())
         self._dispatcher.start()
+
+    def _start(self) -> Process:
+        process = WorkerProcess(self.config, self.sockets)
+        process.start()
+        return process
 
     def keep_subprocess_alive(self) -> None:
         """Called twice a second, between looks for signals."""
@@ -143,10 +173,12 @@ class Workers(Multiprocess):
                 self._bury(index, process)
             if self._clock() >= self._replaced_at.get(process, math.inf):
                 del self._replaced_at[process]
-                self.processes[index] = Process(self.config, self.sockets)
-                self.processes[index].start()
+                self.processes[index] = self._start()
         crashing = sum(self._delays[index].delay_s > 0 for index in range(len(self.processes)))
         self._stats.tell_crashing(crashing, self._exit_status)
+        if not self._told_ready and self._stats.ready:
+            self._told_ready = True
+            tell_manager("READY=1")
 
     def _is_well(self, index: int, process: Process) -> bool:
         """Whether a worker lives and its event loop goes on."""
@@ -184,14 +216,30 @@ class Workers(Multiprocess):
             )
         return self._pulses[process]
 
+    def handle_term(self) -> None:
+        """Called when the service is to stop, and others need to notice."""
+        super().handle_term()
+        if self._stats.ready:
+            self._notice_s = self.config.stop_notice_s
+
     def handle_hup(self) -> None:
         """Called when the terminal is closed."""
         logger.info("Received SIGHUP, exiting.")
         self.should_exit.set()
 
     def terminate_all(self) -> None:
-        """Called at the end."""
-        self._dispatcher.stop()
+        """Called at the end. Workers answer as before until their parent tells them to stop."""
+        self._stats.tell_stopping()
+        tell_manager("STOPPING=1")
+        if self.config.inherited:
+            # Whoever takes over does so now.
+            self._dispatcher.stop()
+        ends_at = time.monotonic() + self._notice_s
+        while time.monotonic() < ends_at and signal.SIGINT not in self.signal_queue:
+            time.sleep(LOOK_S)
+        if not self.config.inherited:
+            self._dispatcher.stop()
+        self._stats.tell_dispatched()
         super().terminate_all()
 
     def join_all(self) -> None:

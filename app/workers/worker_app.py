@@ -47,9 +47,9 @@ class Worker:
         """What this worker counts; asked for in the process that will serve, never before."""
         return SharedStats(self.settings.num_workers, self.home / STATS_FILE).claim()
 
-    def count_lost(self) -> None:
-        """A connection that this worker was given cannot be served."""
-        self.stats.count_closed()
+    def claim(self) -> WorkerStats:
+        """What this worker counts."""
+        return self.stats
 
     def __call__(self) -> FastAPI:
         """The application; called once, in the process that will serve it."""

@@ -56,7 +56,10 @@ def test_what_the_image_sets_is_not_unset() -> None:
 
 def test_a_stop_leaves_time_to_drain() -> None:
     (grace_s,) = re.findall(r"stop_grace_period: \$\{UNROLL_STOP_GRACE:-(\d+)s\}", COMPOSE)
-    assert int(grace_s) > Settings.model_fields["drain_timeout_s"].default + DELIVERY_S
+    notice_s, drain_s = (
+        Settings.model_fields[name].default for name in ("stop_notice_s", "drain_timeout_s")
+    )
+    assert int(grace_s) > notice_s + drain_s + DELIVERY_S
 
 
 def test_cpus_and_gpus_are_never_started_together() -> None:

@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
@@ -137,6 +139,63 @@ def test_sigterm_tells_those_who_cannot_finish_in_time(models_dir: Path, tmp_pat
         assert "stop" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_gives_notice_and_answers_all_who_come_meanwhile(
+    models_dir: Path, tmp_path: Path, workers: int
+) -> None:
+    row = to_json(raw_sequence(np.random.default_rng(0), 1))
+    body = json.dumps({"sequences": [row], "outputs": "last"}).encode()
+    settings = {"runner": "onnxruntime", "workers": workers, "stop_notice_s": 1.5}
+    with serve(models_dir, "mixed", tmp_path / "log", compare=False, **settings) as server:
+        with server.client() as one, server.client() as other:
+            for client in (one, other):
+                assert "connection" not in client.post("/predict", content=body).headers
+            terminate(server)
+            until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "it says nothing")
+            for client in (one, other, one):
+                answer = client.post("/predict", content=body)
+                assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+            assert httpx.get(f"{server.url}/healthz").status_code == 200
+        assert server.process.wait(10) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_a_second_service_takes_the_port_over(models_dir: Path, tmp_path: Path) -> None:
+    """Both are given one listener; a caller who opens connections all the while loses none."""
+    answers: list[int] = []
+    settings: dict[str, object] = {"runner": "onnxruntime", "compare": False}
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def ask() -> None:
+            while not over.is_set():
+                answers.append(httpx.get(f"{url}/models", timeout=LIMIT_S).status_code)
+
+        def start(workers: int) -> AbstractContextManager[Server]:
+            log = tmp_path / f"log-{workers}"
+            return serve(models_dir, "mixed", log, listener=listener, workers=workers, **settings)
+
+        asking = threading.Thread(target=ask)
+        with start(workers=2) as first, start(workers=1) as second:
+            asking.start()
+            until(lambda: "is ready" in second.log.read_text(), "it does not load")
+            assert first.stop() == 0
+            enough = len(answers) + 20
+            until(lambda: len(answers) >= enough, "nobody took over")
+            over.set()
+            asking.join(LIMIT_S)
+            assert second.stop() == 0
+    assert set(answers) == {200}
+
+
+def test_what_is_no_listener_is_told() -> None:
+    command = f"LISTEN_FDS=1 LISTEN_PID=$$ exec {sys.executable} -m app 3</dev/null"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: LISTEN_FDS: file 3 is no socket")
+
+
 def test_sigterm_while_loading_stops_at_once(models_dir: Path, tmp_path: Path) -> None:
     with serve(models_dir, "mixed", tmp_path / "log", ready=False, slots_per_lane=4096) as server:
         until(lambda: "loading" in httpx.get(f"{server.url}/models").text, "it never loads")
@@ -188,10 +247,10 @@ def test_a_worker_that_cannot_start_ends_the_service_as_a_failure(tmp_path: Path
     script = f"""
 import pathlib
 from app.__main__ import serve
-from app.workers.connection_dispatcher import WorkerConfig
+from app.workers.worker_server import WorkerConfig
 home = pathlib.Path({str(tmp_path)!r})
-config = WorkerConfig("nothing:here", home=home, count_lost=print, port=0, workers=2)
-raise SystemExit(0 if serve(config) else 7)
+config = WorkerConfig("nothing:here", home=home, stats=print, port=0, workers=2)
+raise SystemExit(0 if serve(config, config.bind_socket()) else 7)
 """
     ended = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60

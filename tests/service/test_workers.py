@@ -43,10 +43,9 @@ def connections_of(pid: int, port: int) -> int:
 
 
 def is_ready(server: Server) -> bool:
-    try:
-        return httpx.get(f"{server.url}/readyz", timeout=10.0).status_code == 200
-    except httpx.TransportError:
-        return False
+    """Whether it is, with all of its workers."""
+    told = httpx.get(f"{server.url}/readyz", timeout=10.0).json()
+    return bool(told.get("workers_ready") == 2)
 
 
 def is_replaced(server: Server, victim: int) -> bool:
@@ -207,3 +206,32 @@ def test_a_worker_that_hangs_keeps_its_parent_from_nothing(
         assert server.stop() == 0
         until(lambda: server.processes() == [], "a process is left")
         assert "does not end: it is killed" in server.log.read_text()
+
+
+def test_it_is_ready_while_a_worker_answers_and_tells_of_one_that_cannot_come_back(
+    tmp_path: Path,
+) -> None:
+    folder = export(tmp_path, ("rnn:3",))
+    settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 8}
+    with serve(tmp_path, "tiny", tmp_path / "log", compare=False, **settings) as server:
+        folder.rename(tmp_path / "gone")
+        victim, other = server.workers()
+        os.kill(victim, signal.SIGKILL)
+        told: list[dict[str, object]] = []
+
+        def is_told() -> bool:
+            answer = httpx.get(f"{server.url}/readyz", timeout=10.0)
+            assert answer.status_code == 200
+            told.append(answer.json())
+            return told[-1]["workers_failing"] == 1
+
+        until(is_told, "it does not tell")
+        assert told[-1]["workers_ready"] == 1
+        assert told[-1]["detail"] == "1 of the service's workers cannot load the model"
+        assert server.counter("unroll_workers_failing") == 1
+        assert "its folder is gone" in server.log.read_text()
+        for _ in range(5):
+            assert httpx.post(f"{server.url}/predict", content=body_of()).status_code == 200
+        (tmp_path / "gone").rename(folder)
+        until(lambda: is_ready(server), "it does not come back")
+        assert other in server.workers()

@@ -15,6 +15,12 @@ import httpx
 START_TIMEOUT_S = 180.0
 # Of anything else that is waited for.
 LIMIT_S = 120.0
+# Puts a listener where a service that is given one looks for it.
+GIVE = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); "
+    "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+)
 
 
 class Server:
@@ -93,6 +99,7 @@ def serve(
     log: Path,
     ready: bool = True,
     compare: bool = True,
+    listener: socket.socket | None = None,
     **settings: object,
 ) -> Iterator[Server]:
     """Starts a server and waits until it is ready.
@@ -103,9 +110,14 @@ def serve(
         log: the file that its output goes to.
         ready: False: waits only until it answers.
         compare: False: a model's kernels that were compared in this run are not compared again.
+        listener: that it is given, as by systemd; its own on a free port if None.
         settings: of the service.
     """
-    port = free_port()
+    port = listener.getsockname()[1] if listener else free_port()
+    module = "app" if compare else "tests.support.app_with_known_kernels"
+    command = [sys.executable, "-m", module]
+    if listener:
+        command[1:1] = ["-c", GIVE, str(listener.fileno())]
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("UNROLL_")},
         "UNROLL_MODELS_DIR": str(models_dir),
@@ -113,12 +125,15 @@ def serve(
         "UNROLL_PORT": str(port),
         # Few call shapes compile quickly.
         "UNROLL_SLOTS_PER_LANE": "8",
+        # Nobody needs to notice a stop.
+        "UNROLL_STOP_NOTICE_S": "0",
         **{f"UNROLL_{name.upper()}": str(value) for name, value in settings.items()},
     }
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app" if compare else "tests.support.app_with_known_kernels"],
+            command,
             env=environment,
+            pass_fds=[listener.fileno()] if listener else [],
             stdout=output,
             stderr=output,
             text=True,

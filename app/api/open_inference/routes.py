@@ -87,7 +87,7 @@ def _as_tensor(rows: list[list[float | None]]) -> dict[str, Any]:
 
 
 def _check_ready(registry: Registry) -> None:
-    """Whether every worker can answer; raises `NotReady`."""
+    """Whether the service answers; raises `NotReady`."""
     if not registry.ready:
         raise NotReady(registry.status)
 

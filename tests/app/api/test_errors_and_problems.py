@@ -39,6 +39,7 @@ STATUSES = {
     "UnknownSession": 404,
     "SessionConflict": 409,
     "TooManySessions": 503,
+    "TooManyConnections": 503,
     "SessionsUnavailable": 503,
     "NotFinite": 422,
     "Unavailable": 503,

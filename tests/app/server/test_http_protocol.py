@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.api.connection_limit import ConnectionLimit
 from app.api.endpoint import Headers, Respond, fail
 from app.errors import Cancelled, Fault, NotFinite, UnrollError
 from app.server.http_protocol import MAX_AHEAD, SLICE_BYTES
@@ -37,6 +38,7 @@ class Routes:
         given_up: bodies of those that nobody waits for any more, and why.
         drained: how often the protocol has said that the service stops.
         closed: connections closed.
+        sends_away: whether callers are told that their connection closes.
         listening, left: whether `/waits` waits for its caller to go, and whether it has.
     """
 
@@ -45,6 +47,8 @@ class Routes:
         self.given_up: list[tuple[bytes, UnrollError]] = []
         self.drained = self.closed = 0
         self.listening = self.left = False
+        self.sends_away = False
+        self.connections = ConnectionLimit(limit=100)
         self.answers = AnswerCounts()
         self.deadlines = Deadlines(60.0, 60.0)
         self.app = Starlette(
@@ -66,6 +70,7 @@ class Routes:
             max_body_bytes=MAX_BYTES,
             body_timeout_s=60.0,
             refusal=lambda client: None,
+            connections=self.connections,
             endpoints={
                 ("POST", "/now"): Echo(self),
                 ("POST", "/later"): Later(self),

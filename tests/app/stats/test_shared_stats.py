@@ -25,6 +25,8 @@ def _work(path: Path, workers: int, orders: Connection) -> None:
         name, value = order
         if name == "ready":
             stats.set_ready(value)
+        elif name == "failing":
+            stats.set_ready(False, failing=True)
         elif name == "closed":
             stats.count_closed()
         elif name == "beat":
@@ -95,11 +97,11 @@ def test_what_the_dead_have_done_counts_and_what_they_had_to_do_does_not(path: P
     first.kill()
     assert [living.pid for living in shared.living()] == [second.pid]
     assert (shared.total("chunks"), shared.total("waiting"), shared.total("running")) == (2, 1, 1)
-    assert not shared.ready
+    assert shared.workers_ready == 1
     # Its successor goes on with its row.
     third = Worker(path)
     assert (shared.total("chunks"), shared.total("waiting"), shared.total("running")) == (2, 1, 1)
-    assert not shared.ready
+    assert shared.workers_ready == 1
     assert {tuple(living) for living in shared.living()} == {
         (second.pid, True, 1),
         (third.pid, False, 0),
@@ -107,7 +109,7 @@ def test_what_the_dead_have_done_counts_and_what_they_had_to_do_does_not(path: P
     third.do("chunks", 5)
     third.do("ready")
     assert shared.total("chunks") == 7
-    assert shared.ready
+    assert shared.workers_ready == 2
     second.kill()
     third.kill()
 
@@ -130,7 +132,7 @@ def test_the_answers_of_the_dead_and_of_those_in_their_place_add_up(path: Path) 
     third.kill()
 
 
-def test_it_is_ready_when_all_are_and_not_before(path: Path) -> None:
+def test_it_is_ready_once_all_are_and_then_as_long_as_one_is(path: Path) -> None:
     shared = SharedStats(2, path)
     assert not shared.ready
     first = Worker(path)
@@ -141,8 +143,28 @@ def test_it_is_ready_when_all_are_and_not_before(path: Path) -> None:
     second.do("ready")
     assert shared.ready
     first.do("ready", 0)
-    assert not shared.ready
+    assert (shared.ready, shared.workers_ready, shared.workers_failing) == (True, 1, 0)
+    second.kill()
+    assert (shared.ready, shared.workers_ready, shared.workers_failing) == (False, 0, 0)
+    first.do("ready")
+    assert shared.ready
     first.kill()
+
+
+def test_who_cannot_answer_keeps_nobody_from_it(path: Path) -> None:
+    shared, first, second = SharedStats(2, path), Worker(path), Worker(path)
+    first.do("ready")
+    assert not shared.ready
+    second.do("failing")
+    assert (shared.ready, shared.workers_ready, shared.workers_failing) == (True, 1, 1)
+    assert shared.trouble == "1 of the service's workers cannot load the model"
+    second.do("ready")
+    assert (shared.workers_ready, shared.workers_failing, shared.trouble) == (2, 0, "")
+    # A parent counts for a while who has ended again and again, though its successor answers.
+    shared.tell_crashing(1, -9)
+    assert (shared.workers_failing, shared.trouble) == (0, "")
+    first.kill()
+    assert (shared.workers_ready, shared.workers_failing) == (1, 1)
     second.kill()
 
 
@@ -243,8 +265,8 @@ def test_the_parent_tells_all_workers_which_of_them_cannot_stay_up(
     path: Path, status: int, text: str
 ) -> None:
     shared, parent = SharedStats(2, path), SharedStats(2, path)
-    assert shared.crashing == ""
+    assert shared.trouble == ""
     parent.tell_crashing(1, status)
-    assert shared.crashing == f"1 of the service's workers cannot stay up: the last one {text}"
+    assert shared.trouble == f"1 of the service's workers cannot stay up: the last one {text}"
     parent.tell_crashing(0, status)
-    assert shared.crashing == ""
+    assert shared.trouble == ""

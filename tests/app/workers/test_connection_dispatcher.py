@@ -4,9 +4,10 @@ import asyncio
 import os
 import resource
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,8 @@ from app.workers.connection_dispatcher import (
     BURST_S,
     HANDOVER_TIMEOUT_S,
     Dispatcher,
-    WorkerLoop,
-    _path,
 )
+from app.workers.connection_receiver import ConnectionLoop, MakeProtocol, Receiver, socket_path
 from tests.app.engine.running import until
 
 
@@ -28,6 +28,10 @@ class FakeStats:
 
     def __init__(self) -> None:
         self.workers: dict[int, LivingWorker] = {}
+        self.takers: dict[int, FakeWorker] = {}
+
+    def taken(self, pid: int) -> int:
+        return self.takers[pid].taken if pid in self.takers else 0
 
     def living(self) -> list[LivingWorker]:
         return list(self.workers.values())
@@ -40,13 +44,15 @@ class FakeWorker:
     """Takes what is dispatched to it."""
 
     def __init__(self, home: Path, pid: int) -> None:
-        self.path = _path(home, pid)
+        self.taken = 0
+        self.path = socket_path(home, pid)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(self.path))
         self.socket.settimeout(20)
 
     def take(self) -> socket.socket:
         _, (number,), *_ = socket.recv_fds(self.socket, 1, 1)
+        self.taken += 1
         return socket.socket(fileno=number)
 
     def count(self) -> int:
@@ -72,6 +78,7 @@ class Service:
         self.home = home
         self.stats = FakeStats()
         self.workers: dict[int, FakeWorker] = {}
+        self.stats.takers = self.workers
         listener = socket.create_server(("127.0.0.1", 0))
         self.address = listener.getsockname()
         self.dispatcher = Dispatcher(listener, 100, home, self.stats)  # type: ignore[arg-type]
@@ -99,6 +106,10 @@ class Service:
         asyncio.run(wait())
 
     def close(self) -> None:
+        for worker in self.workers.values():
+            # Else the dispatcher would wait until they are taken.
+            with suppress(OSError):
+                worker.count()
         if self.dispatcher.is_alive():
             self.dispatcher.stop()
             self.dispatcher.join(20)
@@ -267,6 +278,34 @@ def test_the_connection_is_the_callers_own(service: Service) -> None:
     assert service.callers[0].recv(1) == b""
 
 
+def test_what_a_worker_had_not_taken_when_it_died_goes_to_another(service: Service) -> None:
+    """It was killed while connections waited for it."""
+    first, second = service.add(1), service.add(2)
+    service.call(6)
+    service.wait_for(6)
+    first.take().close()
+    first.die()
+    service.wait_for(8)
+    assert second.count() == 3 + 2
+
+
+def test_a_stop_hands_over_whoever_waits_in_the_kernels_queue(service: Service) -> None:
+    """Else they would be reset."""
+    service.call(5)
+    worker, taken = service.add(1), []
+
+    def take() -> None:
+        for _ in range(5):
+            taken.append(worker.take())
+            taken[-1].close()
+
+    taking = threading.Thread(target=take)
+    taking.start()
+    service.dispatcher.stop()
+    taking.join(20)
+    assert len(taken) == 5
+
+
 @pytest.mark.parametrize("held", [0, 1])
 def test_after_a_stop_callers_are_refused(service: Service, held: int) -> None:
     """Though one was still waiting for a worker."""
@@ -279,6 +318,17 @@ def test_after_a_stop_callers_are_refused(service: Service, held: int) -> None:
 
 
 # The worker's side.
+
+
+class CountingStats:
+    def __init__(self) -> None:
+        self.taken = self.lost = 0
+
+    def count_taken(self) -> None:
+        self.taken += 1
+
+    def count_closed(self) -> None:
+        self.lost += 1
 
 
 class Greeter(asyncio.Protocol):
@@ -300,8 +350,12 @@ def with_receiver(
     Returns:
         How many connections were counted as lost.
     """
-    lost: list[None] = []
-    loop = WorkerLoop(home, 1, lambda: lost.append(None))
+    stats = CountingStats()
+
+    def make(loop: ConnectionLoop, listener: socket.socket, make_protocol: MakeProtocol) -> Any:
+        return Receiver(socket_path(home, 1), loop, make_protocol, stats)
+
+    loop = ConnectionLoop(make)
     greeted: list[asyncio.BaseTransport] = []
     with ExitStack() as stack:
         sender = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
@@ -311,12 +365,13 @@ def with_receiver(
                 ours = stack.enter_context(socket.create_connection(listener.getsockname()))
                 theirs, _ = listener.accept()
             with theirs:
-                sender.connect(str(_path(home, 1)))
+                sender.connect(str(socket_path(home, 1)))
                 socket.send_fds(sender, [b"c"], [theirs.fileno()])
             return ours
 
         async def run() -> None:
-            receiver = await loop.create_server(lambda: protocol(greeted))
+            with socket.socket() as none:
+                receiver = await loop.create_server(lambda: protocol(greeted), sock=none)
             try:
                 await check(receiver, dispatch, greeted)  # type: ignore[misc]
             finally:
@@ -331,7 +386,7 @@ def with_receiver(
         finally:
             loop.run_until_complete(asyncio.sleep(0))
             loop.close()
-    return len(lost)
+    return stats.lost
 
 
 def test_what_is_dispatched_is_served(tmp_path: Path) -> None:

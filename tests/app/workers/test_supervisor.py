@@ -13,8 +13,10 @@ import pytest
 from uvicorn.supervisors.multiprocess import SIGNALS
 
 from app.stats.shared_stats import SharedStats
-from app.workers.connection_dispatcher import MAX_PID, WorkerConfig, _path, bytes_too_long
+from app.workers.connection_dispatcher import bytes_too_long
+from app.workers.connection_receiver import MAX_PID, socket_path
 from app.workers.supervisor import STARTING, STAYED_UP_S, Pulse, RestartDelay, Workers
+from app.workers.worker_server import WorkerConfig
 
 LIMIT_S = 60.0
 
@@ -131,11 +133,10 @@ def test_each_place_has_a_delay_of_its_own_until_a_worker_stays_up(
         starts.append(now)
         return FakeProcess(lambda: now, next(lives), len(starts))
 
-    monkeypatch.setattr("app.workers.supervisor.Process", make)
-    monkeypatch.setattr("uvicorn.supervisors.multiprocess.Process", make)
+    monkeypatch.setattr("app.workers.supervisor.WorkerProcess", make)
     stats = SharedStats()
     config = WorkerConfig(
-        "no:app", home=tmp_path, count_lost=print, workers=2, timeout_worker_healthcheck=10**9
+        "no:app", home=tmp_path, stats=stats.claim, workers=2, timeout_worker_healthcheck=10**9
     )
     with socket.create_server(("127.0.0.1", 0)) as listener:
         workers = Workers(config, listener, stats, lambda: now)
@@ -144,7 +145,7 @@ def test_each_place_has_a_delay_of_its_own_until_a_worker_stays_up(
         while now < 150:
             now += 0.5
             workers.keep_subprocess_alive()
-            told.append(stats.crashing != "")
+            told.append(stats.trouble != "")
         workers._dispatcher.stop()
         workers._dispatcher.join(20)
         workers._dispatcher._sender.close()
@@ -159,7 +160,7 @@ SERVICE = """
 import os, pathlib, signal, time
 from app.__main__ import serve
 from app.stats.shared_stats import SharedStats
-from app.workers.connection_dispatcher import WorkerConfig
+from app.workers.worker_server import WorkerConfig
 
 home = pathlib.Path({home!r})
 
@@ -170,15 +171,16 @@ def make_hanging():
     return hanging
 
 def make_crashing():
-    told = SharedStats(2, home / "stats").crashing
+    told = SharedStats(2, home / "stats").trouble
     # One write: both workers say so at once.
     os.write(1, f"started\\ntold: {{told}}\\n".encode())
     {crash}
 
 if __name__ == "__main__":
     (home / "stats").touch()
-    serve(WorkerConfig("service:make_{kind}", factory=True, home=home, count_lost=print, port=0,
-                       workers=2, timeout_worker_healthcheck={health_s}))
+    config = WorkerConfig("service:make_{kind}", factory=True, home=home, stats=print, port=0,
+                          workers=2, timeout_worker_healthcheck={health_s})
+    serve(config, config.bind_socket())
 """
 
 
@@ -257,6 +259,6 @@ def test_the_longest_folder_that_holds_sockets_is_known(tmp_path: Path, excess: 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
         if excess > 0:
             with pytest.raises(OSError, match="too long"):
-                made.bind(str(_path(home, MAX_PID)))
+                made.bind(str(socket_path(home, MAX_PID)))
         else:
-            made.bind(str(_path(home, MAX_PID)))
+            made.bind(str(socket_path(home, MAX_PID)))

@@ -1,0 +1,110 @@
+"""`OrderlyTransport`: a connection whose `close` loses nothing that its caller was sent.
+
+A socket that is closed while bytes wait unread in it, or that gets some afterwards, resets the
+connection, and a reset can take the last answer away from a caller who has not read it yet (RFC
+9112, section 9.6). So this one says first that nothing more comes, reads what still does, and
+closes when its caller has.
+"""
+
+import sys
+from asyncio import AbstractEventLoop, BaseProtocol, Protocol, TimerHandle, Transport
+from fcntl import ioctl
+from termios import FIONREAD
+from typing import Any
+
+# Seconds that a caller has to close its side once it has been sent everything.
+LINGER_S = 2.0
+
+
+class OrderlyTransport(Transport):
+    """See the module.
+
+    Args:
+        transport: of the event loop.
+        loop: the event loop.
+
+    """
+
+    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport = transport
+        self._loop = loop
+        self._is_closing = False
+        # Each is the transport's own, so that an answer costs no call more. `write` has no effect
+        # once this one closes.
+        self.write = transport.write  # type: ignore[method-assign]
+        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
+        self.get_write_buffer_size = transport.get_write_buffer_size  # type: ignore[method-assign]
+        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
+        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
+        self.set_protocol = transport.set_protocol  # type: ignore[method-assign]
+        self.get_protocol = transport.get_protocol  # type: ignore[method-assign]
+        self.abort = transport.abort  # type: ignore[method-assign]
+
+    def is_closing(self) -> bool:
+        """Whether it closes, or has closed."""
+        return self._is_closing or self._transport.is_closing()
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that the kernel has for this connection and that nobody has read yet."""
+        if self._transport.is_closing():
+            return 0
+        number = self._transport.get_extra_info("socket").fileno()
+        return int.from_bytes(ioctl(number, FIONREAD, bytes(4)), sys.byteorder)
+
+    def close(self) -> None:
+        """Sends what was written and the end, reads the rest, then closes."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self.write = _ignore  # type: ignore[method-assign]
+        if self._transport.is_closing():
+            return
+        rest = _Rest(self._transport, self._loop)
+        self._transport.set_protocol(rest)
+        self._transport.resume_reading()
+        self._transport.write_eof()
+
+
+class _Rest(Protocol):
+    """Reads what comes behind the last request of a connection.
+
+    Args:
+        transport: of the event loop.
+        loop: the event loop.
+    """
+
+    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        # What the connection was before; it waits for the end.
+        self._owner: Any = transport.get_protocol()
+        self._timer: TimerHandle = loop.call_later(LINGER_S, self._is_late)
+
+    # What is read is dropped, and the end of it closes the transport: as `Protocol` has it.
+
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        self._owner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Called by the event loop."""
+        self._owner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        self._timer.cancel()
+        owner, self._owner = self._owner, BaseProtocol()
+        owner.connection_lost(exc)
+
+    def _is_late(self) -> None:
+        if self._transport.get_write_buffer_size():
+            # How long a caller may take to read is its protocol's to say.
+            self._timer = self._loop.call_later(LINGER_S, self._is_late)
+        else:
+            self._transport.close()
+
+
+def _ignore(data: object) -> None:
+    """What is written to a connection that closes."""

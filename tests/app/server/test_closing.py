@@ -1,0 +1,254 @@
+"""A connection ends without losing what its caller has sent or is sent; and who makes room."""
+
+import asyncio
+import logging
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from app.api.connection_limit import LOG_S, ConnectionLimit, connections_for
+from app.server import orderly_transport
+from tests.app.engine.running import until
+from tests.app.live import Connection, Live, head_of, request
+from tests.app.server.test_http_protocol import DIRECT, Routes, whole
+
+
+@pytest.fixture
+def routes() -> Routes:
+    return Routes()
+
+
+@pytest.fixture
+def live(routes: Routes) -> Iterator[Live]:
+    with Live(routes.app, lifespan="off") as live:
+        yield live
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (whole("/now", b"1"),),
+        request("/now", b"1"),
+        (whole("/now", b"1", "Expect: nothing"),),
+        (whole("/fails", b"1"),),
+        (head_of("/plain", method="GET"),),
+    ],
+)
+def test_who_is_sent_away_is_told_so_and_the_connection_closes(
+    live: Live, routes: Routes, pieces: tuple[bytes, ...]
+) -> None:
+    async def body(connection: Connection) -> None:
+        assert "connection" not in (await connection.ask(*pieces)).headers
+        routes.sends_away = True
+        assert (await connection.ask(*pieces)).headers["connection"] == "close"
+        assert await connection.end() == b""
+
+    live.talk(body)
+
+
+def test_the_answer_to_a_request_that_was_under_way_says_so_too(live: Live, routes: Routes) -> None:
+    async def body(connection: Connection) -> None:
+        await connection.send(whole("/later", b"1"))
+        await until(lambda: b"1" in routes.waiting)
+        routes.sends_away = True
+        await routes.tell(b"1")
+        assert (await connection.answer()).headers["connection"] == "close"
+
+    live.talk(body)
+
+
+def test_what_was_sent_ahead_is_answered_before_the_connection_closes(
+    live: Live, routes: Routes
+) -> None:
+    """Be it parsed, a part of a head, or in the kernel because nothing is read for now."""
+
+    async def body(connection: Connection) -> None:
+        await connection.send(whole("/later", b"1") + whole("/now", b"2"))
+        await until(lambda: b"1" in routes.waiting)
+        routes.sends_away = True
+        third = whole("/now", b"3")
+        await connection.send(third[:20])
+        connection.protocol.flow.pause_reading()
+        connection.writer.write(third[20:] + head_of("/plain", method="GET"))
+        await until(lambda: connection.protocol.transport.unread_bytes > 0)
+        await routes.tell(b"1")
+        answers = [await connection.answer() for _ in range(4)]
+        assert [answer.body[-1:] for answer in answers] == [b"1", b"2", b"3", b"o"]
+        assert [answer.headers.get("connection") for answer in answers] == [None] * 3 + ["close"]
+        assert await connection.end() == b""
+
+    live.talk(body)
+
+
+def test_a_connection_is_not_idle_while_the_kernel_has_a_request_of_it(live: Live) -> None:
+    async def body(connection: Connection) -> None:
+        assert (await connection.ask(whole("/now", b"1"))).body == DIRECT + b"1"
+        protocol = connection.protocol
+        protocol.flow.pause_reading()
+        connection.writer.write(whole("/now", b"2"))
+        await until(lambda: protocol.transport.unread_bytes > 0)
+        protocol.close_if_idle()
+        protocol.timeout_keep_alive_handler()
+        protocol.shutdown()
+        protocol.flow.resume_reading()
+        assert (await connection.answer()).body == DIRECT + b"2"
+        protocol.close_if_idle()
+        assert await connection.end() == b""
+
+    live.talk(body)
+
+
+def test_what_comes_behind_the_last_answer_resets_nothing(live: Live, routes: Routes) -> None:
+    async def body(connection: Connection) -> None:
+        routes.sends_away = True
+        # Refused before its body is read.
+        await connection.send(head_of("/plain", "Content-Length: 100000000"))
+        connection.writer.write(b"x" * 3_000_000)
+        assert (await connection.answer()).headers["connection"] == "close"
+        connection.writer.write(b"x" * 3_000_000)
+        assert await connection.end() == b""
+
+    routes.sends_away = True
+    live.talk(body)
+
+
+def test_who_does_not_close_its_side_is_not_waited_for(
+    live: Live, routes: Routes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orderly_transport, "LINGER_S", 0.05)
+
+    async def body(connection: Connection) -> None:
+        routes.sends_away = True
+        await connection.ask(whole("/now", b"1"))
+        await until(lambda: routes.closed == 1)
+        assert not live.server.server_state.connections
+
+    live.talk(body)
+
+
+# As many as there can be.
+
+
+async def ends(connection: Connection) -> bool:
+    try:
+        return await connection.end() == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_a_newcomer_takes_the_place_of_who_has_been_waited_for_longest(
+    live: Live, routes: Routes
+) -> None:
+    routes.connections.limit = 3
+
+    async def body(first: Connection) -> None:
+        silent, busy = await live.connect(), await live.connect()
+        await busy.send(whole("/later", b"1"))
+        await until(lambda: b"1" in routes.waiting)
+        assert (await first.ask(whole("/now", b"1"))).body == DIRECT + b"1"
+        newcomer = await live.connect()
+        assert await ends(silent)
+        assert (await newcomer.ask(whole("/now", b"2"))).body == DIRECT + b"2"
+        assert (await first.ask(whole("/plain", b""))).status == 405
+        another = await live.connect()
+        assert await ends(newcomer)
+        # It has asked since, and goes on.
+        assert (await first.ask(whole("/now", b"3"))).body == DIRECT + b"3"
+        assert (await another.ask(whole("/now", b"4"))).body == DIRECT + b"4"
+        await routes.tell(b"1")
+        assert (await busy.answer()).body == DIRECT + b"1"
+
+    live.talk(body)
+
+
+def test_where_requests_are_under_way_on_all_a_newcomer_is_refused(
+    live: Live, routes: Routes
+) -> None:
+    routes.connections.limit = 1
+
+    async def body(busy: Connection) -> None:
+        await busy.send(whole("/later", b"1"))
+        await until(lambda: b"1" in routes.waiting)
+        newcomer = await live.connect()
+        answer = await newcomer.ask(whole("/now", b"2"))
+        assert answer.status == 503
+        assert answer.headers["retry-after"]
+        assert answer.headers["connection"] == "close"
+        assert await newcomer.end() == b""
+        await routes.tell(b"1")
+        assert (await busy.answer()).body == DIRECT + b"1"
+        counted = {status: n for route, status, n in routes.answers.counts() if n}
+        assert counted == {"200": 1, "503": 1}
+
+    live.talk(body)
+
+
+def test_so_many_refusals_that_files_run_out_are_silent(live: Live, routes: Routes) -> None:
+    routes.connections.limit = 1
+
+    async def body(busy: Connection) -> None:
+        await busy.send(whole("/later", b"1"))
+        await until(lambda: b"1" in routes.waiting)
+        port = live.server.servers[0].sockets[0].getsockname()[1]
+        callers = [await asyncio.open_connection("127.0.0.1", port) for _ in range(60)]
+        told = 0
+        for reader, writer in callers:
+            with suppress(ConnectionResetError):
+                told += b"503" in await reader.read()
+            writer.close()
+        assert told == 32
+        await routes.tell(b"1")
+
+    live.talk(body)
+
+
+class Quiet:
+    is_quiet = True
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+def test_a_line_a_minute_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    now = 1000.0
+    limit = ConnectionLimit(2, lambda: now)
+    with caplog.at_level(logging.WARNING):
+        for step in range(240):
+            now = 1000.0 + step * LOG_S / 60
+            limit.waits(Quiet())
+            limit.admits(3)
+            assert not limit.admits(3)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 4
+    assert "closed 60 that waited for a request, refused 60 newcomers" in lines[-1]
+
+
+def test_one_with_an_unread_request_keeps_its_place() -> None:
+    limit, asking, silent = ConnectionLimit(2), Quiet(), Quiet()
+    asking.is_quiet = False
+    limit.waits(asking)
+    limit.waits(silent)
+    assert limit.admits(3)
+    assert silent.is_aborted
+    assert not limit.admits(3)
+
+
+@pytest.mark.parametrize(("files", "connections"), [(1024, 896), (20_000, 19_872), (100, 50)])
+def test_other_files_have_room(files: int, connections: int) -> None:
+    assert connections_for(files) == connections
+
+
+def test_the_limit_of_files_is_raised() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    script = f"""
+import resource
+from app.api.connection_limit import raise_file_limit, soft_file_limit
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, {hard}))
+raise_file_limit()
+assert soft_file_limit() == {hard}
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
