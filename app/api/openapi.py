@@ -122,8 +122,17 @@ def install(app: FastAPI, registry: Registry) -> None:
     """Replaces the application's document by the completed one."""
     document = app.state.document = Document({}, [PredictRequest, Problem, ErrorText])
 
+    # By the checksum of the model whose example it has; None before there is a model.
+    latest: dict[str | None, dict[str, Any]] = {}
+
     def complete() -> dict[str, Any]:
-        # Made anew for each reader: the example changes with the model that is loaded.
+        model = registry.current().manifest.checksum if registry.ready else None
+        if model not in latest:
+            latest.clear()
+            latest[model] = make()
+        return latest[model]
+
+    def make() -> dict[str, Any]:
         made = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )

@@ -11,10 +11,9 @@ import re
 import struct
 import zipfile
 import zlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.lib import format as npy
 
 from app.codec.binary_bodies import INITIAL_STATE, STATE, AnswerArrays, RequestArrays
 from app.codec.json_numbers import echo, float32_copy, invalid, print_json
@@ -47,11 +46,20 @@ MEMBER, MAX_MEMBERS = b"PK\x01\x02", 100
 # Where a member's entry in the directory has its size (APPNOTE.TXT, 4.3.12).
 SIZE_AT = 24
 
-# Who reads the header of an array, by its version.
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-# Bytes of a header: NumPy writes 118 to 182. It is read as an expression of Python; the longest
-# that is none takes less than a millisecond.
+# How an array begins; its version and the length of its header follow, which has a size by version.
+MAGIC, LENGTH_AT = b"\x93NUMPY", 8
+LENGTH_FORMATS = {b"\x01\x00": struct.Struct("<H"), b"\x02\x00": struct.Struct("<I")}
+# Bytes of a header: NumPy writes 118 to 182.
 MAX_HEADER = 256
+# It is an expression of Python, a dictionary of three. NumPy reads it as such; for that Python
+# leaves functions behind, for the garbage collector, and reads much else.
+HEADER = re.compile(
+    rb"\{(?:\s*(?:"
+    rb"['\"]descr['\"]\s*:\s*['\"](?P<kind>[^'\"]*)['\"]"
+    rb"|['\"]fortran_order['\"]\s*:\s*(?P<by_column>True|False)"
+    rb"|['\"]shape['\"]\s*:\s*\((?P<shape>(?:\s*-?\d+\s*,)*(?:\s*-?\d+)?)\s*\)"
+    rb")\s*(?:,|(?=\})))*\s*\}\s*"
+)
 KINDS = re.compile(r"[<>|=]?(f[248]|[iu][1248]|U[1-9]\d{0,6})")
 MAX_ASCII = 127
 
@@ -157,34 +165,37 @@ def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 def _array(data: bytes, name: str) -> np.ndarray:
     """An array of numbers or strings. `numpy.load` would believe any shape and make room."""
     pointer = f"/{name}"
-    shape, by_column, kind, content = _split(data, pointer)
-    if not KINDS.fullmatch(kind.str):
-        raise invalid(pointer, f"must be an array of numbers, is of {echo(kind.str)}")
-    if any(type(length) is not int or length < 0 for length in shape):
+    header, content = _split(data, pointer)
+    kind = header["kind"].decode("latin-1")
+    if not KINDS.fullmatch(kind):
+        raise invalid(pointer, f"must be an array of numbers, is of {echo(kind)}")
+    shape = [int(length) for length in header["shape"].split(b",") if length.strip()]
+    if any(length < 0 for length in shape):
         raise invalid(pointer, "is no array: its header has a wrong shape")
-    text = str(list(shape))[:80]
+    numbers, text = np.dtype(kind), str(shape)[:80]
     # Python's whole numbers do not overflow, and nothing is allocated for what a shape says.
-    if math.prod(shape) * kind.itemsize != len(content):
-        raise invalid(pointer, f"has {len(content)} bytes, not those of {kind} {text}")
+    if math.prod(shape) * numbers.itemsize != len(content):
+        raise invalid(pointer, f"has {len(content)} bytes, not those of {numbers} {text}")
     if not content:
         raise invalid(pointer, f"is empty: {text}")
-    return np.frombuffer(content, kind).reshape(shape, order="F" if by_column else "C")
+    order: Literal["F", "C"] = "F" if header["by_column"] == b"True" else "C"
+    return np.frombuffer(content, numbers).reshape(shape, order=order)
 
 
-def _split(data: bytes, pointer: str) -> tuple[tuple[int, ...], bool, np.dtype, memoryview]:
-    """Shape, whether it is by column, type and content of an array, as its header has them."""
-    source = io.BytesIO(data)
-    try:
-        read = HEADERS[npy.read_magic(source)]
-        shape, by_column, kind = read(source, max_header_size=MAX_HEADER)
-    except Exception:
-        # What is no expression of Python, or not this one, fails in very many ways.
-        raise invalid(
-            pointer,
-            "is no array: it is not of version 1.0 or 2.0, or its header is none of an array "
-            "of numbers",
-        ) from None
-    return shape, by_column, kind, memoryview(data)[source.tell() :]
+def _split(data: bytes, pointer: str) -> tuple[re.Match[bytes], memoryview]:
+    """The header of an array, and its content."""
+    length = LENGTH_FORMATS.get(data[len(MAGIC) : LENGTH_AT])
+    if data.startswith(MAGIC) and length is not None and len(data) >= LENGTH_AT + length.size:
+        start = LENGTH_AT + length.size
+        end = start + length.unpack_from(data, LENGTH_AT)[0]
+        header = HEADER.fullmatch(data, start, end) if end - start <= MAX_HEADER else None
+        if header is not None and None not in header.groups():
+            return header, memoryview(data)[end:]
+    raise invalid(
+        pointer,
+        "is no array: it is not of version 1.0 or 2.0, or its header is none of an array of "
+        "numbers",
+    )
 
 
 def _floats(array: np.ndarray, pointer: str) -> np.ndarray:

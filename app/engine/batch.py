@@ -43,16 +43,18 @@ class Results:
     Attributes:
         outputs: float32 `[S, C, O]`.
         state: float32 `[S, sum of H]`.
-        failures: rows that the kernel could not compute, and why; their numbers mean nothing.
+        failures: rows that the kernel could not compute, and the name of the error of each; their
+            numbers mean nothing. The error itself would keep all that its frames refer to.
     """
 
     outputs: np.ndarray
     state: np.ndarray
-    failures: dict[int, Exception] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
 
 
-# Is called on the event loop with a chunk and its results, or what failed outside of the kernel.
-Computed = Callable[[Chunk, Results | Exception], None]
+# Is called on the event loop with a chunk and its results, or the name of an error that came from
+# outside of the kernel.
+Computed = Callable[[Chunk, Results | str], None]
 
 
 class Lanes(Protocol):
@@ -129,7 +131,7 @@ def compute(runner: ModelRunner, batch: Batch) -> Results:
         if rows == 1:
             logger.exception("the kernel failed on one sequence")
             nothing = np.zeros((*batch.inputs.shape[:2], runner.num_outputs), np.float32)
-            return Results(nothing, batch.state, {0: error})
+            return Results(nothing, batch.state, {0: type(error).__name__})
         half = rows // 2
         first, second = (
             compute(runner, Batch(batch.inputs[part], batch.lengths[part], batch.state[part]))
@@ -143,14 +145,14 @@ def compute(runner: ModelRunner, batch: Batch) -> Results:
         )
 
 
-def attempt(runner: ModelRunner, batch: Batch) -> Results | Exception:
-    """What `compute` gives, or what failed outside of the kernel."""
+def attempt(runner: ModelRunner, batch: Batch) -> Results | str:
+    """What `compute` gives, or the name of an error that came from outside of the kernel."""
     try:
         return compute(runner, batch)
     except Exception as error:
         # If the lane ended here, the callers of its chunks would wait for ever.
         logger.exception("this is a bug: a lane failed outside of its kernel")
-        return error
+        return type(error).__name__
 
 
 def unpack(chunk: Chunk, results: Results) -> None:
@@ -165,7 +167,7 @@ def unpack(chunk: Chunk, results: Results) -> None:
             try:
                 _take(sequence, results.outputs[row, :length])
             except MemoryError as error:
-                sequence.error = _failed("keeping its outputs", error)
+                sequence.error = _failed("keeping its outputs", type(error).__name__)
             sequence.state = results.state[row]
 
 
@@ -179,8 +181,8 @@ def _take(sequence: Sequence, outputs: np.ndarray) -> None:
     sequence.outputs[start : start + len(outputs)] = outputs
 
 
-def _failed(what: str, error: Exception) -> RunFailed:
-    return RunFailed(f"{what} failed: {type(error).__name__}")
+def _failed(what: str, error: str) -> RunFailed:
+    return RunFailed(f"{what} failed: {error}")
 
 
 def finite_rows(outputs: np.ndarray, state: np.ndarray) -> np.ndarray | None:

@@ -243,7 +243,7 @@ class Engine:
             try:
                 self._lanes.give(chunk, pack(chunk, self.runner.state_size))
             except MemoryError as error:
-                self._loop.call_soon(self._computed, chunk, error)
+                self._loop.call_soon(self._computed, chunk, type(error).__name__)
         if self._scheduler.holds_back and self._look is None:
             self._look = self._loop.call_later(LOOK_S, self._look_again)
         self._resolve()
@@ -252,13 +252,11 @@ class Engine:
         self._look = None
         self._dispatch()
 
-    def _computed(self, chunk: Chunk, results: Results | Exception) -> None:
+    def _computed(self, chunk: Chunk, results: Results | str) -> None:
         """Takes a chunk back from a lane."""
-        if isinstance(results, Exception):
+        if isinstance(results, str):
             for sequence in chunk.sequences:
-                sequence.error = sequence.error or RunFailed(
-                    f"the lane failed: {type(results).__name__}"
-                )
+                sequence.error = sequence.error or RunFailed(f"the lane failed: {results}")
         else:
             unpack(chunk, results)
         self._count(chunk)

@@ -161,6 +161,7 @@ class HTTPProtocol(HeadProtocol):
             self.flow.resume_reading()
             stream: Any = self.transport.get_protocol()
             stream.data_received(early)
+        self._forget()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         # An answer within the same read set it.
@@ -273,16 +274,22 @@ class HTTPProtocol(HeadProtocol):
             self._running.message_event.set()
         super().connection_lost(exc)
         self._context.stats.count_closed()
-        # These refer back to the protocol. Without them it goes now: the garbage collector, which
-        # comes seldom here, would let thousands of dead connections pile up.
+        self._forget()
+        if self._pending is not None:
+            (pending, route, began_ns), self._pending = self._pending, None
+            if pending.hang_up():
+                self._answers.count(route, NOT_GIVEN, began_ns)
+
+    def _forget(self) -> None:
+        """Lets go of what refers back to the protocol, which goes with its connection then.
+
+        The garbage collector, which comes seldom here, would let thousands of them pile up.
+        """
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = None
+        self.parser = None  # type: ignore[assignment]  # as uvicorn has it after the connection
         self.cycle = None  # type: ignore[assignment]  # as uvicorn has it before the first request
         self._held = self._running = None
         self.pipeline.clear()
         self._unparsed.clear()
         self._flow.forget()
-        if self._pending is not None:
-            (pending, route, began_ns), self._pending = self._pending, None
-            if pending.hang_up():
-                self._answers.count(route, NOT_GIVEN, began_ns)

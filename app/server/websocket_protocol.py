@@ -279,4 +279,9 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
         self._stream = None
         self._late.clear()
+        # What refers back to the protocol, which goes with its connection then.
+        self.scope = None  # type: ignore[assignment]  # the application has it
+        # The reader of `websockets`, which waits for more, and the traceback of what it refused.
+        self.conn.parser.close()
+        self.conn.parser_exc = None
         context_of(self.app).stats.count_closed()

@@ -50,10 +50,8 @@ async def read_body(
         try:
             message = await receive()
         except asyncio.CancelledError:
-            reason = pending.interruption(size)
-            if reason is None:
-                raise
-            raise reason from None
+            pending.raise_interruption(size)
+            raise
         if message["type"] == "http.disconnect":
             raise Cancelled("the caller went away while sending")
         part, more = message.get("body", b""), message.get("more_body", False)

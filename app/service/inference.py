@@ -193,6 +193,8 @@ class InferenceService:
         admission = engine.admit(len(request.piece.inputs), request.caller, left_s)
 
         def ended(task: asyncio.Task[None]) -> None:
+            # The task's frames hold the request.
+            request.task = None
             engine.leave(admission)
             done(_error_of(task, request))
 
@@ -310,7 +312,10 @@ def _error_of(task: asyncio.Task[None], request: InferenceRequest) -> UnrollErro
     if task.cancelled():
         return request.reason or UnrollError("cancelled")
     error = task.exception()
-    if error is None or isinstance(error, UnrollError):
-        return error
+    if isinstance(error, UnrollError):
+        # Its frames hold the sequence, which holds the error.
+        return error.with_traceback(None)
+    if error is None:
+        return None
     logger.error("this is a bug: a piece of a session failed", exc_info=error)
     return UnrollError(type(error).__name__)

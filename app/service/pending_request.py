@@ -106,20 +106,25 @@ class PendingRequest:
         try:
             yield
         finally:
-            self._reader = None
+            self._reader = self._interruption = None
             self._deadlines.remove(self)
 
-    def interruption(self, size: int) -> UnrollError | None:
-        """What the reader's `CancelledError` means if it comes from here.
+    def raise_interruption(self, size: int) -> None:
+        """Raises what the reader's `CancelledError` means if it comes from here.
+
+        No variable holds the error: its frames would hold it, and it them.
 
         Args:
             size: bytes that have arrived.
+
+        Raises:
+            BodyTooSlow, ShuttingDown: why the reader was interrupted.
         """
         if self._interruption is None:
-            return None
+            return
         if self._reader is not None:
             self._reader.uncancel()
-        return self._interruption(size)
+        raise self._interruption(size) from None
 
     def wait(
         self, give_up: GiveUp, timeout_s: float = math.inf, reason: Expired | None = None

@@ -20,7 +20,7 @@ from tests.app.engine.running import until
 from tests.app.engine.scheduling import costs
 from tests.app.fakes import FakeRunner
 
-Back = list[tuple[Chunk, Results | Exception]]
+Back = list[tuple[Chunk, Results | str]]
 Make = Callable[[FakeRunner, Callable[..., None]], Lanes]
 
 KINDS: dict[str, Make] = {
@@ -43,7 +43,7 @@ def with_lanes(
     async def run() -> None:
         back: Back = []
 
-        def computed(chunk: Chunk, results: Results | Exception) -> None:
+        def computed(chunk: Chunk, results: Results | str) -> None:
             assert threading.current_thread() is threading.main_thread()
             back.append((chunk, results))
 

@@ -287,4 +287,4 @@ def test_a_chunk_for_which_there_is_no_memory_is_halved(
     most = 0
     failures = compute(runner, batch).failures
     assert sorted(failures) == [0, 1, 2, 3, 4]
-    assert isinstance(failures[0], tf.errors.ResourceExhaustedError)
+    assert failures[0] == tf.errors.ResourceExhaustedError.__name__
