@@ -70,12 +70,6 @@ class RawCaller:
         return int(head.split()[1])
 
     @property
-    def is_known(self) -> bool:
-        """Whether the service has this connection."""
-        name = self._socket.getsockname()
-        return any(p.client == name for p in self._live.server.server_state.connections)
-
-    @property
     def unread(self) -> int:
         """Bytes of the answer that the service has not been able to send."""
         name, open_ = self._socket.getsockname(), self._live.server.server_state.connections

@@ -37,7 +37,7 @@ def _json(
 
 def session(name: str, steps: int = 1, value: float = 1.0, *lines: str) -> Message:
     """A piece of a session."""
-    return _json(steps, value, *lines, session={"id": name})
+    return _json(steps, value, *lines, session={"id": name, "must_exist": False})
 
 
 def _session(steps: int, value: float, *lines: str) -> Message:
