@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.types import Lifespan
 
-from app import __version__
+from app import __version__, heap
 from app.api import docs, health, metrics, openapi, problems
 from app.api.connection_limit import ConnectionLimit
 from app.api.native import routes as predict
@@ -88,10 +88,11 @@ def _lifespan(inference: InferenceService) -> Lifespan[FastAPI]:
 
 
 async def _beat(registry: Registry) -> None:
-    """Tells for ever that the event loop goes on, and how this worker is."""
+    """Tells for ever that the event loop goes on, and how this worker is; gives memory back."""
     while True:
         registry.stats.beat()
         registry.tell()
+        heap.give_back()
         await asyncio.sleep(BEAT_S)
 
 

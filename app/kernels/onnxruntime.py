@@ -67,6 +67,8 @@ def session_of(graph: bytes) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # It would keep a plan of memory for each shape it meets, and ours are of all kinds.
     options.enable_mem_pattern = False
+    # It would keep what the largest chunk has needed, and without it nothing takes longer.
+    options.enable_cpu_mem_arena = False
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 

@@ -6,6 +6,7 @@ asyncio's streams would, among those that a test counts.
 
 import asyncio
 import socket
+from typing import Any
 
 from tests.app.live import Live
 
@@ -72,8 +73,9 @@ class RawCaller:
     @property
     def unread(self) -> int:
         """Bytes of the answer that the service has not been able to send."""
-        name, open_ = self._socket.getsockname(), self._live.server.server_state.connections
-        return sum(p.transport.get_write_buffer_size() for p in open_ if p.client == name)
+        name = self._socket.getsockname()
+        found: list[Any] = list(self._live.server.server_state.connections)
+        return sum(p.transport.get_write_buffer_size() for p in found if p.client == name)
 
     def close(self) -> None:
         self._socket.close()
