@@ -196,7 +196,11 @@ class Stream:
         """What a message asks for; raises `InvalidRequest`."""
         self._id, self._given = message.id, message.given
         if message.error is not None:
-            raise message.error
+            try:
+                raise message.error
+            finally:
+                # The error holds this frame, which would hold the error.
+                del message
         state = message.state if self._has_own_state else self._state
         ready = self._inference.registry.current()
         (sequence,) = new_sequences([message.array], [state])

