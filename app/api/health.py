@@ -12,7 +12,7 @@ from app.registry.registry import Registry
 
 def make_router(registry: Registry) -> APIRouter:
     """The routes, bound to a registry."""
-    router = APIRouter(tags=["health"])
+    router = APIRouter(tags=["health"], responses={431: PROBLEMS[431]})
 
     @router.get("/healthz", summary="Whether the process answers at all")
     async def healthz() -> Status:

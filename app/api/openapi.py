@@ -31,6 +31,7 @@ _PROBLEMS: dict[int | str, str] = {
     404: "There is no such model or session",
     409: "The state is of another model, or the session is elsewhere",
     422: "The request is invalid; each mistake with a pointer to its place",
+    431: "The head of the request is too large",
     503: "Not ready, overloaded, or out of time; try again after `Retry-After`",
 }
 _ERRORS: dict[int | str, str] = {

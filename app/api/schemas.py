@@ -25,6 +25,9 @@ MAX_WHOLE = 2**53
 TimeStep = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
 Version = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
 TimeoutSeconds = Annotated[float, Field(gt=0, le=86_400)]
+# For the document; the codec checks them.
+Rows = Annotated[list[list[float | None]], Field(min_length=1)]
+Columns = dict[str, Annotated[list[float | None], Field(min_length=1)]]
 
 
 class RequestPart(BaseModel):
@@ -88,12 +91,11 @@ class LayerState(BaseModel):
 class PredictRequest(RequestPart):
     """Sequences of time steps; lengths may differ."""
 
-    sequences: Annotated[
-        list[list[list[float | None]] | dict[str, list[float | None]]], SkipValidation
-    ] = Field(
+    sequences: Annotated[list[Rows | Columns], SkipValidation] = Field(
+        json_schema_extra={"minItems": 1},
         description="one entry a sequence: one row a time step, one number a feature in the "
         "model's order, or an object with a column for each feature by its name; null where the "
-        "feature may be missing"
+        "feature may be missing",
     )
     initial_states: Annotated[
         list[list[LayerState] | list[float] | str | None] | None, SkipValidation

@@ -16,7 +16,7 @@ def make_router(inference: InferenceService) -> APIRouter:
     """The routes, bound to an application's sessions."""
     router = APIRouter(tags=["sessions"])
     problems: dict[int | str, dict[str, Any]] = {
-        status: PROBLEMS[status] for status in (404, 422, 503)
+        status: PROBLEMS[status] for status in (404, 422, 431, 503)
     }
 
     @router.get(

@@ -173,8 +173,15 @@ def test_the_formats_of_predict_and_their_options_are_documented(service: Servic
     assert predict["requestBody"]["content"].keys() == {"application/json", *binary}
     lines = "application/x-ndjson"
     assert predict["responses"]["200"]["content"].keys() == {"application/json", lines, *binary}
-    options = {"outputs", "states", "model", "version", "session", "time_step", "key"}
+    options = {"outputs", "states", "model", "version"}
+    options |= {"session", "time_step", "key", "must_exist"}
     assert {item["name"] for item in predict["parameters"] if item["in"] == "query"} == options
+
+
+def test_tensors_as_bytes_are_documented(service: Service) -> None:
+    infer = service.get("/openapi.json").json()["paths"]["/v2/models/{name}/infer"]["post"]
+    for part in (infer["requestBody"], infer["responses"]["200"]):
+        assert part["content"].keys() == {"application/json", "application/octet-stream"}
 
 
 @pytest.mark.parametrize(
