@@ -115,7 +115,7 @@ class Messages:
 
     def __init__(self, app: FastAPI) -> None:
         endpoint: Any = context_of(app).endpoints["POST", "/predict"]
-        self._stream = Stream(endpoint.inference, self)
+        self._stream = Stream(endpoint.inference, self, "fuzz")
         self._answer: asyncio.Future[bytes] | None = None
 
     async def ask(self, body: bytes) -> int:
