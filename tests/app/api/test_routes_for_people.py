@@ -174,7 +174,7 @@ def test_the_formats_of_predict_and_their_options_are_documented(service: Servic
     lines = "application/x-ndjson"
     assert predict["responses"]["200"]["content"].keys() == {"application/json", lines, *binary}
     options = {"outputs", "states", "model", "version"}
-    options |= {"session", "time_step", "key", "must_exist"}
+    options |= {"session", "time_step", "key", "must_exist", "timeout_s"}
     assert {item["name"] for item in predict["parameters"] if item["in"] == "query"} == options
 
 
