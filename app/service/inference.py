@@ -259,7 +259,8 @@ class InferenceService:
         """
         if not decoder.is_large(body):
             return decoder(body)
-        hold(decoder.size(body))
+        # What says that it unpacks to more than a body may is refused before it is unpacked.
+        hold(min(decoder.size(body), 2 * self.max_body_bytes))
         reading = self.large_bodies.run(decoder.read, body)
         given_up: list[UnrollError] = []
 

@@ -232,6 +232,16 @@ def test_sessions_go_on_in_both(service: Service) -> None:
         assert post(service, body, npz.MEDIA_TYPE, session="g", **begins).status_code == status
 
 
+def test_an_archive_that_says_it_is_too_large_is_no_overload(service: Service) -> None:
+    """Else its caller would send it again and again."""
+    body = bytearray(archive_of(sequences=np.ones((1, 3, 4), np.float32)))
+    entry = body.rindex(b"PK\x01\x02")
+    body[entry + 24 : entry + 28] = (2**32 - 2).to_bytes(4, "little")
+    answer = post(service, bytes(body), npz.MEDIA_TYPE)
+    assert answer.status_code == 422
+    assert "the archive unpacks to 4294967294 bytes" in answer.text
+
+
 def test_json_can_be_answered_in_both(service: Service) -> None:
     body = orjson.dumps({"sequences": [[[1, None, None, 0]]]})
     table = table_of(post(service, body, "application/json", f"text/csv, {arrow.MEDIA_TYPE};q=1"))
