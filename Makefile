@@ -82,7 +82,7 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.installed: requirements.txt requirements-serve.txt requirements-train.txt | $(VENV)/.made
+$(VENV)/.installed: requirements.txt requirements-serve.txt requirements-serve-slim.txt requirements-train.txt | $(VENV)/.made
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

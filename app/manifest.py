@@ -1,7 +1,6 @@
 """`manifest.json` as the service reads it, and the check that a model folder is what it says.
 
-The registry calls the check before anything of the folder is loaded, and the process that chooses
-the kernel calls it again.
+The registry calls the check before anything of the folder is loaded, and again when it is.
 """
 
 import hashlib
@@ -23,9 +22,11 @@ from pydantic import (
 
 from app.errors import ModelRefused
 
-FORMAT = "unroll/1"
+FORMAT = "unroll/2"
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.sha256"
+# The kernel of processors, from format 2 on.
+CHUNK = "chunk.onnx"
 
 CellKind = Literal["rnn", "lstm", "gru"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -145,6 +146,43 @@ class File(Part):
     bytes: int
 
 
+class Probe(Part):
+    """What TensorFlow gave for a few rows at the export; a row may have no time steps.
+
+    Attributes:
+        tolerance: how far `chunk.onnx` may be from it.
+        inputs: `[S][T of the row][F]`, null where a feature is missing.
+        initial_state, final_state: `[S][sum of H]`.
+        outputs: `[S][T of the row][O]`.
+    """
+
+    tolerance: Annotated[float, Field(gt=0, le=1e-4)]
+    inputs: list[list[list[Number | None]]]
+    initial_state: list[list[Number]]
+    outputs: list[list[list[Number]]]
+    final_state: list[list[Number]]
+
+    def check(self, features: int, outputs: int, state_size: int) -> None:
+        """Checks that it can be computed.
+
+        Raises:
+            ValueError: numbers are too few or too many.
+        """
+        steps = [len(row) for row in self.inputs]
+        states = (*self.initial_state, *self.final_state)
+        if (
+            not any(steps)
+            or steps != [len(row) for row in self.outputs]
+            or not len(steps) == len(self.initial_state) == len(self.final_state)
+            or {len(step) for row in self.inputs for step in row} != {features}
+            or {len(step) for row in self.outputs for step in row} != {outputs}
+            or {len(row) for row in states} != {state_size}
+        ):
+            raise ValueError(
+                "the numbers of the probe are not those of features, outputs and states"
+            )
+
+
 class Manifest(Part):
     """What a model is, and what each file of its folder must be.
 
@@ -153,7 +191,7 @@ class Manifest(Part):
     """
 
     checksum: str = ""
-    format: Literal["unroll/1"]
+    format: Literal["unroll/1", "unroll/2"]
     name: str
     version: int
     created: str
@@ -165,6 +203,7 @@ class Manifest(Part):
     example: list[list[float | None]] = []
     metrics: dict[str, Any] = {}
     files: dict[str, File]
+    probe: Probe | None = None
 
     @field_validator("outputs")
     @classmethod
@@ -181,6 +220,14 @@ class Manifest(Part):
                     f"which is not among the features"
                 )
         return outputs
+
+    @model_validator(mode="after")
+    def _format_2_brings_its_kernel(self) -> Self:
+        if self.format == FORMAT and (self.probe is None or CHUNK not in self.files):
+            raise ValueError(f"format {FORMAT} has a probe, and {CHUNK} among its files")
+        if self.probe is not None:
+            self.probe.check(len(self.features), len(self.outputs), sum(self.state_sizes))
+        return self
 
     @property
     def state_sizes(self) -> list[int]:

@@ -90,8 +90,8 @@ class Settings(BaseSettings):
     runner: RunnerChoice = Field(
         "auto",
         description="the kernel; auto takes ONNX Runtime, or beside a GPU cuDNN, where it agrees "
-        "with TensorFlow and measured faster; bfloat16 rounds what layers multiply to 8 bits, for "
-        "processors that multiply such numbers",
+        "with TensorFlow and measured faster, else TensorFlow; bfloat16 rounds what layers "
+        "multiply to 8 bits, for processors that multiply such numbers",
     )
     tensor_float_32: bool = Field(
         False,

@@ -25,7 +25,8 @@ from model.config import RNNConfig, TrainConfig
 from model.data import dataset
 from model.evaluation import model_card
 from model.evaluation.skill import Skill, check_forecastable, evaluate, skill_table
-from model.export.saved_model import check_writable, existing_versions, export_model
+from model.export.saved_model import export_model
+from model.export.versions import check_writable, existing_versions
 from model.network.sequence_model import SequenceModel
 from model.placement.devices import find_devices, free_bytes, share_cores, split_devices
 from model.placement.gpus import check_usable, full_name, take_memory_as_needed, why_no_gpu

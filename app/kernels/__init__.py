@@ -1,2 +1,2 @@
-"""One file a kernel, the graphs they run, and how one is chosen. Only here are kernels' libraries
+"""One file a kernel, and how one is taken and checked. Only here are kernels' libraries
 imported."""

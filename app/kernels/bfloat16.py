@@ -1,6 +1,6 @@
 """The kernel for processors that multiply bfloat16: OpenVINO's recurrent operators.
 
-`onnx_graph.py` builds and cuts the graph when the kernel is chosen. OpenVINO computes the layers:
+`lengthless_graph.py` rewrites and cuts the exported `chunk.onnx`. OpenVINO computes the layers:
 both factors of their products are rounded to 8 significant bits, and so are `h` and what passes
 from layer to layer. What comes before and after keeps float32, and ONNX Runtime computes it: raw
 numbers, such as a pressure of 1018.3, would lose all that they tell.
@@ -10,14 +10,13 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
+import openvino
 
 from app.engine.cost_model import Cost
 from app.kernels.call_shapes import CallShapes, padded, sizes
-from app.kernels.kernel_spec import Graphs, Kernel, Variant
+from app.kernels.lengthless_graph import cut_graph, without_lengths
 from app.kernels.onnxruntime import session_of
 from app.kernels.timing import measure_cost
 from app.manifest import Manifest
@@ -41,21 +40,20 @@ class Bfloat16Runner:
     """Runs the layers in bfloat16. See `ModelRunner`.
 
     Args:
-        graphs: from `cut_graph`, serialized: what comes before the layers, they, what comes after.
+        graph: what is in `chunk.onnx`.
         manifest: of the model.
     """
 
     kernel = "bfloat16"
 
-    def __init__(self, graphs: Sequence[bytes], manifest: Manifest) -> None:
-        # Here, since it is large: whoever looks at `KERNEL` only does without.
-        import openvino
-
+    def __init__(self, graph: bytes, manifest: Manifest) -> None:
         self.state_size = sum(manifest.state_sizes)
         self.num_outputs = len(manifest.outputs)
         self.devices = ("CPU:0",) * len(manifest.layers)
         self._features = len(manifest.features)
-        encode, layers, decode = graphs
+        parts = cut_graph(without_lengths(graph))
+        # What comes before the layers, they, what comes after.
+        encode, layers, decode = (part.SerializeToString() for part in parts)
         self._encode, self._decode = session_of(encode), session_of(decode)
         core = openvino.Core()
         self._layers = core.compile_model(core.read_model(io.BytesIO(layers)), "CPU", PROPERTIES)
@@ -105,8 +103,7 @@ class Bfloat16Runner:
         (encoded,) = self._encode.run(["encoded"], {"sequences": inputs})
         top, next_state = self._compute(
             padded(encoded, shape),
-            # Of a row that is not there too the last time step is looked up.
-            np.maximum(1, padded(lengths, shape[:1])),
+            padded(lengths, shape[:1]),
             padded(state, shape[:1]),
         )
         (outputs,) = self._decode.run(
@@ -125,17 +122,3 @@ class Bfloat16Runner:
             {"encoded": encoded, "lengths": lengths, "state": state}, share_outputs=True
         )
         return found["top"], found["next_state"]
-
-
-def _prepare(folder: Path, manifest: Manifest) -> Graphs:
-    from app.kernels.onnx_graph import build_graph, cut_graph
-
-    parts = cut_graph(build_graph(folder, manifest, take_lengths=False))
-    return tuple(part.SerializeToString() for part in parts)
-
-
-def _load(graphs: Graphs, folder: Path, manifest: Manifest) -> Bfloat16Runner:
-    return Bfloat16Runner(graphs, manifest)
-
-
-KERNEL = Kernel(Variant("bfloat16", _load, factor_bits=8), _prepare, automatic=False)

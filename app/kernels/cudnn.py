@@ -17,7 +17,6 @@ from app.engine.cost_model import Cost
 from app.errors import ModelRefused
 from app.kernels.call_shapes import CallShapes, sizes
 from app.kernels.cudnn_function import HOST, ChunkGraph
-from app.kernels.kernel_spec import Graphs, Kernel, Variant
 from app.kernels.saved_model_placement import assign
 from app.kernels.tensorflow_devices import gpus, no_gpu, refused_failures, set_up
 from app.kernels.timing import measure_cost
@@ -103,19 +102,3 @@ class CudnnRunner:
         inputs = np.zeros((rows, steps, self._features), np.float32)
         state = np.zeros((rows, self.state_size), np.float32)
         self.run(inputs, np.full(rows, steps, np.int32), state)
-
-
-def _load(graphs: Graphs, folder: Path, manifest: Manifest) -> CudnnRunner:
-    return CudnnRunner(folder, manifest)
-
-
-def _load_in_tensor_float_32(graphs: Graphs, folder: Path, manifest: Manifest) -> CudnnRunner:
-    return CudnnRunner(folder, manifest, tensor_float_32=True)
-
-
-KERNEL = Kernel(
-    # Where rows are all full, or are empty, cuDNN computes in another way.
-    Variant("cuDNN", _load, lengths=("ragged", "equal", "some zero")),
-    on_accelerator=True,
-    rounded=Variant("TensorFloat-32", _load_in_tensor_float_32, factor_bits=10),
-)

@@ -1,26 +1,24 @@
-"""Loads the kernel of a model. The first worker that loads the model has the kernel chosen, for all
-workers, by a process of its own: `selection.py`."""
+"""`KernelLoader`: takes the kernel of a model, and checks it by the manifest's probe.
+
+On a processor `auto` takes `chunk.onnx`, and nothing here imports TensorFlow; beside an accelerator
+`accelerator.py` says which. Kernels' libraries are large: each is imported where it runs.
+"""
 
 import fcntl
 import logging
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from app.engine.model_runner import ModelRunner
+from app.engine.model_runner import ModelRunner, most_rows
 from app.errors import ModelRefused
-from app.kernels.kernel_spec import kernel_named
-from app.kernels.selected_kernel import Choice
-from app.manifest import Manifest
-from app.settings import RunnerChoice
+from app.kernels.probe import check_probe
+from app.manifest import CHUNK, Manifest
+from app.settings import KernelName, RunnerChoice, accelerator_present
+
+if TYPE_CHECKING:
+    from app.kernels.accelerator import Comparison
 
 logger = logging.getLogger(__name__)
-
-ROOT = Path(__file__).parents[2]
 
 
 class KernelLoader:
@@ -54,80 +52,95 @@ class KernelLoader:
 
     def __call__(self, folder: Path, manifest: Manifest) -> ModelRunner:
         """See `RunnerLoader`."""
-        choice = Choice("tensorflow")
-        if self._wanted != "tensorflow":
-            choice = self._chosen(folder, manifest)
-        if choice.kernel == "refused":
-            raise ModelRefused(choice.reason)
-        logger.info("runs on %s", choice.kernel)
-        if choice.kernel != "tensorflow":
-            variant = kernel_named(choice.kernel).variants(self._tensor_float_32)[-1]
-            try:
-                return variant.load(choice.graphs, folder, manifest)
-            except ModelRefused:
-                # What was chosen is no more: a GPU that has vanished, or that others have filled.
-                # The next who asks has the choice made again.
-                self._forget(manifest)
-                raise
-        # Imported only where it runs: it is large.
-        from app.kernels.tensorflow import TensorFlowRunner
-
-        return TensorFlowRunner(folder, manifest, self._logical_devices)
-
-    def _chosen(self, folder: Path, manifest: Manifest) -> Choice:
-        place = self._place(manifest)
-        with self._locked():
-            if (choice := Choice.read(place)) is None:
-                how = self._choose(folder, manifest.checksum, place)
-                choice = Choice.read(place) or self._without(how, place)
-            if not choice.lasting:
-                # The next who asks has it tried again.
-                Choice.forget(place)
-        return choice
-
-    def _forget(self, manifest: Manifest) -> None:
-        with self._locked():
-            Choice.forget(self._place(manifest))
-
-    def _place(self, manifest: Manifest) -> Path:
-        # Not by its number: a folder that was removed may come again with other weights.
-        return self._home / f"kernel-{manifest.checksum}"
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self._home / "choose.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def _without(self, how: str, place: Path) -> Choice:
-        """What is done when nothing was chosen.
-
-        Raises:
-            ModelRefused: the kernel was named. The next who asks has it tried again.
-        """
-        if self._wanted != "auto":
-            raise ModelRefused(
-                f"UNROLL_RUNNER={self._wanted}: the process that tries this kernel {how}; "
-                "the log may say more"
-            )
-        logger.warning("the process that chooses the kernel %s: TensorFlow runs", how)
-        # For all workers: two kernels would answer a little differently.
-        choice = Choice("tensorflow")
-        choice.write(place)
-        return choice
-
-    def _choose(self, folder: Path, checksum: str, place: Path) -> str:
-        """Has the choice made; returns how the process ended."""
-        command = [sys.executable, "-m", "app.kernels.selection", self._wanted]
-        sizes = ["--max-rows", str(self._max_rows), "--max-steps", str(self._max_steps)]
-        if self._tensor_float_32:
-            sizes.append("--tensor-float-32")
-        parent = ["--checksum", checksum, "--parent", str(os.getpid())]
-        places = [str(folder.resolve()), str(place.resolve())]
         try:
-            status = subprocess.run([*command, *places, *sizes, *parent], cwd=ROOT).returncode
-        except OSError as error:
-            return f"could not be started ({error.strerror})"
-        if status < 0:
-            return f"was ended by signal {-status} ({signal.strsignal(-status)})"
-        return f"ended with status {status}"
+            runner = self._load(folder, manifest)
+        except ModuleNotFoundError as error:
+            raise ModelRefused(
+                f"{folder} needs {error.name}, which is not installed here: it is in "
+                f"requirements-serve.txt{_without_chunk(folder, manifest)}"
+            ) from error
+        logger.info("runs on %s", runner.kernel)
+        rows = self._max_rows or most_rows(runner.devices)
+        runner.set_limits(rows, self._max_steps)
+        rounds = runner.kernel == "bfloat16" or (runner.kernel == "cudnn" and self._tensor_float_32)
+        check_probe(runner, manifest, rows, self._max_steps, rounds)
+        return runner
+
+    def _load(self, folder: Path, manifest: Manifest) -> ModelRunner:
+        if self._wanted != "auto":
+            return self._named(self._wanted, folder, manifest)
+        if accelerator_present() and _has_gpu():
+            return self._on_accelerator(folder, manifest)
+        if told := _without_chunk(folder, manifest):
+            logger.warning("TensorFlow runs %s%s", folder, told)
+            return self._named("tensorflow", folder, manifest)
+        return self._named("onnxruntime", folder, manifest)
+
+    def _named(self, name: KernelName, folder: Path, manifest: Manifest) -> ModelRunner:
+        if name == "tensorflow":
+            from app.kernels.tensorflow import TensorFlowRunner
+
+            return TensorFlowRunner(folder, manifest, self._logical_devices)
+        if name == "cudnn":
+            return self._compared(folder, manifest).checked_cudnn()
+        if told := _without_chunk(folder, manifest):
+            raise ModelRefused(f"UNROLL_RUNNER={name} cannot run {folder}{told}")
+        if name == "bfloat16":
+            from app.kernels.bfloat16 import Bfloat16Runner
+
+            return Bfloat16Runner((folder / CHUNK).read_bytes(), manifest)
+        from app.kernels.onnxruntime import OnnxRuntimeRunner
+
+        return OnnxRuntimeRunner(folder / CHUNK, manifest)
+
+    def _on_accelerator(self, folder: Path, manifest: Manifest) -> ModelRunner:
+        """cuDNN or TensorFlow: the first worker compares them, and all others take the same, since
+        two kernels answer a little differently."""
+        # Not by its number: a folder that was removed may come again with other weights.
+        with (self._home / f"kernel-{manifest.checksum}").open("a+") as taken:
+            fcntl.flock(taken, fcntl.LOCK_EX)
+            taken.seek(0)
+            name = taken.read()
+            if name == "":
+                runner = self._compared(folder, manifest).faster()
+                taken.write(runner.kernel)
+                return runner
+            if name == "tensorflow":
+                return self._named("tensorflow", folder, manifest)
+            from app.kernels.cudnn import CudnnRunner
+
+            try:
+                return CudnnRunner(folder, manifest, self._tensor_float_32)
+            except ModelRefused:
+                # A GPU that has vanished, or that others have filled: the next one compares anew.
+                taken.truncate(0)
+                raise
+
+    def _compared(self, folder: Path, manifest: Manifest) -> "Comparison":
+        from app.kernels.accelerator import Comparison
+
+        return Comparison(folder, manifest, self._max_rows, self._max_steps, self._tensor_float_32)
+
+
+def _has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU where there is a driver; the log tells why if it does not."""
+    try:
+        # Here, since it imports TensorFlow.
+        from app.kernels.tensorflow_devices import gpus, no_gpu
+    except ModuleNotFoundError:
+        logger.warning("there is a driver, but not TensorFlow, which would use the accelerator")
+        return False
+    if not gpus():
+        logger.warning("%s", no_gpu())
+        return False
+    return True
+
+
+def _without_chunk(folder: Path, manifest: Manifest) -> str:
+    """What to do where there is no `chunk.onnx`; empty where there is."""
+    if CHUNK in manifest.files:
+        return ""
+    return (
+        f": its format, {manifest.format}, has no {CHUNK}; python -m model.upgrade {folder} "
+        "writes the next version, which has one"
+    )

@@ -1,7 +1,7 @@
-"""The CPU kernel: ONNX Runtime's recurrent operators with the weights of the verified SavedModel.
+"""The CPU kernel: the exported `chunk.onnx`, in ONNX Runtime's recurrent operators.
 
-`onnx_graph.py` builds the graph when the kernel is chosen. Any number of rows and time steps is one
-and the same graph, so there are no call shapes to compile, and no padding of rows.
+Any number of rows and time steps is one and the same graph, so there are no call shapes to compile,
+and no padding of rows.
 """
 
 import logging
@@ -12,9 +12,9 @@ import numpy as np
 import onnxruntime
 
 from app.engine.cost_model import Cost
-from app.kernels.kernel_spec import Graphs, Kernel, Variant
+from app.errors import ModelRefused
 from app.kernels.timing import measure_cost
-from app.manifest import Manifest
+from app.manifest import CHUNK, Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +25,17 @@ class OnnxRuntimeRunner:
     """Runs a graph of ONNX `LSTM`, `GRU` and `RNN` operators. See `ModelRunner`.
 
     Args:
-        graph: from `build_graph`, serialized.
+        graph: `chunk.onnx`, or what is in it.
         manifest: of the model.
+
+    Raises:
+        ModelRefused: ONNX Runtime cannot load it, or it takes or gives something else than the
+            manifest says.
     """
 
     kernel = "onnxruntime"
 
-    def __init__(self, graph: bytes, manifest: Manifest) -> None:
+    def __init__(self, graph: Path | bytes, manifest: Manifest) -> None:
         self.state_size = sum(manifest.state_sizes)
         self.num_outputs = len(manifest.outputs)
         self.devices = ("CPU:0",) * len(manifest.layers)
@@ -39,6 +43,7 @@ class OnnxRuntimeRunner:
         self.compilations = 0
         self._features = len(manifest.features)
         self._session = session_of(graph)
+        self._check_signature()
 
     def set_limits(self, max_rows: int, max_steps: int) -> None:
         """See `ModelRunner.set_limits`: there are none."""
@@ -59,9 +64,31 @@ class OnnxRuntimeRunner:
         )
         return outputs, next_state
 
+    def _check_signature(self) -> None:
+        state = ("tensor(float)", 2, self.state_size)
+        expected = {
+            "sequences": ("tensor(float)", 3, self._features),
+            # Of an axis that may have any size ONNX Runtime gives a name.
+            "lengths": ("tensor(int32)", 1, None),
+            "state": state,
+            "outputs": ("tensor(float)", 3, self.num_outputs),
+            "next_state": state,
+        }
+        found = {}
+        for each in (*self._session.get_inputs(), *self._session.get_outputs()):
+            last = each.shape[-1] if each.shape else None
+            size = last if isinstance(last, int) else None
+            found[each.name] = (each.type, len(each.shape), size)
+        if found != expected:
+            raise ModelRefused(f"{CHUNK} takes and gives {found}, not {expected}")
 
-def session_of(graph: bytes) -> onnxruntime.InferenceSession:
-    """A graph, ready to run on the processor."""
+
+def session_of(graph: Path | bytes) -> onnxruntime.InferenceSession:
+    """A graph, ready to run on the processor.
+
+    Raises:
+        ModelRefused: ONNX Runtime cannot load it.
+    """
     options = onnxruntime.SessionOptions()
     # A lane is a thread already: more of them would wait for each other.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -69,19 +96,9 @@ def session_of(graph: bytes) -> onnxruntime.InferenceSession:
     options.enable_mem_pattern = False
     # It would keep what the largest chunk has needed, and without it nothing takes longer.
     options.enable_cpu_mem_arena = False
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _prepare(folder: Path, manifest: Manifest) -> Graphs:
-    # Here, since a service that runs the graph needs neither TensorFlow nor onnx.
-    from app.kernels.onnx_graph import build_graph
-
-    return (build_graph(folder, manifest).SerializeToString(),)
-
-
-def _load(graphs: Graphs, folder: Path, manifest: Manifest) -> OnnxRuntimeRunner:
-    (graph,) = graphs
-    return OnnxRuntimeRunner(graph, manifest)
-
-
-KERNEL = Kernel(Variant("ONNX Runtime", _load), _prepare)
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # Its own errors have no base of their own.
+        reason = str(error).partition("\n")[0]
+        raise ModelRefused(f"ONNX Runtime cannot load {CHUNK}: {reason}") from error

@@ -13,9 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from app.engine.cost_model import Cost
-from app.errors import ModelRefused
 from app.kernels.call_shapes import CallShapes, padded
-from app.kernels.parity import agree
+from app.kernels.parity import check_agreement
 from app.kernels.saved_model_loader import ServedModel
 from app.kernels.tensorflow_devices import refused_failures
 from app.kernels.timing import measure_cost
@@ -105,5 +104,5 @@ class TensorFlowRunner:
         example = np.array(self._manifest.example, np.float32)[np.newaxis, : self._shapes.max_steps]
         lengths = np.full(1, example.shape[1], np.int32)
         compiled = self.run(example, lengths, np.zeros((1, self.state_size), np.float32))
-        if not agree(compiled, self._model.plain(example, lengths), self._manifest):
-            raise ModelRefused("its two signatures disagree on the manifest's example")
+        what = "its two signatures disagree on the manifest's example"
+        check_agreement(compiled, self._model.plain(example, lengths), self._manifest, what)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.engine.model_runner import ModelRunner
-from app.manifest import Manifest, verified_manifest
+from app.manifest import CHUNK, Manifest, verified_manifest
 
 TENSORFLOW, ONNXRUNTIME, BFLOAT16, CUDNN = "tensorflow", "onnxruntime", "bfloat16", "cudnn"
 
@@ -21,18 +21,15 @@ def _tensorflow(folder: Path, manifest: Manifest) -> ModelRunner:
 
 
 def _onnxruntime(folder: Path, manifest: Manifest) -> ModelRunner:
-    from app.kernels.onnx_graph import build_graph
     from app.kernels.onnxruntime import OnnxRuntimeRunner
 
-    return OnnxRuntimeRunner(build_graph(folder, manifest).SerializeToString(), manifest)
+    return OnnxRuntimeRunner(folder / CHUNK, manifest)
 
 
 def _bfloat16(folder: Path, manifest: Manifest) -> ModelRunner:
     from app.kernels.bfloat16 import Bfloat16Runner
-    from app.kernels.onnx_graph import build_graph, cut_graph
 
-    parts = cut_graph(build_graph(folder, manifest, take_lengths=False))
-    return Bfloat16Runner([part.SerializeToString() for part in parts], manifest)
+    return Bfloat16Runner((folder / CHUNK).read_bytes(), manifest)
 
 
 def _cudnn(folder: Path, manifest: Manifest) -> ModelRunner:

@@ -13,9 +13,12 @@ from typing import Any
 from model.config import LayerConfig
 from model.network.sequence_model import SequenceModel
 
-FORMAT = "unroll/1"
+FORMAT = "unroll/2"
 MANIFEST = "manifest.json"
 CHECKSUM = "manifest.sha256"
+CHUNK = "chunk.onnx"
+# Entries of many numbers, each written as one line.
+COMPACT = ("example", "probe")
 
 
 def state_tensor(layer: int, part: str) -> str:
@@ -72,7 +75,34 @@ def file_digests(folder: Path) -> dict[str, dict[str, Any]]:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes the manifest, and beside it its own checksum in the format of `sha256sum`."""
-    text = json.dumps(manifest, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    entries = [f"  {json.dumps(name)}: {_text_of(name, value)}" for name, value in manifest.items()]
+    text = "{\n" + ",\n".join(entries) + "\n}\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     digest = hashlib.sha256(text.encode()).hexdigest()
     (folder / CHECKSUM).write_text(f"{digest}  {MANIFEST}\n", encoding="utf-8")
+
+
+def _text_of(name: str, value: Any) -> str:
+    indent = None if name in COMPACT else 2
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    # In JSON a line ends between values only.
+    return text.replace("\n", "\n  ")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an exported folder, each of whose files is what it says.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: it, or a file of the folder, does not have its checksum.
+    """
+    text = (folder / MANIFEST).read_bytes()
+    digest = hashlib.sha256(text).hexdigest()
+    if (folder / CHECKSUM).read_text() != f"{digest}  {MANIFEST}\n":
+        raise ValueError(f"{folder / MANIFEST} does not have the checksum in {CHECKSUM}")
+    manifest: dict[str, Any] = json.loads(text)
+    found = file_digests(folder)
+    for name, expected in manifest["files"].items():
+        if found.get(name) != expected:
+            raise ValueError(f"{folder / name} is not the file of the manifest")
+    return manifest

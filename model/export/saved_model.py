@@ -1,28 +1,19 @@
-"""Writes `models/<name>/<version>/`: SavedModel, manifest and model card, whole or not at all.
+"""Writes `models/<name>/<version>/`: SavedModel, `chunk.onnx`, manifest and model card."""
 
-Everything is written to a hidden sibling of the version's folder, flushed to disk, and renamed.
-An export that fails, for want of space say, removes it; a process that dies on the way leaves at
-most that hidden folder, which the next export removes.
-"""
-
-import fcntl
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from model.export.chunk_graph import add_chunk_graph
 from model.export.manifest import describe_model, file_digests, state_tensor, write_manifest
+from model.export.versions import next_version
 from model.layers.implementations import Form
 from model.network.pipeline import StackState
 from model.network.sequence_model import SequenceModel
 
-HIDDEN = ".export-"
 CELL_WEIGHTS = ("kernel", "recurrent_kernel", "bias")
 
 
@@ -87,26 +78,6 @@ def _signatures(model: SequenceModel) -> tuple[Any, Any]:
     )
 
 
-def existing_versions(home: Path) -> list[int]:
-    """The versions exported to `models/<name>`, ascending."""
-    if not home.is_dir():
-        return []
-    return sorted(
-        int(path.name) for path in home.iterdir() if path.name.isdecimal() and path.is_dir()
-    )
-
-
-def check_writable(models_dir: Path, name: str) -> None:
-    """Makes the model's folder and tries to write there.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    home = models_dir / name
-    home.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=home).close()
-
-
 def export_model(
     model: SequenceModel,
     models_dir: Path,
@@ -129,38 +100,21 @@ def export_model(
 
     Raises:
         OSError: the folder cannot be written.
+        ValueError: `chunk.onnx` does not compute what the SavedModel does.
     """
-    home = models_dir / name
-    home.mkdir(parents=True, exist_ok=True)
-    with _errors_that_name(home), _exclusively(home):
-        for left in home.glob(f"{HIDDEN}*"):
-            shutil.rmtree(left)
-        number = _next_version(home)
-        hidden = home / f"{HIDDEN}{number}"
-        hidden.mkdir()
-        with _gone_if_it_fails(hidden):
-            _save(ExportedModel(model), hidden)
-            manifest = {
-                "name": name,
-                "version": number,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                **describe_model(model),
-                **details,
-            }
-            write_card(hidden, manifest)
-            write_manifest(hidden, {**manifest, "files": file_digests(hidden)})
-            _flush(hidden)
-            final = home / str(number)
-            hidden.rename(final)
-        for folder in (home, models_dir):
-            _flush_folder(folder)
-    return final
-
-
-def _next_version(home: Path) -> int:
-    # A file of such a name is no version, but in the way of one.
-    taken = (int(path.name) for path in home.iterdir() if path.name.isdecimal())
-    return max(taken, default=0) + 1
+    with next_version(models_dir / name) as (folder, number):
+        _save(ExportedModel(model), folder)
+        manifest = {
+            "name": name,
+            "version": number,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **describe_model(model),
+            **details,
+        }
+        probe = add_chunk_graph(folder, manifest)
+        write_card(folder, manifest)
+        write_manifest(folder, {**manifest, "probe": probe, "files": file_digests(folder)})
+    return models_dir / name / str(number)
 
 
 def _save(exported: ExportedModel, folder: Path) -> None:
@@ -176,56 +130,3 @@ def _save(exported: ExportedModel, folder: Path) -> None:
     except tf.errors.OpError as error:
         # Of a full disk TensorFlow says what it says of a device without memory.
         raise OSError(str(error.message).partition("\n")[0]) from error
-
-
-@contextmanager
-def _gone_if_it_fails(folder: Path) -> Iterator[None]:
-    """Removes a folder that was not finished: what fills a disk would stay there else."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-@contextmanager
-def _errors_that_name(folder: Path) -> Iterator[None]:
-    """Names the folder in an error of writing that names no file, as of a disk that is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OSError(f"{folder} cannot be written: {error.strerror or error}") from error
-
-
-@contextmanager
-def _exclusively(home: Path) -> Iterator[None]:
-    """One export of a name at a time, so that two never choose the same version.
-
-    The lock is the kernel's: it goes with the process that holds it, however that ends.
-    """
-    folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
-def _flush(folder: Path) -> None:
-    """Puts every file and folder below on disk before the rename makes them visible."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]:
-        _flush_folder(path)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

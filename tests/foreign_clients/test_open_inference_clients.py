@@ -20,7 +20,7 @@ LENGTHS = np.array([23, 1, 9])
 @pytest.fixture(scope="module")
 def server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with serve(models_dir, MODEL, log, compare=False, runner="onnxruntime") as running:
+    with serve(models_dir, MODEL, log, runner="onnxruntime") as running:
         yield running
 
 

@@ -74,9 +74,7 @@ def answers(
     examples of the documentation print, as `documented`."""
     folder = tmp_path_factory.mktemp("client")
     with (
-        serve(
-            models_dir, "mixed", folder / "log", compare=False, workers=2, max_chunk_steps=16
-        ) as server,
+        serve(models_dir, "mixed", folder / "log", workers=2, max_chunk_steps=16) as server,
         server.client() as client,
     ):
 

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from app.kernels.cudnn import CudnnRunner
-from app.kernels.selection import Chooser
+from app.kernels.loader import KernelLoader
 from app.kernels.tensorflow import TensorFlowRunner
 from app.kernels.tensorflow_devices import short
 from app.manifest import Manifest, verified_manifest
@@ -175,13 +175,13 @@ def _restored() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_restored")
 def test_the_error_of_tensor_float_32_is_told(
-    exported: Exported, caplog: pytest.LogCaptureFixture
+    exported: Exported, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     folder = exported.folder("lstm")
-    chooser = Chooser(folder, verified_manifest(folder), 64, 32, tensor_float_32=True)
-    assert chooser.choose("cudnn").kernel == "cudnn"
-    told = re.search(r"TensorFloat-32: outputs differ .* by up to (\S+) of", caplog.text)
+    loader = KernelLoader("cudnn", 64, 32, tmp_path, tensor_float_32=True)
+    assert loader(folder, verified_manifest(folder)).kernel == "cudnn"
+    told = re.search(r"cudnn: outputs differ .* by up to (\S+) of", caplog.text)
     assert told is not None
     assert float(told[1]) < 0.05, "10 bits are two more than bfloat16 has"
 

@@ -12,7 +12,7 @@ from tests.support.real_server import Server, serve
 @pytest.fixture(scope="module")
 def server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("log") / "server.log"
-    with serve(models_dir, "mixed", log, compare=False, workers=2, runner="onnxruntime") as running:
+    with serve(models_dir, "mixed", log, workers=2, runner="onnxruntime") as running:
         yield running
 
 

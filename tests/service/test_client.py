@@ -31,7 +31,6 @@ def server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         models_dir,
         "mixed",
         log,
-        compare=False,
         max_chunk_steps=16,
         workers=1,
         max_body_bytes=MAX_BODY,

@@ -48,7 +48,7 @@ def test_concurrent_clients_get_right_answers_computed_together(
         deadline = time.monotonic() + SECONDS
         return await asyncio.gather(*(ask(url, pool, seed, deadline) for seed in range(CLIENTS)))
 
-    with serve(models_dir, "lstm", tmp_path / "log", compare=False, slots_per_lane=32) as server:
+    with serve(models_dir, "lstm", tmp_path / "log", slots_per_lane=32) as server:
         counts = asyncio.run(load(server.url))
         chunks = server.counter("unroll_chunks_total")
         rows = server.counter("unroll_chunk_rows_total")

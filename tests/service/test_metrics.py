@@ -68,7 +68,7 @@ def test_every_answer_of_two_workers_is_counted_once(models_dir: Path, tmp_path:
         "max_chunk_steps": 1,
     }
     got: Counter[tuple[str, str]] = Counter()
-    with serve(models_dir, "mixed", tmp_path / "log", compare=False, **settings) as server:
+    with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
         for in_pieces in (False, True) * 3:
             for route, path, body, status in CASES:
                 assert ask(server, path, body, in_pieces) == status

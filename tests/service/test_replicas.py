@@ -33,8 +33,8 @@ def replicas(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with redis_server(folder) as redis:
         options["sessions_url"] = redis.url
         with (
-            serve(models_dir, "mixed", folder / "one.log", compare=False, **options) as one,
-            serve(models_dir, "mixed", folder / "other.log", compare=False, **options) as other,
+            serve(models_dir, "mixed", folder / "one.log", **options) as one,
+            serve(models_dir, "mixed", folder / "other.log", **options) as other,
         ):
             yield Replicas(one, other, redis)
 

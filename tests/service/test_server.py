@@ -97,7 +97,6 @@ def server(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         models_dir,
         "mixed",
         tmp_path_factory.mktemp("log") / "server.log",
-        compare=False,
         max_body_bytes=MAX_BODY,
         max_sequences=16,
         max_sequence_steps=300,

@@ -20,7 +20,7 @@ from tests.support.exported_models import export, raw_sequence, to_json
 from tests.support.real_server import LIMIT_S, Server, serve, until
 
 # A time step a chunk: 9,000 time steps take seconds, and a signal does not.
-SLOW: dict[str, object] = {"compare": False, "runner": "onnxruntime", "max_chunk_steps": 1}
+SLOW: dict[str, object] = {"runner": "onnxruntime", "max_chunk_steps": 1}
 SEQUENCES = 2
 
 
@@ -81,7 +81,7 @@ def test_sigterm_lets_running_requests_finish(
 
 
 def test_no_worker_is_replaced_while_all_stop(models_dir: Path, tmp_path: Path) -> None:
-    with serve(models_dir, "mixed", tmp_path / "log", compare=False, workers=2) as server:
+    with serve(models_dir, "mixed", tmp_path / "log", workers=2) as server:
         terminate_all(server)
         assert server.process.wait(60) == 0
         until(lambda: server.processes() == [], "a process is left")
@@ -146,7 +146,7 @@ def test_sigterm_gives_notice_and_answers_all_who_come_meanwhile(
     row = to_json(raw_sequence(np.random.default_rng(0), 1))
     body = json.dumps({"sequences": [row], "outputs": "last"}).encode()
     settings = {"runner": "onnxruntime", "workers": workers, "stop_notice_s": 1.5}
-    with serve(models_dir, "mixed", tmp_path / "log", compare=False, **settings) as server:
+    with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
         with server.client() as one, server.client() as other:
             for client in (one, other):
                 assert "connection" not in client.post("/predict", content=body).headers

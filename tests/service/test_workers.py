@@ -20,7 +20,7 @@ from tests.support.reference_model import assert_close
 @pytest.fixture
 def server(models_dir: Path, tmp_path: Path) -> Iterator[Server]:
     settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 8}
-    with serve(models_dir, "mixed", tmp_path / "log", compare=False, **settings) as running:
+    with serve(models_dir, "mixed", tmp_path / "log", **settings) as running:
         yield running
 
 
@@ -133,7 +133,7 @@ def test_sigterm_lets_the_requests_of_both_finish(models_dir: Path, tmp_path: Pa
 
     # A time step a chunk, so that they take their time.
     settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 1}
-    with serve(models_dir, "mixed", tmp_path / "log", compare=False, **settings) as server:
+    with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
         threads = [threading.Thread(target=ask, args=(server,)) for _ in range(callers)]
         for thread in threads:
             thread.start()
@@ -172,7 +172,7 @@ def test_a_worker_that_is_replaced_serves_what_the_others_do(tmp_path: Path) -> 
     """Though a newer version has been trained by then."""
     export(tmp_path, ("rnn:3",), seed=1)
     settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 8}
-    with serve(tmp_path, "tiny", tmp_path / "log", compare=False, **settings) as server:
+    with serve(tmp_path, "tiny", tmp_path / "log", **settings) as server:
         expected = httpx.post(f"{server.url}/predict", content=body_of(), timeout=LIMIT_S).content
         export(tmp_path, ("rnn:3",), seed=2)
         victim = server.workers()[0]
@@ -197,7 +197,7 @@ def test_a_worker_that_hangs_keeps_its_parent_from_nothing(
     models_dir: Path, tmp_path: Path
 ) -> None:
     settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 8, "drain_timeout_s": 1}
-    with serve(models_dir, "mixed", tmp_path / "log", compare=False, **settings) as server:
+    with serve(models_dir, "mixed", tmp_path / "log", **settings) as server:
         hanging, victim = server.workers()
         os.kill(hanging, signal.SIGSTOP)
         os.kill(victim, signal.SIGKILL)
@@ -213,7 +213,7 @@ def test_it_is_ready_while_a_worker_answers_and_tells_of_one_that_cannot_come_ba
 ) -> None:
     folder = export(tmp_path, ("rnn:3",))
     settings = {"workers": 2, "runner": "onnxruntime", "max_chunk_steps": 8}
-    with serve(tmp_path, "tiny", tmp_path / "log", compare=False, **settings) as server:
+    with serve(tmp_path, "tiny", tmp_path / "log", **settings) as server:
         folder.rename(tmp_path / "gone")
         victim, other = server.workers()
         os.kill(victim, signal.SIGKILL)

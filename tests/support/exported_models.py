@@ -1,5 +1,6 @@
 """Small exported models with random weights, and raw sequences for them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 
 from model.config import LayerConfig, RNNConfig
+from model.export.manifest import CHUNK, MANIFEST, file_digests, write_manifest
 from model.export.saved_model import export_model
 from model.network.sequence_model import SequenceModel
 from model.transforms import Change, Cyclic, Feature, Output, Standardize
@@ -81,3 +83,19 @@ def raw_sequence(random: np.random.Generator, steps: int) -> np.ndarray:
 def to_json(sequence: np.ndarray) -> list[list[float | None]]:
     """A raw sequence as a caller sends it: null for NaN."""
     return [[None if np.isnan(x) else float(x) for x in row] for row in sequence]
+
+
+def make_format_1(folder: Path) -> None:
+    """Makes an exported folder what one was before there was `chunk.onnx`."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["probe"], manifest["files"][CHUNK]
+    (folder / CHUNK).unlink()
+    write_manifest(folder, {**manifest, "format": "unroll/1"})
+
+
+def replace_chunk(folder: Path, graph: bytes) -> None:
+    """Puts another `chunk.onnx` into an exported folder, and makes its checksums right."""
+    (folder / CHUNK).write_bytes(graph)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][CHUNK] = file_digests(folder)[CHUNK]
+    write_manifest(folder, manifest)

@@ -98,7 +98,6 @@ def serve(
     model: str,
     log: Path,
     ready: bool = True,
-    compare: bool = True,
     listener: socket.socket | None = None,
     **settings: object,
 ) -> Iterator[Server]:
@@ -109,13 +108,11 @@ def serve(
         model: the one to serve.
         log: the file that its output goes to.
         ready: False: waits only until it answers.
-        compare: False: a model's kernels that were compared in this run are not compared again.
         listener: that it is given, as by systemd; its own on a free port if None.
         settings: of the service.
     """
     port = listener.getsockname()[1] if listener else free_port()
-    module = "app" if compare else "tests.support.app_with_known_kernels"
-    command = [sys.executable, "-m", module]
+    command = [sys.executable, "-m", "app"]
     if listener:
         command[1:1] = ["-c", GIVE, str(listener.fileno())]
     environment = {

@@ -1,4 +1,4 @@
-"""A GPU, as far as selection and cuDNN's kernel can tell."""
+"""A GPU, as far as the loader and cuDNN's kernel can tell."""
 
 from collections.abc import Iterator
 
@@ -10,12 +10,13 @@ def _a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Here, since they are large: some tests of this room do without TensorFlow.
     import tensorflow as tf
 
-    from app.kernels import cudnn, selection
+    from app.kernels import cudnn, loader, tensorflow_devices
     from tests.app.kernels.cudnn_without_gpu import HERE
     from tests.support.cudnn_in_numpy import fake_cudnn
 
     fake_cudnn(monkeypatch)
-    monkeypatch.setattr(selection, "on_accelerator", lambda _: True)
-    monkeypatch.setattr(cudnn, "gpus", lambda: list(HERE))
+    monkeypatch.setattr(loader, "accelerator_present", lambda: True)
+    for module in (cudnn, tensorflow_devices):
+        monkeypatch.setattr(module, "gpus", lambda: list(HERE))
     yield
     tf.config.experimental.enable_tensor_float_32_execution(False)

@@ -5,10 +5,9 @@ from pathlib import Path
 from app.engine.model_runner import ModelRunner
 from app.kernels.bfloat16 import Bfloat16Runner
 from app.kernels.cudnn import CudnnRunner
-from app.kernels.onnx_graph import build_graph, cut_graph
 from app.kernels.onnxruntime import OnnxRuntimeRunner
 from app.kernels.tensorflow import TensorFlowRunner
-from app.manifest import Manifest
+from app.manifest import CHUNK, Manifest
 from tests.app.kernels.cudnn_without_gpu import cudnn_on_host
 
 MAX_ROWS, MAX_STEPS = 4, 16
@@ -16,10 +15,9 @@ MAX_ROWS, MAX_STEPS = 4, 16
 
 def make_runner(kind: type[ModelRunner], folder: Path, manifest: Manifest) -> ModelRunner:
     if kind is OnnxRuntimeRunner:
-        return OnnxRuntimeRunner(build_graph(folder, manifest).SerializeToString(), manifest)
+        return OnnxRuntimeRunner(folder / CHUNK, manifest)
     if kind is Bfloat16Runner:
-        parts = cut_graph(build_graph(folder, manifest, take_lengths=False))
-        return Bfloat16Runner([part.SerializeToString() for part in parts], manifest)
+        return Bfloat16Runner((folder / CHUNK).read_bytes(), manifest)
     if kind is CudnnRunner:
         return cudnn_on_host(folder, manifest)[0]
     return TensorFlowRunner(folder, manifest)

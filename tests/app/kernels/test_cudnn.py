@@ -15,9 +15,8 @@ from app.engine.batch import Batch, compute
 from app.errors import DeviceFailed, ModelRefused
 from app.kernels import cudnn, tensorflow_devices
 from app.kernels.cudnn import CudnnRunner
-from app.kernels.onnx_graph import build_graph
 from app.kernels.onnxruntime import OnnxRuntimeRunner
-from app.manifest import verified_manifest
+from app.manifest import CHUNK, verified_manifest
 from tests.app.kernels.cudnn_without_gpu import cudnn_on_host, split
 from tests.model import on_devices
 from tests.model.children import pool
@@ -53,7 +52,7 @@ def test_it_computes_what_the_processors_kernel_does(models_dir: Path, model: st
     folder = models_dir / model / "1"
     manifest = verified_manifest(folder)
     runner, _ = runner_of(models_dir, model)
-    other = OnnxRuntimeRunner(build_graph(folder, manifest).SerializeToString(), manifest)
+    other = OnnxRuntimeRunner(folder / CHUNK, manifest)
     for lengths in ([16], [5, 16, 1, 12], [9, 9, 9]):
         arguments = chunk(runner, lengths)
         valid = np.arange(arguments[0].shape[1]) < arguments[1][:, np.newaxis]

@@ -12,10 +12,8 @@ import tensorflow as tf
 
 from app.engine.model_runner import ModelRunner
 from app.errors import ModelRefused
-from app.kernels import onnx_graph
 from app.kernels.bfloat16 import Bfloat16Runner
 from app.kernels.cudnn import CudnnRunner
-from app.kernels.onnx_graph import build_graph
 from app.kernels.onnxruntime import OnnxRuntimeRunner
 from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import Manifest, Standardize, StatePart, verified_manifest
@@ -284,12 +282,3 @@ def test_a_model_whose_two_signatures_disagree_is_refused_at_warm_up(models_dir:
     runner._model.whole = shifted
     with pytest.raises(ModelRefused, match="disagree on the manifest's example"):
         runner.warm_up(1, MAX_STEPS)
-
-
-def test_a_cell_that_onnx_has_not_is_refused(
-    models_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = models_dir / "gru" / "1"
-    monkeypatch.setattr(onnx_graph, "OPERATORS", {"lstm": onnx_graph.OPERATORS["lstm"]})
-    with pytest.raises(ModelRefused, match="ONNX has no operator for the cell 'gru'"):
-        build_graph(folder, verified_manifest(folder))

@@ -11,14 +11,24 @@ import numpy as np
 import pytest
 
 from app.errors import ModelRefused
-from app.kernels.parity import agree
-from app.kernels.selection import Chooser
+from app.kernels import parity
+from app.kernels.loader import KernelLoader
+from app.kernels.parity import Results, check_agreement
 from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import Manifest, verified_manifest
+from model.export import parity as exports
 from model.transforms import Output, Standardize
 from tests.support import exported_models
 
 STATE = np.zeros((2, 3), np.float32)
+
+
+def agree(ours: Results, theirs: Results, manifest: Manifest) -> bool:
+    try:
+        check_agreement(ours, theirs, manifest, "it")
+    except ModelRefused:
+        return False
+    return True
 
 
 @dataclasses.dataclass
@@ -64,7 +74,13 @@ def test_a_model_with_outputs_that_are_large_and_cross_zero_is_served_by_either_
     folder = export_scaled(tmp_path, 1e7, monkeypatch)
     manifest = verified_manifest(folder)
     TensorFlowRunner(folder, manifest).warm_up(1, 4)
-    assert Chooser(folder, manifest, 64, 256).choose("onnxruntime").kernel == "onnxruntime"
+    assert KernelLoader("auto", 64, 256, tmp_path)(folder, manifest).kernel == "onnxruntime"
+
+
+def test_an_export_is_checked_by_the_same_numbers() -> None:
+    """The two sides share no code."""
+    ours, theirs = ((m.TOLERANCE, m.ROUNDING) for m in (parity, exports))
+    assert ours == theirs
 
 
 def test_a_model_with_small_outputs_is_compared_too(

@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from app.manifest import verified_manifest
 from model.export.manifest import file_digests, write_manifest
-from model.export.saved_model import existing_versions, export_model
+from model.export.saved_model import export_model
+from model.export.versions import existing_versions
 from model.network.sequence_model import SequenceModel
 from tests.model.children import pool
 from tests.support.exported_models import make_model, no_card
@@ -45,9 +46,16 @@ def quick() -> Any:
     def save(exported: object, folder: str, **options: object) -> None:
         (Path(folder) / "saved_model.pb").write_bytes(b"graph")
 
+    def add_graph(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+        (folder / "chunk.onnx").write_bytes(b"graph")
+        state = [[0.0] * sum(layer["units"] for layer in manifest["layers"])]
+        steps = {"inputs": [[[0.0] * 4]], "outputs": [[[0.0] * 2]]}
+        return {"tolerance": 1e-5, "initial_state": state, "final_state": state, **steps}
+
     with (
         mock.patch("tensorflow.saved_model.save", save),
         mock.patch("model.export.saved_model.ExportedModel"),
+        mock.patch("model.export.saved_model.add_chunk_graph", add_graph),
     ):
         yield
 
@@ -168,6 +176,7 @@ def test_the_manifest_lists_every_file_with_its_sha256_and_size(exported: Path) 
     found = {p.relative_to(exported).as_posix() for p in exported.rglob("*") if p.is_file()}
     assert set(listed) == found - {"manifest.json", "manifest.sha256"}
     assert {"saved_model.pb", "variables/variables.index", "pictures/curve.png"} <= set(listed)
+    assert "chunk.onnx" in listed
     for name, entry in listed.items():
         content = (exported / name).read_bytes()
         digest = hashlib.sha256(content).hexdigest()
@@ -187,7 +196,7 @@ def test_sha256sum_accepts_the_checksum_of_the_manifest(exported: Path, tmp_path
 
 def test_the_manifest_tells_what_the_model_is(exported: Path, model: SequenceModel) -> None:
     manifest = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
-    assert (manifest["format"], manifest["name"], manifest["version"]) == ("unroll/1", "tiny", 1)
+    assert (manifest["format"], manifest["name"], manifest["version"]) == ("unroll/2", "tiny", 1)
     assert [f["name"] for f in manifest["features"]] == [f.name for f in model.features]
     assert [o["name"] for o in manifest["outputs"]] == [o.name for o in model.outputs_spec]
     assert manifest["layers"] == [
