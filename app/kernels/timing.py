@@ -9,6 +9,12 @@ from app.engine.cost_model import Cost
 from app.engine.model_runner import ModelRunner, on_accelerator
 
 TRIALS = 11
+# Seconds that the trials of one chunk take together, unless the first takes longer: a service
+# that starts waits for them.
+BUDGET_S = 0.01
+# Time steps of the chunks that are timed. On a processor a few show what one costs; what an
+# accelerator's call takes besides hides that of a few.
+STEPS, STEPS_ON_ACCELERATOR = 8, 32
 
 
 def measure_cost(runner: ModelRunner, features: int, max_rows: int, max_steps: int) -> Cost:
@@ -20,7 +26,8 @@ def measure_cost(runner: ModelRunner, features: int, max_rows: int, max_steps: i
         max_rows: most rows of a chunk.
         max_steps: most time steps of a chunk.
     """
-    steps = min(max_steps, 32)
+    steps = STEPS_ON_ACCELERATOR if on_accelerator(runner.devices) else STEPS
+    steps = min(max_steps, steps)
 
     def seconds(rows: int, length: int) -> float:
         inputs = np.zeros((rows, length, features), np.float32)
@@ -35,12 +42,14 @@ def median_seconds(
 ) -> float:
     """How long a warm call takes on cores of its own: the median of a few, after one more.
 
+    They are as many as `BUDGET_S` has room for, at least one and at most `TRIALS`.
+
     While others use the cores too, when several services start perhaps, a call takes longer than
     the processor's time that it needs. With that, chunks would be cut wrong for good.
     """
     alone = not on_accelerator(runner.devices)
-    times = []
-    for _ in range(1 + TRIALS):
+    times: list[float] = []
+    while len(times) < 2 or (len(times) <= TRIALS and sum(times[1:]) < BUDGET_S):
         started, used = time.perf_counter(), time.process_time()
         runner.run(inputs, lengths, state)
         seconds = time.perf_counter() - started

@@ -70,3 +70,15 @@ def test_elsewhere_it_is_the_time_that_passes(
     inputs, lengths = np.zeros((4, 5, 1), np.float32), np.full(4, 5, np.int32)
     seconds = median_seconds(kernel, inputs, lengths, np.zeros((4, 1), np.float32))
     assert seconds == pytest.approx(1.2e-3)
+
+
+@pytest.mark.parametrize(("devices", "steps"), [(("CPU:0",), 8), (("GPU:0",), 32)])
+def test_what_chunks_cost_is_known_in_milliseconds(
+    monkeypatch: pytest.MonkeyPatch, devices: tuple[str, ...], steps: int
+) -> None:
+    clocks = Clocks(monkeypatch)
+    cost = measure_cost(FakeKernel(clocks, devices), 1, 64, 256)
+    assert cost.row_step_s == pytest.approx(1e-5)
+    # Of each of three chunks one call, and others for 10 ms or until the first of them has ended.
+    lone, long, full = (1e-3 + 1e-5 * n for n in (1, steps, 64 * steps))
+    assert clocks.wall <= lone + long + full + 2 * (0.01 + long) + max(full, 0.01 + full)
