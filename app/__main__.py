@@ -16,8 +16,6 @@ from pydantic import ValidationError
 
 from app import logs
 from app.api.connection_limit import raise_file_limit
-from app.server.http_protocol import HTTPProtocol
-from app.server.websocket_protocol import StreamProtocol
 from app.settings import Settings
 from app.stats.shared_stats import SharedStats
 from app.workers.connection_dispatcher import bytes_too_long
@@ -70,8 +68,9 @@ def configure(settings: Settings, worker: Worker, inherited: bool) -> WorkerConf
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=HTTPProtocol,
-        ws=StreamProtocol,
+        # By their names: the parent, which does not answer, starts its workers without them.
+        http="app.server.http_protocol:HTTPProtocol",
+        ws="app.server.websocket_protocol:StreamProtocol",
         ws_max_size=settings.max_body_bytes,
         # Numbers hardly shrink, and every connection would keep a dictionary.
         ws_per_message_deflate=False,

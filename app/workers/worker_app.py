@@ -7,15 +7,15 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-from fastapi import FastAPI
+from typing import TYPE_CHECKING
 
 from app import logs
-from app.application import create_app
-from app.kernels.loader import KernelLoader
 from app.parent_process import end_with_parent
 from app.settings import Settings
 from app.stats.shared_stats import SharedStats, WorkerStats
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 # Seconds that a lane's thread, back from the kernel, waits at most for Python's lock while the
 # event loop is busy; Python's own 5 ms would leave the kernel idle.
@@ -51,7 +51,7 @@ class Worker:
         """What this worker counts."""
         return self.stats
 
-    def __call__(self) -> FastAPI:
+    def __call__(self) -> "FastAPI":
         """The application; called once, in the process that will serve it."""
         if os.getpid() != self.parent:
             end_with_parent(self.parent)
@@ -60,6 +60,10 @@ class Worker:
         logs.set_up()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.set_threshold(GC_THRESHOLD)
+        # Here, since the parent does without: its workers start the sooner.
+        from app.application import create_app
+        from app.kernels.loader import KernelLoader
+
         settings = self.settings
         load = KernelLoader(
             settings.runner,

@@ -14,15 +14,17 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from app.api.server_context import ServerContext, context_of
-from app.server.head_protocol import HeadProtocol
 from app.stats.shared_stats import WorkerStats
 from app.workers.connection_receiver import Acceptor, ConnectionLoop, Connections, receive
 from app.workers.service_manager import tell_manager
+
+# In functions otherwise: the parent, which has these classes too, starts its workers the sooner.
+if TYPE_CHECKING:
+    from app.api.server_context import ServerContext
 
 # Seconds between two looks whether the notice is over.
 LOOK_S = 0.02
@@ -88,7 +90,9 @@ class WorkerServer(uvicorn.Server):
         self._told_ready = False
 
     @property
-    def _context(self) -> ServerContext:
+    def _context(self) -> "ServerContext":
+        from app.api.server_context import context_of
+
         return context_of(self.config.loaded_app)
 
     async def on_tick(self, counter: int) -> bool:
@@ -100,6 +104,8 @@ class WorkerServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called once this worker is told to stop."""
+        from app.server.head_protocol import HeadProtocol
+
         await self._give_notice()
         self._close_listeners()
         await asyncio.sleep(LAST_REQUEST_S)
