@@ -101,12 +101,15 @@ def test_cards_are_reserved() -> None:
     assert devices == "[{driver: nvidia, count: all, capabilities: [gpu]}]"
 
 
-def test_both_images_stand_on_one_layer_of_cuda() -> None:
+def test_images_stand_on_one_layer_of_cuda() -> None:
     base, *images = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
     installs = 'if [ -n "$GPU" ]; then pip install --no-cache-dir -r requirements-gpu.txt; fi'
     # An argument that is not named in the stage would be empty there.
     assert base.index("\nARG GPU=\n") < base.index(f"\nRUN {installs}\n")
-    assert [image.partition("\n")[0] for image in images] == ["base AS train", "base AS serve"]
+    assert [image.partition("\n")[0] for image in images] == [
+        *("base AS train", "base AS serve-base"),
+        *("serve-base AS serve-slim", "serve-base AS serve"),
+    ]
 
 
 def test_the_image_has_what_the_requirements_for_gpus_name() -> None:
