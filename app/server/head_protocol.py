@@ -1,7 +1,7 @@
-"""`HeadProtocol`: uvicorn's HTTP protocol with limits for heads, and for callers who are slow.
+"""`HeadProtocol`: uvicorn's HTTP protocol with limits for heads.
 
-uvicorn has none. A head that never ends would fill the memory. A connection would stay open for
-ever if its caller sent no head, or did not read the answer.
+uvicorn has none. A head that never ends would fill the memory, and a connection would stay open for
+ever if its caller sent no head.
 """
 
 import logging
@@ -10,10 +10,9 @@ import sys
 from asyncio import TimerHandle, Transport
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.api.problems import problem_of
-from app.api.server_context import context_of
 from app.errors import (
     Fault,
     HeadTooSlow,
@@ -32,6 +31,7 @@ from app.server.field_limits import (
 )
 from app.server.head_buffer import END, HeadBuffer
 from app.server.orderly_transport import OrderlyTransport
+from app.server.slow_reader import SlowReaderProtocol
 from app.stats.answer_counts import OTHER
 
 # Of uvicorn's lines those that tell of errors here. The others tell what callers do, with all that
@@ -46,28 +46,19 @@ PATH = re.compile(rb"[A-Z]+ (/[^ ?\r\n]*)")
 UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", re.IGNORECASE)
 
 
-class HeadProtocol(HttpToolsProtocol):
+class HeadProtocol(SlowReaderProtocol):
     """See the module."""
-
-    # uvicorn's own type of it is a wider one.
-    transport: OrderlyTransport
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.logger, self.access_log = ERRORS_ONLY, False
-        # uvicorn allows any ASGI callable here; ours is always the application.
-        self._context = context = context_of(self.app)
-        self._timeout_s = context.body_timeout_s
-        self._answers = context.stats.answers
+        self._answers = self._context.stats.answers
         # What has been read of a head that came in pieces, until it is whole.
         self._head: HeadBuffer | None = None
         # Bytes that the parser holds of a head, or of what stands behind a body's last chunk.
         self._head_bytes = 0
         # Runs while a head is awaited.
         self._head_timer: TimerHandle | None = None
-        # Runs while an answer waits for its caller to read; bytes that were unsent when it began.
-        self._reader_timer: TimerHandle | None = None
-        self._unsent = 0
         # What the parser was given last; whether a head began in it, or a piece of a body was.
         self._parsed = b""
         self._begins = False
@@ -218,26 +209,12 @@ class HeadProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         self._is_over = True
         self._stop_awaiting()
-        self._stop_awaiting_reader()
-
-    def pause_writing(self) -> None:
-        """Called by the event loop."""
-        super().pause_writing()
-        self._await_reader()
-
-    def resume_writing(self) -> None:
-        """Called by the event loop."""
-        super().resume_writing()
-        # A connection that closes still waits for its caller to read the rest.
-        if not self.transport.is_closing():
-            self._stop_awaiting_reader()
+        self.stop_awaiting_reader()
 
     def on_response_complete(self) -> None:
         """Called after each answer."""
         super().on_response_complete()
-        if self.transport.is_closing():
-            self._await_reader()
-        elif self._is_answered:
+        if self._is_answered and not self.transport.is_closing():
             self._context.connections.waits(self)
 
     def timeout_keep_alive_handler(self) -> None:
@@ -248,7 +225,7 @@ class HeadProtocol(HttpToolsProtocol):
         """Closes the connection unless a request is under way, be it unread in the kernel."""
         if self._is_answered and self._head is None and not self.transport.unread_bytes:
             self.transport.close()
-            self._await_reader()
+            self.await_reader()
 
     @property
     def is_quiet(self) -> bool:
@@ -264,33 +241,13 @@ class HeadProtocol(HttpToolsProtocol):
         if not (self._is_answered and self.transport.unread_bytes):
             super().shutdown()
         if self.transport.is_closing():
-            self._await_reader()
+            self.await_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         super().connection_lost(exc)
         self._context.connections.has_request(self)
         self._stop_awaiting()
-        self._stop_awaiting_reader()
-
-    def _await_reader(self) -> None:
-        if self._reader_timer is None:
-            self._unsent = self.transport.get_write_buffer_size()
-            self._reader_timer = self.loop.call_later(self._timeout_s, self._reader_is_late)
-
-    def _stop_awaiting_reader(self) -> None:
-        if self._reader_timer is not None:
-            self._reader_timer.cancel()
-            self._reader_timer = None
-
-    def _reader_is_late(self) -> None:
-        self._reader_timer = None
-        if self.transport.get_write_buffer_size() < self._unsent:
-            # The caller reads, if slowly.
-            self._await_reader()
-        else:
-            # `close` would wait until the caller has read all.
-            self.transport.abort()
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -334,7 +291,7 @@ class HeadProtocol(HttpToolsProtocol):
         if self._context.connections.can_say_no(len(self.connections)):
             text = "requests are under way on as many connections as there can be"
             self._answer_and_close(TooManyConnections(text), b"")
-            self._await_reader()
+            self.await_reader()
         else:
             self.transport.abort()
 
