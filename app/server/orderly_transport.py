@@ -14,6 +14,8 @@ from typing import Any
 
 # Seconds that a caller has to close its side once it has been sent everything.
 LINGER_S = 2.0
+# Bytes that are read meanwhile. Who sends more does not mean to end.
+LINGER_BYTES = 1 << 20
 
 
 class OrderlyTransport(Transport):
@@ -80,9 +82,16 @@ class _Rest(Protocol):
         self._loop = loop
         # What the connection was before; it waits for the end.
         self._owner: Any = transport.get_protocol()
+        self._read_bytes = 0
         self._timer: TimerHandle = loop.call_later(LINGER_S, self._is_late)
 
-    # What is read is dropped, and the end of it closes the transport: as `Protocol` has it.
+    # The end of what is read closes the transport: as `Protocol` has it.
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        self._read_bytes += len(data)
+        if self._read_bytes > LINGER_BYTES:
+            self._transport.abort()
 
     def pause_writing(self) -> None:
         """Called by the event loop."""

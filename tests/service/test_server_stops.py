@@ -131,7 +131,8 @@ def test_sigterm_lets_the_pieces_of_a_session_finish_one_after_the_other(
 
 
 def test_sigterm_tells_those_who_cannot_finish_in_time(models_dir: Path, tmp_path: Path) -> None:
-    with serve(models_dir, "mixed", tmp_path / "log", drain_timeout_s=0.01, **SLOW) as server:
+    limits = {"stop_notice_s": 0.0, "drain_timeout_s": 0.01}
+    with serve(models_dir, "mixed", tmp_path / "log", **limits, **SLOW) as server:
         answers = stop_while_busy(server, callers=6)
     for answer in answers:
         assert answer.status_code == 503
