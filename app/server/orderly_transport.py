@@ -15,7 +15,7 @@ from typing import Any
 # Seconds that a caller has to close its side once it has been sent everything.
 LINGER_S = 2.0
 # Bytes that are read meanwhile. Who sends more does not mean to end.
-LINGER_BYTES = 1 << 20
+LINGER_BYTES = 16 << 20
 
 
 class OrderlyTransport(Transport):
