@@ -161,13 +161,16 @@ class AdmissionControl:
         Raises:
             Overloaded: there is no room, or too little time.
         """
-        held, own = self.held, self._callers.get(caller)
+        held = self.held
+        if held.sequences == 0 and sequences <= self._max_sequences and steps <= self._max_steps:
+            # Nobody waits: it is computed at once, however long it takes.
+            return
+        own = self._callers.get(caller)
         if held.sequences + sequences > self._max_sequences:
             self._check_share(held.sequences, own.sequences if own else 0, sequences, "sequences")
         if held.steps + steps > self._max_steps:
             self._check_share(held.steps, own.steps if own else 0, steps, "time steps")
         if held.sequences == 0:
-            # Nobody waits: it is computed at once, however long it takes.
             return
         wait_s, now = self._wait_s(own, steps), self._clock()
         if self._flow.exceeds(now, wait_s > self._target_s):
@@ -193,9 +196,10 @@ class AdmissionControl:
         own = self._callers.get(caller)
         if own is None:
             own = self._callers[caller] = Held()
-        for held in (self.held, own):
-            held.sequences += sequences
-            held.steps += steps
+        own.sequences += sequences
+        own.steps += steps
+        self.held.sequences += sequences
+        self.held.steps += steps
 
     def compute(self, steps: int) -> None:
         """So many time steps of what is held are computed."""
@@ -215,9 +219,10 @@ class AdmissionControl:
             caller: who sent it.
         """
         own = self._callers[caller]
-        for held in (self.held, own):
-            held.sequences -= 1
-            held.steps -= steps
+        own.sequences -= 1
+        own.steps -= steps
+        self.held.sequences -= 1
+        self.held.steps -= steps
         self._computed_steps -= computed
         if own.sequences == 0:
             del self._callers[caller]

@@ -279,8 +279,9 @@ class Engine:
         self.counters.compilations = self._compiled_before + self.runner.compilations
 
     def _count_load(self) -> None:
-        load = self.load()
-        self.counters.waiting, self.counters.running = load.waiting, load.running
+        running, counters = self._scheduler.running, self.counters
+        counters.waiting = self._scheduler.admission.held.sequences - running
+        counters.running = running
         if self._emptied is not None and self._is_empty:
             self._emptied.set()
 

@@ -117,6 +117,8 @@ class Scheduler:
         and under load chunks grow until they are large enough.
         """
         ready = len(self.ready) + min(len(self.waiting), self._sizes.slots - self.running)
+        if not self.in_flight:
+            return ready > 0
         now = self._clock()
         # A free lane does not wait for one that hangs.
         sizes = [len(chunk.sequences) for chunk in self.in_flight if chunk.overdue > now]
@@ -164,6 +166,8 @@ class Scheduler:
 
     def next_chunk(self) -> Chunk | None:
         """The next chunk for a lane that is free; None when none is, or it should wait."""
+        if not self.ready and not len(self.waiting):
+            return None
         self._drop_expired()
         if not self.has_work:
             return None
@@ -249,15 +253,17 @@ class Scheduler:
 
     def _drop_expired(self) -> None:
         now = self._clock()
-        late = self.waiting.late(now)
-        self.cancel(late, Expired("its time ran out in the waiting queue"))
-        late = [sequence for sequence in self.ready if sequence.deadline <= now]
-        self.cancel(late, Expired("its time ran out before its last time step"))
+        if late := self.waiting.late(now):
+            self.cancel(late, Expired("its time ran out in the waiting queue"))
+        if late := [sequence for sequence in self.ready if sequence.deadline <= now]:
+            self.cancel(late, Expired("its time ran out before its last time step"))
 
     def _fill(self) -> None:
         """Gives free slots to waiting sequences, and lends them some that large ones hold."""
         # A large sequence that gets its slot only now keeps it for a chunk, else it would never go
         # on. The youngest of the others lend first, and go on later from where they were.
+        if not len(self.waiting):
+            return
         lenders = sorted((sequence for sequence in self.ready if sequence.large), key=BY_ARRIVAL)
         is_overloaded = self.admission.is_overloaded
         while self.waiting and self.running < self._sizes.slots:
@@ -314,7 +320,7 @@ class Scheduler:
         steps = self.ready[0].remaining
         if steps < TYPICAL_STEPS and all(s.remaining <= steps for s in self.ready):
             return self._rows_of_short[steps - 1]
-        if self.admission.is_overloaded or all(s.remaining == steps for s in self.ready):
+        if all(s.remaining == steps for s in self.ready) or self.admission.is_overloaded:
             return self._rows_ample
         queued = len(self.ready) + len(self.waiting)
         return min(self._rows_ample, max(self._rows, queued // TURNS))

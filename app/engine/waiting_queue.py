@@ -25,32 +25,23 @@ class Turns:
     ended, or now if that is over; whose begins first is next. So the sequences of a single caller
     keep their order, and of several each is given as many time steps, however many sequences or
     connections it has.
+
+    Attributes:
+        now: where the last one that was given a slot began.
+        ends: of each caller's last sequence; of one that is over there need be none.
     """
 
     def __init__(self) -> None:
-        self._now = 0.0
-        self._ends: dict[str, float] = {}
-
-    def end_of(self, caller: str) -> float:
-        """Where a caller's last sequence ends; 0 if that is over."""
-        return self._ends.get(caller, 0.0)
-
-    def begin_of(self, caller: str) -> float:
-        """Where the sequence of a caller that comes now begins."""
-        return max(self._now, self.end_of(caller))
-
-    def give(self, caller: str, begin: float, steps: int) -> None:
-        """A caller was given a slot for a sequence of so many time steps."""
-        self._now = max(self._now, begin)
-        self._ends[caller] = begin + steps + SLOT_STEPS
+        self.now = 0.0
+        self.ends: dict[str, float] = {}
 
     def forget(self, waiting: int) -> None:
         """Drops callers who have had no more than their share: all if none waits."""
         if not waiting:
-            self._ends.clear()
-            self._now = 0.0
-        elif len(self._ends) > MANY_CALLERS + 2 * waiting:
-            self._ends = {c: end for c, end in self._ends.items() if end > self._now}
+            self.ends.clear()
+            self.now = 0.0
+        elif len(self.ends) > MANY_CALLERS + 2 * waiting:
+            self.ends = {caller: end for caller, end in self.ends.items() if end > self.now}
 
 
 class Line:
@@ -58,34 +49,31 @@ class Line:
 
     Args:
         turns: of the callers.
+
+    Attributes:
+        size: how many wait.
     """
 
     def __init__(self, turns: Turns) -> None:
+        self.size = 0
         self._turns = turns
         self._of_callers: dict[str, deque[Sequence]] = {}
-        # Begin, number and caller: one for each who waits. That of one who has left, or has had a
-        # turn meanwhile, is put right when it comes first.
+        # Begin, number and caller: one for each in the dictionary. That of one who has nothing left
+        # or has had a turn meanwhile is put right when it comes first.
         self._order: list[tuple[float, int, str]] = []
-        self._ordered: set[str] = set()
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
 
     def __iter__(self) -> Iterator[Sequence]:
         return chain.from_iterable(self._of_callers.values())
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence at its place among those of its caller, by arrival."""
+        self.size += 1
         caller = sequence.caller
         own = self._of_callers.get(caller)
         if own is None:
             own = self._of_callers[caller] = deque()
-            if caller not in self._ordered:
-                self._ordered.add(caller)
-                begin = self._turns.begin_of(caller)
-                heappush(self._order, (begin, sequence.number, caller))
-        self._size += 1
+            begin = max(self._turns.now, self._turns.ends.get(caller, 0.0))
+            heappush(self._order, (begin, sequence.number, caller))
         if not own or own[-1].number <= sequence.number:
             own.append(sequence)
             return
@@ -94,38 +82,30 @@ class Line:
 
     def remove(self, sequence: Sequence) -> None:
         """Takes out a sequence that waits no more."""
-        own = self._of_callers[sequence.caller]
-        if own[-1] is sequence:
-            own.pop()
-        else:
-            own.remove(sequence)
-        self._size -= 1
-        if not own:
-            del self._of_callers[sequence.caller]
+        self._of_callers[sequence.caller].remove(sequence)
+        self.size -= 1
 
-    def first(self, newest: bool) -> tuple[float, Sequence]:
-        """The sequence whose turn it is, and its begin. There must be one.
-
-        Args:
-            newest: of its caller's sequences the last that came, else the first.
-        """
-        order = self._order
+    def first(self) -> tuple[float, deque[Sequence]]:
+        """The begin and the sequences of the caller whose turn it is. One must wait."""
+        order, ends = self._order, self._turns.ends
         while True:
             begin, number, caller = order[0]
-            own = self._of_callers.get(caller)
-            if own is None:
+            if not (own := self._of_callers[caller]):
                 heappop(order)
-                self._ordered.remove(caller)
-            elif begin < (end := self._turns.end_of(caller)):
+                del self._of_callers[caller]
+            elif begin < (end := ends.get(caller, 0.0)):
                 heapreplace(order, (end, number, caller))
             else:
-                return begin, own[-1 if newest else 0]
+                return begin, own
 
     def take(self, newest: bool) -> Sequence:
-        """Takes out the sequence whose turn it is."""
-        begin, sequence = self.first(newest)
-        self.remove(sequence)
-        self._turns.give(sequence.caller, begin, sequence.remaining)
+        """Takes out a sequence of the caller whose turn it is: the last that came, or the first."""
+        begin, own = self.first()
+        sequence = own.pop() if newest else own.popleft()
+        self.size -= 1
+        turns = self._turns
+        turns.now = max(turns.now, begin)
+        turns.ends[sequence.caller] = begin + sequence.remaining + SLOT_STEPS
         return sequence
 
 
@@ -160,7 +140,7 @@ class WaitingQueue:
 
     def __len__(self) -> int:
         """Sequences that wait."""
-        return len(self._small) + len(self._large)
+        return self._small.size + self._large.size
 
     def __iter__(self) -> Iterator[Sequence]:
         """Those who wait, oldest first."""
@@ -168,7 +148,7 @@ class WaitingQueue:
 
     def add(self, sequences: list[Sequence]) -> None:
         """Puts a request's sequences behind all others of its caller."""
-        self._turns.forget(len(self))
+        self._turns.forget(self._small.size + self._large.size)
         many = len(sequences) > self._largest
         for sequence in sequences:
             sequence.status = "waiting"
@@ -188,27 +168,28 @@ class WaitingQueue:
             newest: of those of the caller whose turn it is, not the one that has waited longest but
                 the last that came.
         """
-        if self._large and not self._small_first(newest):
+        if self._large.size and not self._small_first(newest):
             self.large_running += 1
             return self._large.take(newest)
         return self._small.take(newest)
 
     def _small_first(self, newest: bool) -> bool:
-        if not self._small:
+        if not self._small.size:
             return False
         # A single slot goes to the older of the two: large sequences shall have their turns too.
         if self.large_running >= max(1, self._share):
             return True
-        of_small, small = self._small.first(newest)
-        of_large, large = self._large.first(newest)
-        if small.caller == large.caller:
-            return (small.number < large.number) is not newest
+        of_small, small = self._small.first()
+        of_large, large = self._large.first()
+        if small[0].caller == large[0].caller:
+            at = -1 if newest else 0
+            return (small[at].number < large[at].number) is not newest
         return of_small <= of_large
 
     @property
     def is_crowded_out(self) -> bool:
         """Whether a small sequence waits while large ones hold more than their share."""
-        return bool(self._small) and self.large_running > self._share
+        return self._small.size > 0 and self.large_running > self._share
 
     def lend(self, sequence: Sequence) -> Sequence:
         """Puts a large sequence that held a slot back to its place in the order of arrival.

@@ -114,13 +114,16 @@ class Registry:
             NotReady: nothing is loaded yet, or its lanes have stopped.
             ShuttingDown: the service is stopping.
         """
-        check_name(name, self.name)
+        current = self._current
+        if name is not None:
+            check_name(name, self.name)
         if self._stopping.is_set():
             raise ShuttingDown("the service is stopping")
-        if self._current is None or not self._current.engine.alive:
+        if current is None or not current.engine.alive:
             raise NotReady(self.status)
-        self._current.codec.check_version(version)
-        return self._current
+        if version is not None:
+            current.codec.check_version(version)
+        return current
 
     @property
     def engine(self) -> Engine | None:

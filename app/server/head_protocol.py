@@ -169,11 +169,17 @@ class HeadProtocol(SlowReaderProtocol):
     def on_headers_complete(self) -> None:
         """Called by the parser at the end of a head."""
         # An item is a line, or has a separator before it: few bytes cannot be too many items.
-        size = sum([len(value) for _, value in self.headers]) + len(self.headers)
+        size = hosts = 0
+        is_coded = False
+        for name, value in self.headers:
+            size += len(value) + 1
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                is_coded = True
         if size > MAX_ITEMS or len(self.url) > MAX_PARAMETERS:
             check_fields(self.url, self.headers)
-        names = [name for name, _ in self.headers]
-        if names.count(b"host") != 1 or b"transfer-encoding" in names:
+        if hosts != 1 or is_coded:
             check_framing(self.headers, self.parser.get_http_version())
         self._context.connections.has_request(self)
         super().on_headers_complete()

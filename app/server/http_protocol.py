@@ -131,9 +131,11 @@ class HTTPProtocol(HeadProtocol):
 
     def _refuses_early(self, data: bytes) -> bool:
         """Whether the service is overloaded, and this was a request that was refused for it."""
-        began_ns = perf_counter_ns()
         error = self._context.refusal(self.client)
-        if error is None or self._within_message or self._head or not self._is_answered:
+        if error is None:
+            return False
+        began_ns = perf_counter_ns()
+        if self._within_message or self._head or not self._is_answered:
             return False
         if self._registry.sends_away:
             return False

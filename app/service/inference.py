@@ -158,7 +158,9 @@ class InferenceService:
             timeout_s: seconds that the caller has for it.
         """
         left_s = min(timeout_s, self._settings.request_timeout_s)
-        self.registry.current().engine.check_room(steps, caller, left_s)
+        # Where there is none, whoever asks for the model is told so.
+        if (engine := self.registry.engine) is not None:
+            engine.check_room(steps, caller, left_s)
 
     def piece(self, ref: SessionRef, sequences: list[Sequence]) -> Piece:
         """The piece of a session that a request is.

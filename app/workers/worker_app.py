@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app import logs
+from app import heap, logs
 from app.parent_process import end_with_parent
 from app.settings import Settings
 from app.stats.shared_stats import SharedStats, WorkerStats
@@ -60,6 +60,7 @@ class Worker:
         logs.set_up()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         gc.set_threshold(GC_THRESHOLD)
+        heap.reuse_large_blocks()
         # Here, since the parent does without: its workers start the sooner.
         from app.application import create_app
         from app.kernels.loader import KernelLoader

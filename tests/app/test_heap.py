@@ -33,6 +33,28 @@ def test_what_lies_between_blocks_in_use_is_given_back() -> None:
     assert int(found.stdout) > 40_000_000
 
 
+REUSING = """
+import re
+from app import heap
+
+{prepare}
+block = b"x" * 10_000_000
+maps = open("/proc/self/maps").read()
+(start, end), = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) .*\\[heap\\]$", maps, re.MULTILINE)
+print(int(start, 16) <= id(block) < int(end, 16))
+"""
+
+
+@pytest.mark.skipif(heap._trim is None, reason="glibc only")
+@pytest.mark.parametrize(
+    ("prepare", "is_in_heap"), [("heap.reuse_large_blocks()", True), ("", False)]
+)
+def test_large_blocks_are_on_the_heap(prepare: str, is_in_heap: bool) -> None:
+    script = REUSING.format(prepare=prepare)
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert found.stdout.decode().strip() == str(is_in_heap)
+
+
 def test_a_service_gives_back_all_the_time(tiny_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[bool] = []
     monkeypatch.setattr(application, "BEAT_S", 0.01)

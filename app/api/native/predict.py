@@ -76,18 +76,29 @@ class Parts(NamedTuple):
 class PredictEndpoint(Endpoint[Prediction]):
     """Bodies and answers in the formats that the head names, nearly always JSON."""
 
+    _ready: LoadedModel | None = None
+    _json: Decoder[Parts, Prediction]
+
     def decoder(self, scope: Scope) -> Decoder[Parts, Prediction]:
         """See `Endpoint`."""
         inference = self.inference
         ready = inference.registry.current()
-        make = partial(prediction, inference, ready)
         content_type = header_of(scope, b"content-type") or JSON
         reader = None if content_type == JSON else reader_of(content_type)
         if reader is None:
-            return Decoder(partial(read_json, ready.codec), make)
+            return self._of_json(ready)
+        make = partial(prediction, inference, ready)
         query = dict(QueryParams(scope["query_string"]))
         limit = inference.max_body_bytes
         return Decoder(partial(read_binary, ready.codec, reader, query, limit), make, reader.size)
+
+    def _of_json(self, ready: LoadedModel) -> Decoder[Parts, Prediction]:
+        # Kept: nearly all requests have this one.
+        if self._ready is not ready:
+            self._ready = ready
+            make = partial(prediction, self.inference, ready)
+            self._json = Decoder(partial(read_json, ready.codec), make)
+        return self._json
 
     def encode(self, scope: Scope, request: Prediction) -> Printing[Any]:
         """See `Endpoint`."""
