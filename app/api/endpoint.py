@@ -109,7 +109,8 @@ class Endpoint(ABC, Generic[R]):
         """
         try:
             sender = self._sender_of(scope)
-            self._check_room(sender, len(body))
+            if self.inference.is_crowded:
+                self._check_room(sender, len(body))
             decoder = self.decoder(scope)
             if decoder.is_large(body):
                 self._begin_later(scope, sender, decoder, body, pending, respond)

@@ -143,12 +143,25 @@ class AdmissionControl:
         self._computed_steps = 0
         self._callers: dict[str, Held] = {}
         self._flow = Flow(2 * self._target_s)
-        self._overloaded_until = -math.inf
+        self._overloaded_until = 0.0
 
     @property
     def is_overloaded(self) -> bool:
         """Whether more comes, or came a moment ago, than can be computed in time."""
-        return self._clock() < self._overloaded_until
+        until = self._overloaded_until
+        # Nearly always there has been none: the clock need not be asked.
+        return until > 0.0 and self._clock() < until
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a newcomer may be refused that has as long as most have."""
+        held = self.held
+        left = held.steps - self._computed_steps
+        return (
+            left * self.step_s * self.pace.value > self._target_s
+            or held.sequences >= self._max_sequences
+            or held.steps >= self._max_steps
+        )
 
     def check(self, sequences: int, steps: int, caller: str, left_s: float) -> None:
         """Whether so many more sequences, of so many time steps together, are taken.

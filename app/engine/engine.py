@@ -101,6 +101,11 @@ class Engine:
         """Whether more comes, or came a moment ago, than can be computed in time."""
         return self._scheduler.admission.is_overloaded
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a request may be refused, so that it is worth looking before it is parsed."""
+        return self._draining or self._scheduler.admission.is_crowded
+
     def check_room(self, steps: int, caller: str, left_s: float) -> None:
         """Whether one more sequence would be taken.
 

@@ -55,8 +55,8 @@ class InferenceRequest:
     @property
     def has_long_answer(self) -> bool:
         """Whether others would wait too long while its answer is printed."""
-        states = len(self.sequences) * self.ready.codec.states.size
-        return states + sum([s.outputs.size for s in self.sequences]) > LONG_NUMBERS
+        outputs = sum([sequence.outputs.size for sequence in self.sequences])
+        return outputs + len(self.sequences) * self.ready.codec.states.size > LONG_NUMBERS
 
     @property
     def final_states(self) -> list[np.ndarray]:
@@ -148,6 +148,12 @@ class InferenceService:
             # The usual way tells it.
             pass
         return None
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether it is worth to `check_room` before a body is parsed."""
+        engine = self.registry.engine
+        return engine is not None and engine.is_crowded
 
     def check_room(self, caller: str, steps: int, timeout_s: float) -> None:
         """Who cannot be answered is told before the body is parsed; raises `Unavailable`.

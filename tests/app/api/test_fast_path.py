@@ -181,7 +181,7 @@ def test_a_bug_is_a_500_that_tells_nothing_and_is_logged(
         raise ValueError("the password is 1234")
 
     with monkeypatch.context() as patched:
-        patched.setattr(predict, "read_json", fail)
+        patched.setattr(predict, "parse_object", fail)
         answers = both(live, body_of())
     for answer in answers:
         assert answer.status == 500

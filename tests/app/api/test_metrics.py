@@ -153,7 +153,7 @@ def test_a_bug_is_counted_once_on_both_ways(live: Live, monkeypatch: pytest.Monk
     def fail(*_: Any) -> None:
         raise ValueError
 
-    monkeypatch.setattr(predict, "read_json", fail)
+    monkeypatch.setattr(predict, "parse_object", fail)
     both(live, body_of())
     assert scrape(live).requests() == {("predict", "500"): 2}
 
