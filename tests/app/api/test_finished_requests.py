@@ -229,6 +229,7 @@ class TestNotRead:
         def refuse(*_: Any) -> None:
             raise Overloaded("there is no room")
 
+        monkeypatch.setattr(InferenceService, "is_crowded", True)
         monkeypatch.setattr(InferenceService, "check_room", refuse)
         ask = answered(429, 503, in_pieces=False)
         assert not left(live, ask, lambda: ROUTES[route](SHORT, 1.0))
