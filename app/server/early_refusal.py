@@ -1,7 +1,7 @@
-"""`early_refusal`: of a whole request, before it is parsed, while the service is overloaded.
+"""`early_refusal`: of a request, before it is parsed, while the service is overloaded.
 
 Then most requests are refused, and what a refusal costs is lost for those that are answered: one
-that is parsed first costs three times as much. What is not plainly a whole request to an endpoint
+that is parsed first costs three times as much. What is not plainly a request to an endpoint
 goes the usual way, and is refused there.
 """
 
@@ -27,6 +27,8 @@ SPECIAL = re.compile(
 VERSION = b" HTTP/1.1\r\n"
 # Bytes of a first line up to its version, at most.
 LONGEST = 512
+# Bytes of a body that may come behind its refusal, and are thrown away.
+MOST_MISSING = 1 << 20
 # Seconds of `Retry-After`, at most.
 MOST_S = 60
 
@@ -35,10 +37,12 @@ class Refusal(NamedTuple):
     """An answer.
 
     Attributes:
+        missing: bytes of the request that still come.
         route: for which it is counted.
         status, headers, body: of the answer.
     """
 
+    missing: int
     route: int
     status: int
     headers: Headers
@@ -61,11 +65,15 @@ def early_refusal(
     if end < 0 or (method, path) not in endpoints:
         return None
     length = LENGTH.search(data, 0, end + 2)
-    if length is None or len(data) != end + len(END) + int(length[1]):
+    if length is None:
+        return None
+    missing = end + len(END) + int(length[1]) - len(data)
+    if not 0 <= missing <= MOST_MISSING:
         return None
     if len(SPECIAL.findall(data, 0, end)) > 1:
         return None
-    return _refusal(method, path, min(MOST_S, math.ceil(error.retry_after_s)))
+    refusal = _refusal(method, path, min(MOST_S, math.ceil(error.retry_after_s)))
+    return refusal._replace(missing=missing) if missing else refusal
 
 
 # Of the endpoints' paths, never of what callers send.
@@ -73,4 +81,4 @@ def early_refusal(
 def _refusal(method: str, path: str, seconds: int) -> Refusal:
     text = "more comes than can be computed, and others would be before it for too long"
     made = problem_of(Overloaded(text, seconds), path)
-    return Refusal(route_of(method, path), made.status_code, made.raw_headers, bytes(made.body))
+    return Refusal(0, route_of(method, path), made.status_code, made.raw_headers, bytes(made.body))

@@ -74,6 +74,8 @@ class HTTPProtocol(HeadProtocol):
         # What was read and is parsed later, and whether that is due.
         self._unparsed = bytearray()
         self._slice_is_due = False
+        # Bytes of a body that still come though its request was refused.
+        self._missing = 0
         # A request whose body has not ended, and the application that would get it.
         self._held: tuple[RequestResponseCycle, Any] | None = None
         # The request that its endpoint answers, and where and since when it is counted.
@@ -91,6 +93,10 @@ class HTTPProtocol(HeadProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
+        if self._missing:
+            self._missing, data = max(0, self._missing - len(data)), data[self._missing :]
+            if not data:
+                return
         if not self._unparsed and self._refuses_early(data):
             return
         if self._unparsed or (len(data) > SLICE_BYTES and data.count(b"\n") > MAX_SLICE_LINES):
@@ -142,7 +148,7 @@ class HTTPProtocol(HeadProtocol):
         refusal = early_refusal(data, self._endpoints, error)
         if refusal is None or self.transport.is_closing() or self.flow.write_paused:
             return False
-        route, status, headers, body = refusal
+        self._missing, route, status, headers, body = refusal
         self._answers.count(route, status, began_ns)
         parts = [STATUS_LINE[status]]
         for name, value in (*self.server_state.default_headers, *headers):
@@ -150,6 +156,9 @@ class HTTPProtocol(HeadProtocol):
         self.transport.write(b"".join((*parts, b"\r\n", body)))
         self._context.connections.has_request(self)
         self._context.connections.waits(self)
+        # For the rest of the body, and for what comes behind it.
+        self._stop_awaiting()
+        self._await_head()
         return True
 
     def handle_websocket_upgrade(self) -> None:

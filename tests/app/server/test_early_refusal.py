@@ -45,11 +45,11 @@ def test_nobody_is_sent_away_for_hours() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        PLAIN[:-1],
         PLAIN + b"G",
         PLAIN + PLAIN,
         PLAIN[: PLAIN.index(b"\r\n\r\n")],
         b"".join(request("/predict", b"{}", version="1.0")),
+        head_of("/predict", "Content-Length: 2000000"),
         b"".join(request("/elsewhere", b"{}")),
         b"".join(request("/predict?outputs=last", b"{}")),
         b"".join(request("/predict", b"{}", "Connection: close")),
@@ -68,6 +68,23 @@ def test_nobody_is_sent_away_for_hours() -> None:
 )
 def test_what_is_not_plainly_a_whole_request_goes_the_usual_way(data: bytes) -> None:
     assert early_refusal(data, PATHS, WHY) is None
+
+
+def test_the_rest_of_its_body_is_thrown_away(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, body = request("/predict", body_of().ljust(100_000))
+    whole = b"".join(request("/predict", body_of()))
+
+    async def talk(connection: Connection) -> list[int]:
+        monkeypatch.setattr(live.app.state.context, "refusal", lambda _: WHY)
+        await connection.send(head + body[:10])
+        found = [(await connection.answer()).status]
+        monkeypatch.setattr(live.app.state.context, "refusal", lambda _: None)
+        await connection.send(body[10:50_000])
+        # With its end comes the next request.
+        found.append((await connection.ask(body[50_000:] + whole)).status)
+        return found
+
+    assert live.talk(talk) == [503, 200]
 
 
 @pytest.fixture
