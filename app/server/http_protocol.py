@@ -157,6 +157,7 @@ class HTTPProtocol(HeadProtocol):
         self._context.connections.has_request(self)
         self._context.connections.waits(self)
         # For the rest of the body, and for what comes behind it.
+        self._unset_keepalive_if_required()
         self._stop_awaiting()
         self._await_head()
         return True
