@@ -81,7 +81,7 @@ def _lifespan(inference: InferenceService) -> Lifespan[FastAPI]:
         yield
         await inference.registry.drain()
         await inference.sessions.close()
-        inference.large_bodies.close()
+        inference.bodies.large.close()
         beating.cancel()
 
     return lifespan

@@ -140,7 +140,7 @@ class Endpoint(ABC, Generic[R]):
             except Exception as error:
                 fail(error, scope["path"], pending, respond)
 
-        decoding = self.inference.decode_whole(decoder, body, pending)
+        decoding = self.inference.bodies.decode_whole(decoder, body, pending)
         asyncio.get_running_loop().create_task(decoding).add_done_callback(decoded)
 
     async def answer(self, request: Request) -> Response:
@@ -173,7 +173,7 @@ class Endpoint(ABC, Generic[R]):
         decoder, sender = self.decoder(scope), self._sender_of(scope)
         length = header_of(scope, b"content-length") or ""
         self._check_room(sender, int(length) if length.isdecimal() else 0)
-        reading = self.inference.reading(scope, request.receive, decoder)
+        reading = self.inference.bodies.reading(scope, request.receive, decoder)
         async with reading as (pending, work, size):
             yield pending, self._sent_by(sender, work, size)
 
@@ -228,7 +228,7 @@ class Endpoint(ABC, Generic[R]):
         """Responds once a long answer has been printed elsewhere."""
         try:
             printing = self.encode(scope, request)
-            reply = await self.inference.large_bodies.run(printing.function, printing.value)
+            reply = await self.inference.bodies.large.run(printing.function, printing.value)
         except Exception as error:
             fail(error, scope["path"], pending, respond)
         else:

@@ -3,21 +3,19 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import numpy as np
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
 from app.engine.sequence import Admission, Done, Sequence
 from app.errors import Expired, Fault, InvalidRequest, Overloaded, Unavailable, UnrollError
 from app.registry.registry import LoadedModel, Registry
-from app.service.body import read_body
 from app.service.callers import Callers
-from app.service.large_bodies import MAX_LARGE, Decoder, LargeBodies, Room
-from app.service.pending_request import Deadlines, PendingRequest
+from app.service.pending_request import Deadlines
+from app.service.request_bodies import RequestBodies
 from app.sessions.continuation import Piece, SessionRef, Start, conflict
 from app.sessions.service import SessionService
 from app.settings import Settings
@@ -65,9 +63,6 @@ class InferenceRequest:
         return [s.state for s in self.sequences if s.state is not None]
 
 
-R = TypeVar("R", bound=InferenceRequest)
-
-
 def new_sequences(
     arrays: list[np.ndarray], states: list[np.ndarray | None], pointer: str = "/sequences"
 ) -> list[Sequence]:
@@ -85,7 +80,7 @@ def new_sequences(
 
 
 class InferenceService:
-    """Reads bodies, begins to compute, waits, gives up.
+    """Begins to compute, waits, gives up.
 
     Args:
         settings: limits and times.
@@ -94,8 +89,7 @@ class InferenceService:
 
     Attributes:
         deadlines: of all requests that are open.
-        large_bodies: reads and prints them.
-        room: of large bodies.
+        bodies: of requests.
     """
 
     def __init__(self, settings: Settings, registry: Registry, sessions: SessionService) -> None:
@@ -106,8 +100,7 @@ class InferenceService:
         )
         self._settings = settings
         self._callers = Callers(settings.proxy_networks)
-        self.large_bodies = LargeBodies()
-        self.room = Room(MAX_LARGE * settings.max_body_bytes)
+        self.bodies = RequestBodies(self.deadlines, settings.max_body_bytes)
 
     @property
     def max_body_bytes(self) -> int:
@@ -217,79 +210,6 @@ class InferenceService:
         else:
             request.reason = reason
             request.task.cancel()
-
-    @asynccontextmanager
-    async def reading(
-        self, scope: Scope, receive: Receive, decoder: Decoder[Any, R]
-    ) -> AsyncIterator[tuple[PendingRequest, R, int]]:
-        """A request whose body comes in pieces: read, understood, still pending; and its bytes.
-
-        Args:
-            scope, receive: of the request (ASGI).
-            decoder: understands a body.
-
-        Raises:
-            UnrollError: the body is not as it must be.
-        """
-        pending = PendingRequest(self.deadlines)
-        limit = self.max_body_bytes
-        try:
-            with self.room.share() as hold:
-                with pending.reading():
-                    body = await read_body(scope["headers"], receive, pending, limit, hold)
-                pending.listen(receive)
-                request = await self.decode(decoder, body, pending, hold)
-            # Not kept while it waits: the arrays are a fraction of it.
-            size, body = len(body), b""
-            yield pending, request, size
-        finally:
-            pending.hang_up()
-
-    async def decode(
-        self,
-        decoder: Decoder[Any, R],
-        body: bytes,
-        pending: PendingRequest,
-        hold: Callable[[int], None],
-    ) -> R:
-        """The request that a body is, which may be read elsewhere; its caller waits meanwhile.
-
-        Args:
-            decoder: of its route.
-            body: whole.
-            pending: the request; who gives it up interrupts this.
-            hold: is told how many bytes it takes; see `Room.share`.
-
-        Raises:
-            InvalidRequest: it is none.
-            Overloaded: large bodies take all the room that they may.
-            Cancelled, Expired: nobody waits for it any more.
-        """
-        if not decoder.is_large(body):
-            return decoder(body)
-        # What says that it unpacks to more than a body may is refused before it is unpacked.
-        hold(min(decoder.size(body), 2 * self.max_body_bytes))
-        reading = self.large_bodies.run(decoder.read, body)
-        given_up: list[UnrollError] = []
-
-        def give_up(reason: UnrollError) -> None:
-            given_up.append(reason)
-            reading.cancel()
-
-        pending.wait(give_up)
-        try:
-            return decoder.make(await reading)
-        except asyncio.CancelledError:
-            if not given_up:
-                raise
-            raise given_up[0] from None
-
-    async def decode_whole(
-        self, decoder: Decoder[Any, R], body: bytes, pending: PendingRequest
-    ) -> R:
-        """As `decode`, of a body that arrived whole."""
-        with self.room.share() as hold:
-            return await self.decode(decoder, body, pending, hold)
 
     async def _run_piece(
         self, request: InferenceRequest, piece: Piece, admission: Admission

@@ -29,7 +29,7 @@ from collections import Counter, defaultdict, deque
 from pathlib import Path
 
 from app.stats.shared_stats import LivingWorker, SharedStats
-from app.workers.connection_receiver import MAX_PID, socket_path
+from app.workers.connection_receiver import MAX_PID, accept, socket_path
 
 logger = logging.getLogger(__name__)
 
@@ -120,16 +120,13 @@ class Dispatcher(threading.Thread):
     def _accept(self) -> bool:
         """Accepts a connection and hands it over; returns whether there was one."""
         try:
-            connection, _ = self._listener.accept()
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            # Too many open files, perhaps: the caller waits in the kernel's queue.
-            logger.error("cannot accept: %s", error)
+            connection = accept(self._listener)
+        except OSError:
             time.sleep(RETRY_S)
             return False
-        self._place(connection)
-        return True
+        if connection is not None:
+            self._place(connection)
+        return connection is not None
 
     def _place(self, connection: socket.socket) -> None:
         """Finds a worker for a connection, however long that takes."""

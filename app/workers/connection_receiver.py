@@ -30,6 +30,22 @@ RETRY_S = 0.02
 MakeProtocol = Callable[[], asyncio.Protocol]
 
 
+def accept(listener: socket.socket) -> socket.socket | None:
+    """A connection that waits; None if none does.
+
+    Raises:
+        OSError: there are too many open files, perhaps; it is logged, and the caller waits in the
+            kernel's queue.
+    """
+    try:
+        return listener.accept()[0]
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        logger.error("cannot accept: %s", error)
+        raise
+
+
 class Connections(ABC):
     """A server as asyncio has it.
 
@@ -157,17 +173,14 @@ class Acceptor(Connections):
     def _accept(self) -> bool:
         """Accepts a connection; returns whether there was one."""
         try:
-            connection, _ = self._listener.accept()
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            # Too many open files, perhaps: the caller waits in the kernel's queue.
-            logger.error("cannot accept: %s", error)
+            connection = accept(self._listener)
+        except OSError:
             self._loop.remove_reader(self._listener)
             self._loop.call_later(RETRY_S, self._open)
             return False
-        self._begin(connection)
-        return True
+        if connection is not None:
+            self._begin(connection)
+        return connection is not None
 
 
 class ConnectionLoop(uvloop.Loop):

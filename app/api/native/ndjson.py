@@ -64,7 +64,7 @@ async def lines(endpoint: PredictEndpoint, request: Request) -> AsyncGenerator[b
             event = await events.get()
         last = {"error": problem_document(event)} if event else _last(work)
         if work.has_long_answer:
-            last_line = await inference.large_bodies.run(_line, last)
+            last_line = await inference.bodies.large.run(_line, last)
         else:
             last_line = _line(last)
         pending.end()

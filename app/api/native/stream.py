@@ -139,7 +139,7 @@ class Stream:
             codec = self._codec(body)
             decoder = Decoder(partial(read_message, codec), self._request)
             if decoder.is_large(body):
-                decoding = inference.decode_whole(decoder, body, pending)
+                decoding = inference.bodies.decode_whole(decoder, body, pending)
                 task = asyncio.get_running_loop().create_task(decoding)
                 task.add_done_callback(partial(self._decoded, pending))
             else:

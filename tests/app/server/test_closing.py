@@ -5,7 +5,6 @@ import logging
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -14,18 +13,7 @@ from app.api.connection_limit import LOG_S, ConnectionLimit, connections_for
 from app.server import orderly_transport
 from tests.app.engine.running import until
 from tests.app.live import Connection, Live, head_of, request
-from tests.app.server.test_http_protocol import DIRECT, Routes, whole
-
-
-@pytest.fixture
-def routes() -> Routes:
-    return Routes()
-
-
-@pytest.fixture
-def live(routes: Routes) -> Iterator[Live]:
-    with Live(routes.app, lifespan="off") as live:
-        yield live
+from tests.app.server.routes import DIRECT, Routes, whole
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Targets and headers whose parts are too large or too many: refused before they are parsed."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,7 +16,7 @@ from app.server.field_limits import (
 )
 from app.server.head_protocol import MAX_HEAD_BYTES
 from tests.app.live import Connection, Live, head_of
-from tests.app.server.test_http_protocol import DIRECT, Routes, whole
+from tests.app.server.routes import DIRECT, Routes, whole
 
 LONG = MAX_HEAD_BYTES - 1000
 COMMAS, LETTERS = "a," * (LONG // 2), "a" * LONG
@@ -28,17 +27,6 @@ UPGRADE = (
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
     "Sec-WebSocket-Version: 13",
 )
-
-
-@pytest.fixture
-def routes() -> Routes:
-    return Routes()
-
-
-@pytest.fixture
-def live(routes: Routes) -> Iterator[Live]:
-    with Live(routes.app, lifespan="off") as live:
-        yield live
 
 
 async def check_refused(connection: Connection, head: bytes, *words: str) -> None:

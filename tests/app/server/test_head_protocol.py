@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from app.server.head_protocol import MAX_HEAD_BYTES
 from tests.app.engine.running import until
 from tests.app.live import Connection, Live, head_of
-from tests.app.server.test_http_protocol import DIRECT, Routes, whole
+from tests.app.server.routes import DIRECT, Routes, whole
 
 OFFER = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAM")
 
@@ -19,12 +18,6 @@ def routes() -> Routes:
     routes = Routes()
     routes.app.state.context.body_timeout_s = 0.5
     return routes
-
-
-@pytest.fixture
-def live(routes: Routes) -> Iterator[Live]:
-    with Live(routes.app, lifespan="off") as live:
-        yield live
 
 
 async def taken(connection: Connection, part: bytes) -> bool:

@@ -202,7 +202,7 @@ def test_an_archive_is_as_large_as_what_it_unpacks_to() -> None:
 
 
 def test_a_crowd_of_large_bodies_is_refused_and_small_ones_are_answered(service: Service) -> None:
-    room = inference_of(service).room
+    room = inference_of(service).bodies.room
     path, body, headers = requests()["JSON"]
     small = json.dumps({"sequences": [[[1.0, None, None, 0.0]]]}).encode()
     with room.share() as others:
@@ -220,14 +220,14 @@ def test_who_hangs_up_while_its_body_waits_to_be_read_frees_its_room(service: Se
 
     async def work() -> None:
         gate = threading.Event()
-        found.large_bodies._thread.submit(gate.wait)
+        found.bodies.large._thread.submit(gate.wait)
         try:
             caller = Caller(service.app, headers, path)
             caller.send(body, more=False)
             asking = asyncio.create_task(caller.answer())
-            await until(lambda: found.room._taken > 0)
+            await until(lambda: found.bodies.room._taken > 0)
             caller.hang_up()
-            await until(lambda: found.room._taken == 0)
+            await until(lambda: found.bodies.room._taken == 0)
             asking.cancel()
         finally:
             gate.set()
