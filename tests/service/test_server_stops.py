@@ -57,7 +57,8 @@ def stop_while_busy(
     threads = [threading.Thread(target=ask) for _ in range(callers)]
     for thread in threads:
         thread.start()
-    until(lambda: server.have_come() == callers * sequences, "not all requests come")
+    # A piece that two workers compute at once is computed again by one of them, and counts twice.
+    until(lambda: server.have_come() >= callers * sequences, "not all requests come")
     assert len(answers) < callers, "nobody was left to wait for when the signal came"
     stop(server)
     for thread in threads:
