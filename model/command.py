@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from model.config import TrainConfig
+from model.train_config import TrainConfig
 
 # Options that say what to do, not how to train.
 SWITCHES = {

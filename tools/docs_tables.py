@@ -16,7 +16,7 @@ from app.engine.model_runner import ModelRunner
 from app.manifest import Manifest
 from app.settings import Settings
 from model.command import SWITCHES, flag_of, shown_default
-from model.config import TrainConfig
+from model.train_config import TrainConfig
 
 DOCS = Path(__file__).parents[1] / "docs"
 # Routes with these tags have pages of their own.

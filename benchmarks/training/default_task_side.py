@@ -21,12 +21,12 @@ import tensorflow as tf
 from benchmarks.processes.side import answer
 
 # It switches oneDNN on, but here TensorFlow is imported already: a side is given what it has.
-from model import train
-from model.config import TrainConfig
+from model import run
 from model.data import dataset
 from model.network.sequence_model import SequenceModel
 from model.placement.devices import share_cores
 from model.tasks.task import load_task
+from model.train_config import TrainConfig
 from model.training.fit import make_optimizer, masked_error
 from model.transforms import encode_features
 
@@ -65,7 +65,7 @@ def _default_task() -> tuple[TrainConfig, SequenceModel, tf.data.Dataset, np.nda
     config = TrainConfig()
     task = load_task(config.task)
     split = dataset.load(task)["train"]
-    model = train.build_model(task, config, split)
+    model = run.build_model(task, config, split)
     places = dataset.windows(split, config.window_steps, config.stride_steps)
     batches = dataset.batches(split, places, config.window_steps, config.batch_size, shuffle_seed=0)
     scale = np.array([output.transform.std for output in model.outputs_spec], np.float32)

@@ -10,10 +10,11 @@ import numpy as np
 
 from benchmarks.models.network import plain_network
 from benchmarks.training.case import Case
-from model.config import LayerConfig, RNNConfig, TrainConfig
+from model.config import LayerConfig, RNNConfig
 from model.layers.implementations import Form
 from model.network.sequence_model import SequenceModel
 from model.placement.plan import Placement
+from model.train_config import TrainConfig
 from model.training.fit import make_optimizer, masked_error
 
 # Of the learning rate's schedule: more than any side trains.

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model.config import TrainConfig
 from model.data import dataset
 from model.network.sequence_model import SequenceModel
+from model.train_config import TrainConfig
 from model.training.optimizer import PlacedAdamW
 
 

@@ -15,13 +15,14 @@ from tensorflow.python.eager import context
 
 from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import verified_manifest
-from model.config import LayerConfig, RNNConfig, TrainConfig
+from model.config import LayerConfig, RNNConfig
 from model.export.saved_model import export_model
 from model.layers.implementations import Form
 from model.network.sequence_model import SequenceModel
 from model.placement.devices import find_devices, split_devices
 from model.placement.gpus import take_memory_as_needed
 from model.placement.plan import plan_replicas
+from model.train_config import TrainConfig
 from model.training.fit import make_optimizer, masked_error
 from tests.model.fake_cudnn import fake_cudnn
 from tests.support.exported_models import FEATURES, OUTPUTS, no_card, raw_sequence, to_json

@@ -8,9 +8,9 @@ from unittest import mock
 
 import pytest
 
-from model import train
+from model import run, train
 from model.command import Command, parse_arguments
-from model.config import TrainConfig
+from model.train_config import TrainConfig
 from tests.model.children import pool, run_command
 
 WEATHER = Path(__file__).parents[2] / "model" / "tasks" / "weather.toml"
@@ -104,11 +104,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
     """What `main` would have trained."""
     found: list[TrainConfig] = []
 
-    def run(config: TrainConfig, verbose: Any) -> Path:
+    def trained(config: TrainConfig, verbose: Any) -> Path:
         found.append(config)
         return config.models_dir
 
-    monkeypatch.setattr(train, "run", run)
+    monkeypatch.setattr(run, "run", trained)
     return found
 
 
@@ -156,7 +156,7 @@ def test_without_only_if_missing_it_trains_another_version(
 
 def command_with_fit(outcome: Any, arguments: list[str]) -> tuple[int, str, str]:
     """The command, with `outcome` for what training gives: a history, or an error."""
-    with mock.patch.object(train, "fit", side_effect=[outcome]):
+    with mock.patch.object(run, "fit", side_effect=[outcome]):
         return run_command(train.main, arguments)
 
 

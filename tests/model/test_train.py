@@ -13,11 +13,11 @@ import pytest
 import tensorflow as tf
 
 from app.manifest import verified_manifest
-from model import train
-from model.config import TrainConfig
+from model import run, train
 from model.data import dataset
 from model.evaluation import skill
 from model.tasks.task import load_task
+from model.train_config import TrainConfig
 from model.training.fit import fit, masked_error
 from tests.model.children import pool, run_command
 from tests.model.tables import make_table, write_table
@@ -238,7 +238,7 @@ def test_it_stops_when_validation_does_and_keeps_the_weights_that_did_best(
         stride_steps=8, batch_size=16, epochs=9, patience=1, learning_rate=0.1,
         average_momentum=momentum,
     )  # fmt: skip
-    model = train.build_model(toy, config, splits["train"])
+    model = run.build_model(toy, config, splits["train"])
     history = fit(model, splits, config, verbose=0)
     assert history["val_loss"] == sorted(history["val_loss"])
     assert len(history["val_loss"]) == 2, "one epoch without a better error is enough"
@@ -258,7 +258,7 @@ def test_training_windows_are_shuffled_by_the_seed_and_validation_windows_are_no
     def passes(seed: int) -> tuple[list[list[float]], list[list[float]]]:
         """First temperature of each window, of two passes over each of the two splits."""
         config = TrainConfig(layers=("rnn:1",), output_keep_prob=(1.0,), seed=seed)
-        model = train.build_model(toy, config, splits["train"])
+        model = run.build_model(toy, config, splits["train"])
         with mock.patch.object(model, "fit", return_value=mock.Mock(history={})) as keras_fit:
             fit(model, splits, config, verbose=0)
         given = keras_fit.call_args

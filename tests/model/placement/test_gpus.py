@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
-from model import train
-from model.config import RNNConfig, TrainConfig
-from model.placement import gpus
+from model import run, train
+from model.config import RNNConfig
+from model.placement import device_setup, gpus
 from model.placement.devices import find_devices, free_bytes, split_devices
 from model.placement.plan import PlacementError
+from model.train_config import TrainConfig
 from tests.model.children import run_command
 
 GIB = 1 << 30
@@ -126,14 +127,14 @@ STACK = RNNConfig.model_validate(
 
 def test_what_a_plan_needs_is_told(cards: Callable[..., Driver]) -> None:
     cards(1, free=40 * GIB)
-    told = train.memory_table(STACK, TrainConfig())
+    told = device_setup.memory_table(STACK, TrainConfig())
     assert told == f"GPU:0 ({CARD}): takes at least 0.0753 GiB of 40 GiB free"
 
 
 def test_a_card_that_is_too_full_for_a_plan(cards: Callable[..., Driver]) -> None:
     cards(1, free=GIB // 64)
     with pytest.raises(PlacementError, match=r"GPU:0 has 0\.0156 GiB of memory free, but training"):
-        train.place(STACK, TrainConfig())
+        device_setup.place(STACK, TrainConfig())
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_a_card_that_has_gone_or_is_full_is_told_before_training(
 
     monkeypatch.setattr(gpus, "_compute_on", fail)
     with pytest.raises(PlacementError) as raised:
-        train.place(STACK, TrainConfig())
+        device_setup.place(STACK, TrainConfig())
     assert str(raised.value) == told
 
 
@@ -205,7 +206,7 @@ def test_a_card_that_fails_while_it_trains_is_one_line(
     def fail(*given: Any, **named: Any) -> None:
         raise error
 
-    monkeypatch.setattr(train, "run", fail)
+    monkeypatch.setattr(run, "run", fail)
     status, out, err = run_command(train.main, [])
     assert (status, out) == (1, "")
     assert err.startswith(told)
@@ -250,7 +251,7 @@ def test_libraries_that_are_missing_are_named(
         "libcufft.so.11, libcusolver.so.11, libcusparse.so.12, libcudnn.so.9 cannot be loaded "
         "(pip install -r requirements-gpu.txt; docs/devices.md)"
     )
-    train.prepare_devices(TrainConfig())
+    device_setup.prepare_devices(TrainConfig())
     assert capsys.readouterr().err == f"note: {told}; the CPU trains\n"
     with pytest.raises(PlacementError, match="there is no device GPU:0; .* has an NVIDIA GPU, but"):
         find_devices(("gpu:0",))
@@ -273,5 +274,5 @@ def test_tensor_float_32_is_off_unless_it_is_asked_for(
     set_to: list[bool] = []
     monkeypatch.setattr(tf.config.experimental, "enable_tensor_float_32_execution", set_to.append)
     monkeypatch.setattr(sys, "argv", ["train", *asked])
-    train.prepare_devices(train.parse_arguments().config)
+    device_setup.prepare_devices(train.parse_arguments().config)
     assert set_to == [expected]

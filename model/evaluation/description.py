@@ -1,0 +1,62 @@
+"""What the manifest and the terminal tell of a training: its options, its errors, an example."""
+
+from typing import Any
+
+import numpy as np
+
+from model.data import dataset
+from model.evaluation.skill import Skill, skill_table
+from model.tasks.task import TaskConfig
+from model.train_config import TrainConfig
+
+
+def describe_training(
+    task: TaskConfig,
+    config: TrainConfig,
+    skill: Skill,
+    history: dict[str, list[float]],
+    seconds: float,
+) -> dict[str, Any]:
+    """The part of the manifest that tells of the task, the training and the test."""
+    names = [output.name for output in task.outputs]
+    return {
+        "description": task.description,
+        "time_step_s": task.time_step_s,
+        "metrics": {
+            "split": "test",
+            "forecasts": skill.num_forecasts,
+            "past_steps": config.window_steps,
+            "mean_absolute_error": {
+                method: dict(zip(names, map(five_digits, errors), strict=True))
+                for method, errors in skill.errors.items()
+            },
+        },
+        "training": {
+            "config": config.model_dump(mode="json"),
+            "epochs": len(history["loss"]),
+            "seconds": round(seconds, 1),
+            "history": history,
+        },
+    }
+
+
+def print_skill(skill: Skill, task: TaskConfig, steps: int) -> None:
+    """Prints the errors on the test split, each forecast from so many time steps."""
+    units = ", ".join(dict.fromkeys(output.unit for output in task.outputs))
+    print(f"\nTest split, {skill.num_forecasts:,} forecasts from {steps} past time steps:\n")
+    print(skill_table(skill, [output.name for output in task.outputs], units))
+    for note in skill.notes:
+        print(f"\n{note}")
+
+
+def five_digits(error: float) -> float | None:
+    """An error of any magnitude for the manifest; None where it is no number, as JSON has none."""
+    return float(f"{error:.5g}") if np.isfinite(error) else None
+
+
+def example(split: dataset.Split, steps: int) -> list[list[float | None]]:
+    """Real rows in a row `[T, F]`, null where missing, for documentation and probes."""
+    past = np.arange(len(split)) - split.run_starts + 1
+    end = int(np.argmax(np.minimum(past, steps)))
+    rows = split.features[end - min(past[end], steps) + 1 : end + 1]
+    return [[None if np.isnan(x) else float(str(x)) for x in row] for row in rows]

@@ -1,0 +1,128 @@
+"""Every option of training, its default and its limits. The only place of defaults."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from model.config import LARGEST, LAYER_FORMS, Frozen, KeepProb, LayerConfig
+
+
+class TrainConfig(Frozen):
+    """How to train. Each field is an option of `python -m model.train`."""
+
+    task: Path = Field(
+        Path("model/tasks/weather.toml"),
+        description="the task: table, features and outputs (see docs/tasks.md)",
+    )
+    models_dir: Path = Field(Path("models"), description="where models are exported to")
+    name: str | None = Field(
+        None,
+        description="name of the exported model; default: the task's name",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+    )
+    layers: tuple[str, ...] = Field(
+        ("lstm:100", "lstm:100", "lstm:100"),
+        description=f"the stack, first layer first, each of {', '.join(LAYER_FORMS)}; "
+        "with @DEVICE, as in lstm:100@gpu:1, on a device of its own",
+        min_length=1,
+        max_length=64,
+    )
+    input_keep_prob: tuple[KeepProb, ...] = Field(
+        (1.0,), description="chance to keep each input of a layer; one for all or one a layer"
+    )
+    output_keep_prob: tuple[KeepProb, ...] = Field(
+        (0.6,), description="chance to keep each output of a layer; one for all or one a layer"
+    )
+    state_keep_prob: tuple[KeepProb, ...] = Field(
+        (1.0,), description="chance to keep each h between time steps; one for all or one a layer"
+    )
+    variational_dropout: bool = Field(
+        True, description="drop the same units at every time step (Gal and Ghahramani 2016)"
+    )
+    input_noise: float = Field(
+        0.3,
+        description="Gaussian noise added to the network's inputs in training, in their standard "
+        "deviations",
+        ge=0,
+        le=LARGEST,
+    )
+    window_steps: int = Field(72, description="time steps of a training window", ge=2)
+    stride_steps: int = Field(6, description="time steps between the starts of two windows", ge=1)
+    batch_size: int = Field(128, description="windows in a batch", ge=1)
+    epochs: int = Field(12, description="passes over the training windows, at most", ge=1)
+    patience: int = Field(
+        3, description="stop after so many epochs without a better validation error", ge=1
+    )
+    learning_rate: float = Field(3e-3, description="peak learning rate of AdamW", gt=0, le=LARGEST)
+    warmup_fraction: float = Field(
+        0.05, description="part of the batches over which the learning rate rises", ge=0, lt=1
+    )
+    weight_decay: float = Field(
+        1e-2, description="decoupled weight decay of AdamW", ge=0, le=LARGEST
+    )
+    clip_norm: float = Field(
+        1.0,
+        description="largest global norm of the gradient; 1e9 clips nothing",
+        gt=0,
+        le=LARGEST,
+    )
+    average_momentum: float = Field(
+        0.98,
+        description="momentum of the running average of weights that is validated and exported; "
+        "0 for the weights themselves",
+        ge=0,
+        lt=1,
+    )
+    devices: tuple[str, ...] = Field(
+        ("auto",),
+        description="devices for the layers, in order, such as gpu:0 gpu:1; auto: every GPU, or "
+        "else the CPU",
+        min_length=1,
+        max_length=64,
+    )
+    logical_devices: int = Field(
+        1,
+        description="devices that each GPU, or without one the CPU, is split into, to try several",
+        ge=1,
+        le=64,
+    )
+    tensor_float_32: bool = Field(
+        False,
+        description="multiply with 10 bits of mantissa where a GPU can: faster, less exact",
+    )
+    replicas: int = Field(
+        1, description="copies of the layers, each on its own devices and part of a batch", ge=1
+    )
+    chunk_steps: int | None = Field(
+        None,
+        description="time steps that pass from layer to layer at once; default: chosen",
+        ge=1,
+    )
+    seed: int = Field(0, description="seed of weights, dropout and shuffling", ge=0, lt=2**31)
+
+    def layer_configs(self) -> tuple[LayerConfig, ...]:
+        """The stack with the dropout of each layer.
+
+        Raises:
+            ValueError: a layer cannot be read, or a keep probability has neither one value nor
+                one value a layer.
+        """
+        count = len(self.layers)
+        keep = {
+            name: _per_layer(name, getattr(self, name), count)
+            for name in ("input_keep_prob", "output_keep_prob", "state_keep_prob")
+        }
+        return tuple(
+            LayerConfig.parse(text).model_copy(update={name: keep[name][i] for name in keep})
+            for i, text in enumerate(self.layers)
+        )
+
+
+def _per_layer(name: str, values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    if len(values) == 1:
+        return values * count
+    if len(values) != count:
+        raise ValueError(
+            f"{name} has {len(values)} values; give one, or one for each of {count} layers"
+        )
+    return values
