@@ -16,7 +16,8 @@ from model.config import RNNConfig
 from model.data import dataset
 from model.evaluation import model_card
 from model.evaluation.description import describe_training, example, print_skill
-from model.evaluation.skill import check_forecastable, evaluate
+from model.evaluation.forecastable import check_forecastable
+from model.evaluation.skill import evaluate
 from model.export.saved_model import export_model
 from model.export.versions import check_writable
 from model.network.sequence_model import SequenceModel
@@ -94,7 +95,7 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     print(memory_table(model.config, config), flush=True)
     # What would fail after training fails now.
     steps, name = config.window_steps, config.name or task.name
-    check_forecastable(splits, steps, task.day_steps)
+    check_forecastable(splits, steps, task.season_steps)
     check_writable(config.models_dir, name)
     print(
         f"{task.name}: {' -> '.join(config.layers)}, {model.count_params():,} weights; "
@@ -106,7 +107,7 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
     seconds = time.monotonic() - started
     if not np.isfinite([*history["loss"], *history["val_loss"]]).all():
         raise ValueError("training diverged: lower --learning-rate or --clip-norm")
-    skill = evaluate(model, splits, steps, task.day_steps, config.batch_size)
+    skill = evaluate(model, splits, steps, task.season_steps, config.batch_size)
 
     def write_card(folder: Path, manifest: dict[str, Any]) -> None:
         model_card.write_pictures(folder, model, splits, task, history, steps, config.batch_size)

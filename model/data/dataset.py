@@ -37,7 +37,7 @@ class Split:
         features: float32 `[N, F]`, raw, NaN where missing.
         targets: float32 `[N, O]`, raw; NaN where the future is not known within the split.
         present: float32 `[N, O]`, what each target's column is now.
-        days_before: float32 `[N, O]`, what each target's column was a day before the target.
+        season_before: float32 `[N, O]`, what each target's column was a season before the target.
         known: bool `[O]`, whether each target's column is a feature, so that who forecasts knows
             its past.
         run_starts: int64 `[N]`, the row at which each row's run starts.
@@ -50,7 +50,7 @@ class Split:
     features: np.ndarray
     targets: np.ndarray
     present: np.ndarray
-    days_before: np.ndarray
+    season_before: np.ndarray
     known: np.ndarray
     run_starts: np.ndarray
     left_out: str
@@ -109,8 +109,8 @@ def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta)
         features=table[[f.column for f in task.features]].to_numpy(np.float32),
         targets=np.stack([shifted(o.column, o.horizon) for o in task.outputs], axis=1),
         present=table[[o.column for o in task.outputs]].to_numpy(np.float32),
-        days_before=np.stack(
-            [shifted(o.column, o.horizon - _whole_days(o, task)) for o in task.outputs], axis=1
+        season_before=np.stack(
+            [shifted(o.column, o.horizon - _whole_seasons(o, task)) for o in task.outputs], axis=1
         ),
         known=np.isin([o.column for o in task.outputs], [f.column for f in task.features]),
         run_starts=np.maximum.accumulate(np.where(new_run, np.arange(len(table)), 0)),
@@ -118,9 +118,9 @@ def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta)
     )
 
 
-def _whole_days(output: OutputConfig, task: TaskConfig) -> int:
-    """Time steps of the fewest whole days that bring the target back to the known past."""
-    return max(1, -(-output.horizon // task.day_steps)) * task.day_steps
+def _whole_seasons(output: OutputConfig, task: TaskConfig) -> int:
+    """Time steps of the fewest whole seasons that bring the target back to the known past."""
+    return max(1, -(-output.horizon // task.season_steps)) * task.season_steps
 
 
 def fit_features(task: TaskConfig, train: Split) -> tuple[Feature, ...]:

@@ -7,7 +7,8 @@ import matplotlib
 import numpy as np
 
 from model.data.dataset import Split
-from model.evaluation.skill import Skill, forecast_rows, model_forecasts, readable, skill_table
+from model.evaluation.forecastable import forecast_rows
+from model.evaluation.skill import Skill, model_forecasts, readable, skill_table
 from model.network.sequence_model import SequenceModel
 from model.tasks.task import TaskConfig
 

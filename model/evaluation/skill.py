@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.data.dataset import Split
-from model.data.table import because
+from model.evaluation.forecastable import check_forecastable, forecast_rows
 from model.network.sequence_model import SequenceModel
 from model.transforms import Feature, encode_features, num_inputs
 
@@ -40,23 +40,6 @@ class Skill:
     errors: dict[str, np.ndarray]
     num_forecasts: int
     notes: tuple[str, ...] = ()
-
-
-def forecast_rows(split: Split, steps: int) -> np.ndarray:
-    """The rows, int64 `[K]`, with a full past window and all numbers that the methods need."""
-    return _rows(split, steps, split.targets, *_past_values(split))
-
-
-def _past_values(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """What the columns of those outputs are, and were a day before, whose past is known."""
-    return split.present[:, split.known], split.days_before[:, split.known]
-
-
-def _rows(split: Split, steps: int, *needed: np.ndarray) -> np.ndarray:
-    enough = np.arange(len(split)) - split.run_starts + 1 >= steps
-    for numbers in needed:
-        enough &= np.isfinite(numbers).all(axis=1)
-    return np.flatnonzero(enough)
 
 
 def model_forecasts(
@@ -144,46 +127,15 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
     return np.array_split(rows, -(-len(rows) // ROWS_AT_ONCE))
 
 
-def check_forecastable(splits: dict[str, Split], steps: int, day_steps: int) -> None:
-    """Whether each split can be judged; to be known before hours of training.
-
-    Raises:
-        ValueError: a split has no row to forecast; the message says for want of what.
-    """
-    for name, split in splits.items():
-        if len(forecast_rows(split, steps)) == 0:
-            raise ValueError(
-                f"the {name} split has no run of {steps} time steps with known targets"
-                + _what_is_wanting(split, steps, day_steps)
-                + because(split.left_out)
-            )
-
-
-def _what_is_wanting(split: Split, steps: int, day_steps: int) -> str:
-    longest = int((np.arange(len(split)) - split.run_starts).max()) + 1
-    if longest < steps:
-        return (
-            f": its longest run without a gap has {longest} (time_step_s of the task says what "
-            "no gap is, --window-steps how many are needed)"
-        )
-    present, _ = _past_values(split)
-    if len(_rows(split, steps, split.targets, present)):
-        return (
-            f" and with what was known whole days before them: a day is day_steps = {day_steps} "
-            "time steps; give a longer table, or a smaller day_steps in the task"
-        )
-    return ""
-
-
 def linear_windows(
-    width: int, steps: int, day_steps: int
+    width: int, steps: int, season_steps: int
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Which linear autoregressions there are, of past windows whose matrix fits into memory.
 
     Args:
         width: columns of a time step.
         steps: time steps of the past window.
-        day_steps: time steps of a day, for a second one that is not led astray by the rest of
+        season_steps: time steps of a season, for a second one that is not led astray by the rest of
             the window.
 
     Returns:
@@ -200,8 +152,8 @@ def linear_windows(
             + (f"it sees the last {most:,} only" if most else "it is left out"),
         )
     windows = {name if most == steps else f"{name}, last {most} of {steps} time steps": most}
-    if day_steps < most:
-        windows[f"{name}, last day"] = day_steps
+    if season_steps < most:
+        windows[f"{name}, last season"] = season_steps
     return (windows if most else {}), notes
 
 
@@ -209,7 +161,7 @@ def evaluate(
     model: SequenceModel,
     splits: dict[str, Split],
     steps: int,
-    day_steps: int,
+    season_steps: int,
     batch_size: int = 256,
 ) -> Skill:
     """Errors of the model and of the baselines on the test split.
@@ -218,21 +170,70 @@ def evaluate(
         model: the trained model.
         splits: as `dataset.load` gives them.
         steps: time steps of the past window that every method sees.
-        day_steps: time steps of a day, see `linear_windows`.
+        season_steps: time steps of a season, see `linear_windows`.
         batch_size: past windows that the model computes at once.
 
     Raises:
         ValueError: a split has no row to forecast.
     """
-    check_forecastable(splits, steps, day_steps)
+    check_forecastable(splits, steps, season_steps)
     test = splits["test"]
     rows = forecast_rows(test, steps)
-    forecasts = {"model": model_forecasts(model, test, rows, steps, batch_size)}
-    forecasts |= _repeated(test, rows)
-    windows, notes = linear_windows(num_inputs(model.features), steps, day_steps)
-    notes = (*_notes_of_unknown(model, test.known), *notes)
+    names = [output.name for output in model.outputs_spec]
+    made, notes = _baselines(model.features, names, splits, rows, steps, season_steps)
+    return _skill(
+        {"model": model_forecasts(model, test, rows, steps, batch_size), **made}, test, rows, notes
+    )
+
+
+def evaluate_baselines(
+    features: tuple[Feature, ...],
+    names: list[str],
+    splits: dict[str, Split],
+    steps: int,
+    season_steps: int,
+) -> Skill:
+    """Errors of the baselines alone on the test split: what a model has to beat.
+
+    Args:
+        features: their transforms, fitted on the training split.
+        names: of the outputs.
+        splits: as `dataset.load` gives them.
+        steps: time steps of the past window that every method sees.
+        season_steps: time steps of a season, see `linear_windows`.
+
+    Raises:
+        ValueError: a split has no row to forecast.
+    """
+    check_forecastable(splits, steps, season_steps)
+    rows = forecast_rows(splits["test"], steps)
+    made, notes = _baselines(features, names, splits, rows, steps, season_steps)
+    return _skill(made, splits["test"], rows, notes)
+
+
+def _skill(
+    forecasts: dict[str, np.ndarray], test: Split, rows: np.ndarray, notes: tuple[str, ...]
+) -> Skill:
+    truth = test.targets[rows].astype(np.float64)
+    errors = {name: np.abs(made - truth).mean(axis=0) for name, made in forecasts.items()}
+    return Skill(errors=errors, num_forecasts=len(rows), notes=notes)
+
+
+def _baselines(
+    features: tuple[Feature, ...],
+    names: list[str],
+    splits: dict[str, Split],
+    rows: np.ndarray,
+    steps: int,
+    season_steps: int,
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Forecasts `[K, O]` of each baseline at `rows` of the test split; and notes."""
+    test = splits["test"]
+    forecasts = _repeated(test, rows)
+    windows, notes = linear_windows(num_inputs(features), steps, season_steps)
+    notes = (*_notes_of_unknown(names, test.known), *notes)
     for name, past in windows.items():
-        linear = LinearAutoregression(model.features, past)
+        linear = LinearAutoregression(features, past)
         try:
             linear.fit(splits["train"], splits["validation"])
             forecasts[name] = linear.predict(test, rows)
@@ -240,30 +241,24 @@ def evaluate(
             # The model is trained: it must not be lost for want of something to compare it with.
             reason = str(error).partition("\n")[0] or "no memory is left"
             notes = (*notes, f"{name} is left out: {reason}")
-    truth = test.targets[rows].astype(np.float64)
-    errors = {name: np.abs(made - truth).mean(axis=0) for name, made in forecasts.items()}
-    return Skill(errors=errors, num_forecasts=len(rows), notes=notes)
+    return forecasts, notes
 
 
 def _repeated(split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Forecasts `[K, O]` that repeat a number of the past, where that is known."""
     if not split.known.any():
         return {}
-    past = {"persistence": split.present, "same time yesterday": split.days_before}
+    past = {"persistence": split.present, "same time last season": split.season_before}
     return {name: np.where(split.known, numbers, np.nan)[rows] for name, numbers in past.items()}
 
 
-def _notes_of_unknown(model: SequenceModel, known: np.ndarray) -> tuple[str, ...]:
-    names = [
-        output.name
-        for output, is_known in zip(model.outputs_spec, known, strict=True)
-        if not is_known
-    ]
+def _notes_of_unknown(outputs: list[str], known: np.ndarray) -> tuple[str, ...]:
+    names = [output for output, is_known in zip(outputs, known, strict=True) if not is_known]
     if not names:
         return ()
     return (
         f"The column of {', '.join(names)} is no feature: no method sees its past, so there is no "
-        "persistence and no same time yesterday",
+        "persistence and no same time last season",
     )
 
 

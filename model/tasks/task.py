@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from model.config import Frozen, first_error
 
@@ -85,8 +85,9 @@ class TaskConfig(Frozen):
         time_unit: what a numeric `time` counts from 1970-01-01 UTC; None for written times.
         time_step_s: seconds between two time steps. Any other difference is a gap.
         series: column that tells one series from another (a station), or None.
-        day_steps: time steps of a day, for the baseline "same time yesterday"; by default those
-            that come nearest to a day.
+        season_steps: time steps after which the columns come round again, for the baseline "same
+            time last season"; by default those that come nearest to a day. `day_steps`, its name
+            before, is taken too.
         train_fraction, validation_fraction: of the time covered; what is left is the test split.
         example_steps: time steps of the example that the manifest carries.
     """
@@ -99,7 +100,9 @@ class TaskConfig(Frozen):
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     time_step_s: Annotated[float, Field(ge=1e-9, le=1e9)]  # what times can tell apart, and 31 years
     series: str | None = None
-    day_steps: Annotated[int, Field(ge=1)] = Field(default_factory=_steps_of_day)
+    season_steps: Annotated[int, Field(ge=1)] = Field(
+        default_factory=_steps_of_day, validation_alias=AliasChoices("season_steps", "day_steps")
+    )
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.7
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     example_steps: Annotated[int, Field(ge=1, le=100)] = 3

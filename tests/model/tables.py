@@ -26,7 +26,7 @@ def task_fields(data: Path, **changes: Any) -> dict[str, Any]:
         "time": "time",
         "time_step_s": 3600,
         "series": "place",
-        "day_steps": DAY_STEPS,
+        "season_steps": DAY_STEPS,
         "train_fraction": 0.5,
         "validation_fraction": 0.25,
         "features": [

@@ -44,7 +44,7 @@ data = "{data}"
 time = "time"
 time_step_s = 3600
 series = "place"
-day_steps = 4
+season_steps = 4
 [[features]]
 name = "temp"
 unit = "degC"
@@ -161,8 +161,8 @@ def test_the_manifest_has_metrics_example_and_training(task: Path, models_dir: P
     assert 0 < manifest.metrics["forecasts"] < 2 * 45
     errors = manifest.metrics["mean_absolute_error"]
     assert list(errors) == [
-        "model", "persistence", "same time yesterday", "linear autoregression",
-        "linear autoregression, last day",  # 4 hours of the window of 8
+        "model", "persistence", "same time last season", "linear autoregression",
+        "linear autoregression, last season",  # 4 hours of the window of 8
     ]  # fmt: skip
     assert all(set(error) == {"temp_1", "temp_5"} for error in errors.values())
 

@@ -37,9 +37,9 @@ def test_error_is_below_every_baseline_at_every_horizon(trained: Path) -> None:
     assert set(errors) == {
         "model",
         "persistence",
-        "same time yesterday",
+        "same time last season",
         "linear autoregression",
-        "linear autoregression, last day",
+        "linear autoregression, last season",
     }
     for baseline, of_baseline in errors.items():
         for output, error in of_baseline.items():

@@ -94,7 +94,7 @@ def test_targets_are_the_value_exactly_a_horizon_later_within_the_split(
             for found, offset in (
                 (split.targets, horizon),
                 (split.present, 0),
-                (split.days_before, horizon - days),
+                (split.season_before, horizon - days),
             ):
                 wanted = [(place, hour + offset) for place, hour in keys]
                 expected = [values[column][key] if key in known else np.nan for key in wanted]

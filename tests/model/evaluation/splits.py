@@ -16,7 +16,7 @@ from tests.model.tables import (
 )
 
 LINEAR = "linear autoregression"
-METHODS = ["model", "persistence", "same time yesterday", LINEAR]
+METHODS = ["model", "persistence", "same time last season", LINEAR]
 # Of the same column, 1 and 5 hours ahead; a day has 4 hours.
 OUTPUTS = [
     {"name": f"temp_{h}", "unit": "degC", "column": "temp", "horizon": h, "change": True}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from model.data.dataset import fit_features
+from model.evaluation.forecastable import forecast_rows
 from model.evaluation.skill import (
     LinearAutoregression,
     evaluate,
-    forecast_rows,
     linear_windows,
 )
 from tests.model.evaluation.splits import LINEAR, METHODS, make_model, make_splits
@@ -84,9 +84,9 @@ def test_the_last_day_alone_is_a_baseline_where_the_window_is_longer(folder: Pat
     """As good as a linear autoregression of that window, on the same rows as all others."""
     task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
     model, test = make_model(task, splits), splits["test"]
-    name = "linear autoregression, last day"
-    assert name not in evaluate(model, splits, DAY_STEPS, day_steps=DAY_STEPS).errors
-    skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
+    name = "linear autoregression, last season"
+    assert name not in evaluate(model, splits, DAY_STEPS, season_steps=DAY_STEPS).errors
+    skill = evaluate(model, splits, 7, season_steps=DAY_STEPS)
     linear = LinearAutoregression(model.features, DAY_STEPS)
     linear.fit(splits["train"], splits["validation"])
     rows = forecast_rows(test, 7)
@@ -97,21 +97,21 @@ def test_the_last_day_alone_is_a_baseline_where_the_window_is_longer(folder: Pat
 
 
 @pytest.mark.parametrize(
-    ("width", "steps", "day_steps", "expected"),
+    ("width", "steps", "season_steps", "expected"),
     [
-        (13, 72, 24, {LINEAR: 72, f"{LINEAR}, last day": 24}),  # the default
+        (13, 72, 24, {LINEAR: 72, f"{LINEAR}, last season": 24}),  # the default
         (13, 72, 72, {LINEAR: 72}),
         (13, 315, 400, {LINEAR: 315}),  # 4,096 columns
-        (13, 316, 24, {f"{LINEAR}, last 315 of 316 time steps": 315, f"{LINEAR}, last day": 24}),
+        (13, 316, 24, {f"{LINEAR}, last 315 of 316 time steps": 315, f"{LINEAR}, last season": 24}),
         (13, 2000, 1440, {f"{LINEAR}, last 315 of 2000 time steps": 315}),
         (4095, 2, 1, {f"{LINEAR}, last 1 of 2 time steps": 1}),
         (4096, 2, 1, {}),
     ],
 )
 def test_a_linear_autoregression_sees_what_fits_into_memory(
-    width: int, steps: int, day_steps: int, expected: dict[str, int]
+    width: int, steps: int, season_steps: int, expected: dict[str, int]
 ) -> None:
-    windows, notes = linear_windows(width, steps, day_steps)
+    windows, notes = linear_windows(width, steps, season_steps)
     assert windows == expected
     assert all(past * width + 1 <= 4096 for past in windows.values())
     assert len(notes) == (LINEAR not in windows)
@@ -126,7 +126,7 @@ def test_a_window_too_long_for_a_linear_autoregression_is_cut_and_noted(
     task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
     model, test = make_model(task, splits), splits["test"]
     monkeypatch.setattr("model.evaluation.skill.MOST_COLUMNS", 18)  # of 5 a time step
-    skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
+    skill = evaluate(model, splits, 7, season_steps=DAY_STEPS)
     name = f"{LINEAR}, last 3 of 7 time steps"
     assert list(skill.errors) == [*METHODS[:3], name]
     assert skill.notes == (
@@ -138,7 +138,7 @@ def test_a_window_too_long_for_a_linear_autoregression_is_cut_and_noted(
     expected = np.abs(linear.predict(test, rows) - test.targets[rows]).mean(axis=0)
     np.testing.assert_allclose(skill.errors[name], expected, rtol=1e-9)
     monkeypatch.setattr("model.evaluation.skill.MOST_COLUMNS", 5)
-    skill = evaluate(model, splits, 7, day_steps=DAY_STEPS)
+    skill = evaluate(model, splits, 7, season_steps=DAY_STEPS)
     assert list(skill.errors) == METHODS[:3]
     assert skill.notes[0].endswith("it is left out")
 
@@ -158,7 +158,7 @@ def test_a_baseline_that_fails_costs_no_trained_model(
 
     task, splits = make_splits(folder, np.arange(101.0))
     monkeypatch.setattr(np.linalg, "solve", fail)
-    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
+    skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
     assert list(skill.errors) == METHODS[:3]
     assert skill.notes == (f"{LINEAR} is left out: {reason}",)
 

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from model.data.dataset import Split, load
 from model.data.table import DataError
+from model.evaluation.forecastable import check_forecastable, forecast_rows
 from model.evaluation.skill import (
     LinearAutoregression,
     Skill,
-    check_forecastable,
     evaluate,
-    forecast_rows,
     model_forecasts,
     readable,
     skill_table,
@@ -40,12 +39,12 @@ def test_errors_on_a_steady_rise_are_the_hours_between(folder: Path) -> None:
     5 hours are more than a day: the last known value at that time of day is 2 days before.
     """
     task, splits = make_splits(folder, np.arange(101.0))
-    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
+    skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
     assert list(skill.errors) == METHODS
     # Hours 80 to 100 are the test split. From 83 on yesterday is within it; up to 95 so is 5 ahead.
     assert skill.num_forecasts == len(range(83, 96))
     np.testing.assert_array_equal(skill.errors["persistence"], [1.0, 5.0])
-    np.testing.assert_array_equal(skill.errors["same time yesterday"], [4.0, 8.0])
+    np.testing.assert_array_equal(skill.errors["same time last season"], [4.0, 8.0])
     # A constant change is the intercept, which no penalty holds down: float32 is what is left.
     np.testing.assert_allclose(skill.errors["linear autoregression"], 0.0, atol=1e-4)
 
@@ -53,11 +52,11 @@ def test_errors_on_a_steady_rise_are_the_hours_between(folder: Path) -> None:
 def test_errors_on_a_day_that_repeats_are_the_differences_within_it(folder: Path) -> None:
     """0, 3, 1, 8 degrees: an hour ahead differs by 3, 2, 7 and 8, and so do 5 hours ahead."""
     task, splits = make_splits(folder, np.tile([0.0, 3.0, 1.0, 8.0], 26)[:101])
-    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
+    skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
     # From hours 83 to 95 of the test split: three days and the hour 83, whose 8 becomes a 0.
     expected = (3 * (3 + 2 + 7 + 8) + 8) / 13
     np.testing.assert_allclose(skill.errors["persistence"], expected, rtol=1e-12)
-    np.testing.assert_array_equal(skill.errors["same time yesterday"], [0.0, 0.0])
+    np.testing.assert_array_equal(skill.errors["same time last season"], [0.0, 0.0])
 
 
 def test_the_model_forecasts_as_many_windows_at_once_as_it_was_trained_on(
@@ -73,7 +72,7 @@ def test_the_model_forecasts_as_many_windows_at_once_as_it_was_trained_on(
         return predict(past, *given, **named)
 
     monkeypatch.setattr(model, "predict_sequences", spy)
-    evaluate(model, splits, steps=3, day_steps=24, batch_size=5)
+    evaluate(model, splits, steps=3, season_steps=24, batch_size=5)
     assert max(sizes) == 5
 
 
@@ -129,7 +128,7 @@ def test_an_output_of_a_column_missing_at_times_can_be_evaluated(folder: Path) -
     outputs = [{"name": "wind_5", "unit": "m/s", "column": "wind", "horizon": 5}]
     task = make_task(table, outputs=outputs)
     splits = load(task)
-    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
+    skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
     assert skill.num_forecasts > 10
     for errors in skill.errors.values():
         assert np.isfinite(errors).all()
@@ -146,7 +145,7 @@ def test_a_split_without_a_row_to_forecast_is_named(
     task = make_task(write_table(table, folder / "holes.csv"), outputs=OUTPUTS)
     splits = load(task)
     with pytest.raises(ValueError, match=f"the {name} split has no run of 5 time steps"):
-        evaluate(make_model(task, splits), splits, steps=5, day_steps=24)
+        evaluate(make_model(task, splits), splits, steps=5, season_steps=24)
 
 
 def test_what_is_wanting_for_a_forecast_is_named(folder: Path) -> None:
@@ -162,8 +161,8 @@ def test_what_is_wanting_for_a_forecast_is_named(folder: Path) -> None:
     with pytest.raises(ValueError, match=message):
         check_forecastable(splits, 5, DAY_STEPS)
     short = write_table(make_table({"a": range(101)}), folder / "short.csv")
-    splits = load(make_task(short, outputs=OUTPUTS, day_steps=24))
-    with pytest.raises(ValueError, match="validation split .* a day is day_steps = 24 time steps"):
+    splits = load(make_task(short, outputs=OUTPUTS, season_steps=24))
+    with pytest.raises(ValueError, match="validation split .* season_steps = 24 time steps"):
         check_forecastable(splits, 3, 24)
     check_forecastable(load(make_task(short, outputs=OUTPUTS)), 3, DAY_STEPS)
     # 25 hours of validation: no whole past of 20 with 5 hours to come.
@@ -199,7 +198,7 @@ def rain_splits(folder: Path, *outputs: dict[str, object]) -> tuple[TaskConfig, 
 def test_no_baseline_knows_a_column_that_the_model_does_not(folder: Path) -> None:
     """Of a nowcast, persistence and the linear autoregression had an error of 0.00."""
     task, splits = rain_splits(folder, RAIN)
-    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
+    skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
     assert list(skill.errors) == ["model", LINEAR]
     # The mean absolute value of a normal distribution is 0.8 of its standard deviation.
     assert 3.0 < skill.errors[LINEAR][0] < 5.0
@@ -210,7 +209,7 @@ def test_no_baseline_knows_a_column_that_the_model_does_not(folder: Path) -> Non
 
 def test_a_baseline_has_no_error_of_an_output_that_it_cannot_forecast(folder: Path) -> None:
     task, splits = rain_splits(folder, OUTPUTS[0], RAIN)
-    skill = evaluate(make_model(task, splits), splits, steps=3, day_steps=24)
+    skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
     assert list(skill.errors) == METHODS
     for name, errors in skill.errors.items():
         assert np.isfinite(errors).tolist() == [True, name in ("model", LINEAR)]

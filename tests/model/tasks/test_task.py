@@ -38,7 +38,7 @@ def test_weather_forecasts_temperature_at_five_horizons_from_nine_features() -> 
     assert {output.column for output in task.outputs} == {"temp"}
     assert all(output.change for output in task.outputs)
     assert task.max_horizon == 24
-    assert (task.time_step_s, task.day_steps, task.series) == (3600, 24, "origin")
+    assert (task.time_step_s, task.season_steps, task.series) == (3600, 24, "origin")
     assert {f.name for f in task.features if f.missing} == {"wind_dir", "pressure"}
     assert {f.name: f.period for f in task.features if f.kind == "cyclic"} == {
         "wind_dir": 360,
@@ -133,7 +133,7 @@ def test_fractions_that_leave_no_test_split_are_refused(train: float, validation
         ({"time_step_s": 0}, "time_step_s"),
         ({"time_step_s": math.inf}, "time_step_s"),
         ({"time_unit": "h"}, "time_unit"),
-        ({"day_steps": 0}, "day_steps"),
+        ({"season_steps": 0}, "season_steps"),
         ({"name": "a/b"}, "name"),
         ({"colour": "red"}, "colour"),
         ({"outputs": [{**TEMP_1, "horizon": -1}]}, "outputs.0.horizon"),
@@ -170,7 +170,7 @@ def test_load_task_of_no_file_is_an_os_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("time_step_s", "day_steps"),
+    ("time_step_s", "season_steps"),
     [
         (3600, 24), (60, 1440), (0.1, 864_000), (86_400, 1),
         (25_200, 3),  # 7 hours: 21 of them are nearer to a day than 28
@@ -178,12 +178,12 @@ def test_load_task_of_no_file_is_an_os_error(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_day_has_the_time_steps_that_come_nearest_to_one(
-    time_step_s: float, day_steps: int
+    time_step_s: float, season_steps: int
 ) -> None:
     fields = task_fields(Path("t.csv"), time_step_s=time_step_s)
-    del fields["day_steps"]
-    assert TaskConfig.model_validate(fields).day_steps == day_steps
-    assert TaskConfig.model_validate({**fields, "day_steps": 7}).day_steps == 7
+    del fields["season_steps"]
+    assert TaskConfig.model_validate(fields).season_steps == season_steps
+    assert TaskConfig.model_validate({**fields, "season_steps": 7}).season_steps == 7
 
 
 def write_task(folder: Path, data: str) -> Path:
@@ -241,3 +241,10 @@ def test_the_document_puts_a_table_on_a_grid(
     splits = load(TaskConfig.model_validate(tomllib.loads(example)))
     # 10 minutes an hour on average; with this seed no hour is without one.
     assert len(np.unique(splits["train"].run_starts)) == 2
+
+
+def test_a_season_may_have_its_name_before(tmp_path: Path) -> None:
+    """Task files of others say `day_steps`."""
+    fields = task_fields(Path("t.csv"))
+    fields["day_steps"] = fields.pop("season_steps") + 3
+    assert TaskConfig.model_validate(fields).season_steps == fields["day_steps"]

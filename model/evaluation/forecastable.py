@@ -1,0 +1,54 @@
+"""Which rows of a split can be forecast, by every method alike; and whether there are any."""
+
+import numpy as np
+
+from model.data.dataset import Split
+from model.data.table import because
+
+
+def forecast_rows(split: Split, steps: int) -> np.ndarray:
+    """The rows, int64 `[K]`, with a full past window and all numbers that the methods need."""
+    return _rows(split, steps, split.targets, *_past_values(split))
+
+
+def _past_values(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """What the columns of those outputs are, and were a season before, whose past is known."""
+    return split.present[:, split.known], split.season_before[:, split.known]
+
+
+def _rows(split: Split, steps: int, *needed: np.ndarray) -> np.ndarray:
+    enough = np.arange(len(split)) - split.run_starts + 1 >= steps
+    for numbers in needed:
+        enough &= np.isfinite(numbers).all(axis=1)
+    return np.flatnonzero(enough)
+
+
+def check_forecastable(splits: dict[str, Split], steps: int, season_steps: int) -> None:
+    """Whether each split can be judged; to be known before hours of training.
+
+    Raises:
+        ValueError: a split has no row to forecast; the message says for want of what.
+    """
+    for name, split in splits.items():
+        if len(forecast_rows(split, steps)) == 0:
+            raise ValueError(
+                f"the {name} split has no run of {steps} time steps with known targets"
+                + _what_is_wanting(split, steps, season_steps)
+                + because(split.left_out)
+            )
+
+
+def _what_is_wanting(split: Split, steps: int, season_steps: int) -> str:
+    longest = int((np.arange(len(split)) - split.run_starts).max()) + 1
+    if longest < steps:
+        return (
+            f": its longest run without a gap has {longest} (time_step_s of the task says what "
+            "no gap is, --window-steps how many are needed)"
+        )
+    present, _ = _past_values(split)
+    if len(_rows(split, steps, split.targets, present)):
+        return (
+            " and with what was known whole seasons before them: a season is season_steps = "
+            f"{season_steps} time steps; give a longer table, or a smaller season_steps in the task"
+        )
+    return ""
