@@ -6,10 +6,13 @@ again keeps its connection. Where a request is under way on all of them, the new
 """
 
 import logging
+import math
 import resource
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from heapq import nsmallest
+from itertools import islice
+from operator import itemgetter
 from typing import Protocol
 
 logger = logging.getLogger(__name__)
@@ -23,10 +26,17 @@ MAX_REFUSALS = 32
 LOG_S = 60.0
 # Connections that are looked at for a newcomer: a request may have come on the oldest just now.
 MAX_LOOKS = 8
+# All are looked through for so many of the oldest, and then not for so many seconds for each of
+# them, which is twenty times as long as it takes.
+OLDEST, PAUSE_S = 1024, 5e-6
 
 
-class Waiting(Protocol):
-    """A connection on which a request is awaited."""
+class Connection(Protocol):
+    """A connection on which requests come."""
+
+    @property
+    def waits_since(self) -> float:
+        """Since when its next request is awaited, in seconds; infinite while one is under way."""
 
     @property
     def is_quiet(self) -> bool:
@@ -52,43 +62,53 @@ class ConnectionLimit:
     ) -> None:
         self.limit = connections_for(soft_file_limit()) if limit is None else limit
         self._clock = clock
-        # By how long their next request has been awaited.
-        self._waiting: OrderedDict[Waiting, None] = OrderedDict()
+        # Those that had waited longest when all were looked through, the oldest last.
+        self._oldest: list[tuple[float, Connection]] = []
+        self._looks_at = 0.0
         self._closed = self._refused = 0
         self._logs_at = 0.0
 
-    def waits(self, connection: Waiting) -> None:
-        """From now on the next request of a connection is awaited."""
-        self._waiting[connection] = None
-
-    def has_request(self, connection: Waiting) -> None:
-        """A connection has a request, or is gone."""
-        self._waiting.pop(connection, None)
-
-    def admits(self, open_connections: int) -> bool:
+    def admits(self, count: int, connections: Iterable[Connection]) -> bool:
         """Whether there is room for a newcomer; makes some if it can.
 
         Args:
-            open_connections: those there are, the newcomer included.
+            count: connections of all kinds, the newcomer included.
+            connections: those on which requests come.
         """
-        if open_connections <= self.limit:
+        if count <= self.limit:
             return True
-        for _ in range(min(MAX_LOOKS, len(self._waiting))):
-            oldest, _ = self._waiting.popitem(last=False)
-            if oldest.is_quiet:
+        for connection in islice(self._waiting(count, connections), MAX_LOOKS):
+            if connection.is_quiet:
                 # There is nothing that a reset could take away.
-                oldest.abort()
+                connection.abort()
                 self._closed += 1
                 self._log()
                 return True
-            self._waiting[oldest] = None
         self._refused += 1
         self._log()
         return False
 
-    def can_say_no(self, open_connections: int) -> bool:
+    def _waiting(self, count: int, connections: Iterable[Connection]) -> Iterator[Connection]:
+        """Those on which a request is awaited, the oldest first."""
+        while self._oldest or self._looks_through(count, connections):
+            since, connection = self._oldest.pop()
+            # Else a request has come since then.
+            if since == connection.waits_since:
+                yield connection
+
+    def _looks_through(self, count: int, connections: Iterable[Connection]) -> bool:
+        """Looks for those that have waited longest, if it is time; whether there are any."""
+        now = self._clock()
+        if now < self._looks_at:
+            return False
+        self._looks_at = now + PAUSE_S * count
+        waiting = [(since, c) for c in connections if (since := c.waits_since) < math.inf]
+        self._oldest = nsmallest(OLDEST, waiting, key=itemgetter(0))[::-1]
+        return bool(self._oldest)
+
+    def can_say_no(self, count: int) -> bool:
         """Whether there are files for a newcomer to be told that there is no room."""
-        return open_connections <= self.limit + MAX_REFUSALS
+        return count <= self.limit + MAX_REFUSALS
 
     def _log(self) -> None:
         now = self._clock()

@@ -25,11 +25,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Scope
 
 from app.api.problems import faults_of, problem_of, unexpected
-from app.codec.json_bounds import JSONBounds
+from app.codec.json_bounds import UNCOUNTED_BYTES, JSONBounds
 from app.codec.json_numbers import echo, parse_json, print_json
 from app.errors import Expired, Fault, InvalidRequest, UnrollError
 from app.service.inference import InferenceRequest, InferenceService
-from app.service.large_bodies import Decoder
+from app.service.large_bodies import LARGE_BYTES, Decoder
 from app.service.pending_request import PendingRequest, late
 
 logger = logging.getLogger(__name__)
@@ -112,10 +112,10 @@ class Endpoint(ABC, Generic[R]):
             if self.inference.is_crowded:
                 self._check_room(sender, len(body))
             decoder = self.decoder(scope)
-            if decoder.is_large(body):
+            if decoder.size(body) > LARGE_BYTES:
                 self._begin_later(scope, sender, decoder, body, pending, respond)
             else:
-                request = self._sent_by(sender, decoder(body), len(body))
+                request = self._sent_by(sender, decoder.make(decoder.read(body)), len(body))
                 self._compute(scope, request, pending, respond)
         except Exception as error:
             # A bug is answered, too: nobody else would.
@@ -289,7 +289,7 @@ def header_of(scope: Scope, name: bytes) -> str | None:
 
 def parse_object(body: bytes, bounds: JSONBounds | None = None) -> dict[str, Any]:
     """A body that is a JSON object, within the bounds of a model; raises `InvalidRequest`."""
-    if bounds is not None:
+    if bounds is not None and len(body) > UNCOUNTED_BYTES:
         bounds.check(body)
     document = parse_json(body)
     if not isinstance(document, dict):

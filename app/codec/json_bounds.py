@@ -54,12 +54,12 @@ class JSONBounds:
     def check(self, text: bytes) -> None:
         """Looks at each byte three times, without Python: 1 ms for 8 MiB.
 
+        There is nothing to gain from a text of `UNCOUNTED_BYTES` or less.
+
         Raises:
             InvalidRequest: it has more than the largest valid request of its length.
         """
         size = len(text)
-        if size <= UNCOUNTED_BYTES:
-            return
         characters = np.frombuffer(text, np.uint8)
         arrays = self.arrays + size // self.row_bytes
         for sign, limit, what in (

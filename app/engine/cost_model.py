@@ -83,7 +83,7 @@ class Cost:
             remaining: time steps left of each row, ascending, at least one row.
             most: the limit.
         """
-        rows, most = len(remaining), self._bounded(len(remaining), most)
+        rows, most = len(remaining), self.most_steps(len(remaining), most)
         if remaining[0] == remaining[-1]:
             # No row ends before the others.
             return min(remaining[0], most)
@@ -100,7 +100,7 @@ class Cost:
         best = max(rate for rate, _ in rates)
         return next(steps for rate, steps in reversed(rates) if rate >= NEARLY * best)
 
-    def _bounded(self, rows: int, most: int) -> int:
+    def most_steps(self, rows: int, most: int) -> int:
         """The limit, or less where so many time steps would take longer than `QUANTUM_S`."""
         a_step = self.time_step_s + rows * self.row_step_s
         if a_step * most <= QUANTUM_S:

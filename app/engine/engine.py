@@ -12,10 +12,10 @@ All but the threads' computing happens on the event loop, so nothing here needs 
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from app.engine.batch import Lanes, LoopLane, Results, pack, unpack
 from app.engine.cost_model import Cost
@@ -26,17 +26,11 @@ from app.engine.sequence import Admission, Done, Sequence
 from app.engine.thread_lanes import ThreadLanes
 from app.errors import RunFailed, ShuttingDown, UnrollError
 
+logger = logging.getLogger(__name__)
+
 # Seconds until the next look at sequences that wait though a lane is free: if the lane beside it
 # hangs, no chunk comes back that would wake them.
 LOOK_S = 0.5
-
-
-@dataclass(frozen=True)
-class Load:
-    """How many sequences wait and run at this moment."""
-
-    waiting: int
-    running: int
 
 
 class Engine:
@@ -90,11 +84,6 @@ class Engine:
     def alive(self) -> bool:
         """Whether every lane runs."""
         return self._lanes.alive
-
-    def load(self) -> Load:
-        """Sequences waiting and running now; expected ones wait too."""
-        running = self._scheduler.running
-        return Load(self._scheduler.admission.held.sequences - running, running)
 
     @property
     def is_overloaded(self) -> bool:
@@ -169,8 +158,12 @@ class Engine:
         """
         self._check_open(admission is not None)
         self._scheduler.add(sequences, expected=admission is not None)
-        admission = admission or Admission()
-        admission.begin(sequences, done)
+        if admission is None:
+            admission = Admission()
+        else:
+            assert admission.left == 0, "this is a bug: the sequence before has not ended"
+            assert admission.steps == len(sequences[0].inputs), "this is a bug: it has other room"
+        admission.sequences, admission.left, admission.done = sequences, len(sequences), done
         for sequence in sequences:
             self._admissions[sequence] = admission
         self._count_load()
@@ -210,7 +203,7 @@ class Engine:
         self._scheduler.cancel(sequences, error)
         inside = (self._admissions[s] for s in sequences if s in self._admissions)
         if error is not None and (admission := next(inside, None)) is not None:
-            admission.tell(error)
+            _tell(admission, error)
         self._resolve()
 
     async def drain(self, timeout_s: float) -> None:
@@ -238,7 +231,7 @@ class Engine:
         self._stopped = True
         self._scheduler.cancel_all(error)
         for admission in list(self._admissions.values()):
-            admission.tell(error)
+            _tell(admission, error)
         self._resolve()
 
     def _dispatch(self) -> None:
@@ -300,8 +293,20 @@ class Engine:
             else:
                 self.counters.failed += 1
             if sequence.error is not None and admission.done is not None:
-                admission.tell(sequence.error)
+                _tell(admission, sequence.error)
                 self.cancel(admission.sequences)
             elif admission.left == 0:
-                admission.tell(None)
+                _tell(admission, None)
         self._count_load()
+
+
+def _tell(admission: Admission, error: UnrollError | None) -> None:
+    """Tells a request that it has ended, once: what comes later is not told."""
+    done, admission.done = admission.done, None
+    if done is None:
+        return
+    try:
+        done(error)
+    except Exception:
+        # The other requests of the chunk are told all the same.
+        logger.exception("this is a bug: a request could not be told that it is done")

@@ -16,7 +16,7 @@ from heapq import nsmallest
 from app.engine.admission import AdmissionControl
 from app.engine.cost_model import AMPLE, TYPICAL_STEPS, Cost
 from app.engine.sequence import Sequence
-from app.engine.waiting_queue import BY_ARRIVAL, WaitingQueue
+from app.engine.waiting_queue import BY_ARRIVAL, LARGE, WaitingQueue
 from app.errors import Cancelled, Expired, UnrollError
 
 # A chunk that takes so many times as long as expected is overdue.
@@ -41,12 +41,12 @@ class Chunk:
     Attributes:
         sequences: one a row.
         steps: time steps of each row; row i is computed up to `min(steps, remaining)`.
-        overdue: on the engine's clock in seconds; by then it should long have been computed.
+        began: on the engine's clock in seconds.
     """
 
     sequences: tuple[Sequence, ...]
     steps: tuple[int, ...]
-    overdue: float
+    began: float
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,11 @@ class Scheduler:
         self._rows_of_short = [
             cost.enough_rows(sizes.chunk_rows, steps) for steps in range(1, TYPICAL_STEPS)
         ]
+        # So many sequences are in the next chunk whatever else there is, and none of them is large.
+        self._at_once = min(self._rows, sizes.slots // LARGE)
+        self._steps_of_rows = [
+            cost.most_steps(rows, sizes.chunk_steps) for rows in range(1, sizes.chunk_rows + 1)
+        ]
         self.admission = AdmissionControl(
             sizes.waiting, sizes.waiting_steps, cost, self._rows_ample, clock
         )
@@ -106,7 +111,7 @@ class Scheduler:
 
     def __len__(self) -> int:
         """Sequences waiting and running."""
-        return len(self.waiting) + self.running
+        return self.waiting.size + self.running
 
     @property
     def has_work(self) -> bool:
@@ -116,19 +121,24 @@ class Scheduler:
         few rows cost nearly as much as many. So lone callers are computed at once, side by side,
         and under load chunks grow until they are large enough.
         """
-        ready = len(self.ready) + min(len(self.waiting), self._sizes.slots - self.running)
+        ready = len(self.ready) + min(self.waiting.size, self._sizes.slots - self.running)
         if not self.in_flight:
             return ready > 0
         now = self._clock()
         # A free lane does not wait for one that hangs.
-        sizes = [len(chunk.sequences) for chunk in self.in_flight if chunk.overdue > now]
+        sizes = [len(chunk.sequences) for chunk in self.in_flight if not self.hangs(chunk, now)]
         smallest = min(sizes, default=1)
         return len(self.in_flight) < self._sizes.lanes and ready >= min(smallest, self._rows)
+
+    def hangs(self, chunk: Chunk, now: float) -> bool:
+        """Whether a chunk should long have been computed."""
+        expected_s = self._cost.chunk_s(len(chunk.sequences), max(chunk.steps))
+        return now >= chunk.began + PATIENCE * expected_s
 
     @property
     def holds_back(self) -> bool:
         """Whether a lane is free, and a sequence waits nevertheless."""
-        return len(self.in_flight) < self._sizes.lanes and bool(self.ready or self.waiting)
+        return len(self.in_flight) < self._sizes.lanes and bool(self.ready or self.waiting.size)
 
     def add(self, sequences: list[Sequence], expected: bool = False) -> None:
         """Takes all of a request's sequences into the waiting queue, or none.
@@ -148,8 +158,21 @@ class Scheduler:
         for sequence in sequences:
             self._arrived += 1
             sequence.number = self._arrived
+            sequence.remaining = len(sequence.inputs)
             sequence.keeps_room = expected
+        if self._run_at_once(sequences):
+            return
         self.waiting.add(sequences)
+
+    def _run_at_once(self, sequences: list[Sequence]) -> bool:
+        """Gives slots to new sequences if they would have them in the next chunk anyway."""
+        if self.waiting.size or self.running + len(sequences) > self._at_once:
+            return False
+        if any(len(sequence.inputs) > self.waiting.long for sequence in sequences):
+            return False
+        for sequence in sequences:
+            self._run(sequence)
+        return True
 
     def release(self, steps: int, caller: str, last: Sequence | None) -> None:
         """Gives back the room that was kept for a piece.
@@ -166,21 +189,22 @@ class Scheduler:
 
     def next_chunk(self) -> Chunk | None:
         """The next chunk for a lane that is free; None when none is, or it should wait."""
-        if not self.ready and not len(self.waiting):
+        if not self.ready and not self.waiting.size:
             return None
-        self._drop_expired()
+        now = self._clock()
+        self._drop_expired(now)
         if not self.has_work:
             return None
         self._fill()
         sequences = self._pick()
         remaining = [sequence.remaining for sequence in sequences]
-        limit = self._cost.best_steps(sorted(remaining), self._most_steps(sequences))
-        patience_s = PATIENCE * self._cost.chunk_s(len(sequences), limit)
-        chunk = Chunk(
-            sequences,
-            tuple([min(limit, left) for left in remaining]),
-            self._clock() + patience_s,
-        )
+        most, longest = self._most_steps(sequences), max(remaining)
+        if min(remaining) == longest:
+            # As nearly always, and so it would be by the costs.
+            limit = min(longest, most)
+        else:
+            limit = self._cost.best_steps(sorted(remaining), most)
+        chunk = Chunk(sequences, tuple([min(limit, left) for left in remaining]), now)
         for sequence in sequences:
             sequence.status = "in flight"
         self.in_flight.add(chunk)
@@ -194,7 +218,8 @@ class Scheduler:
         for sequence, steps in zip(chunk.sequences, chunk.steps, strict=True):
             if sequence.error is None:
                 sequence.cursor += steps
-            if sequence.ended:
+                sequence.remaining -= steps
+            if sequence.error is not None or not sequence.remaining:
                 self._free(sequence)
             else:
                 sequence.status = "ready"
@@ -203,7 +228,7 @@ class Scheduler:
     def cancel(self, sequences: Iterable[Sequence], error: UnrollError | None = None) -> None:
         """Ends sequences whose caller has gone; one in flight ends when its chunk is computed."""
         for sequence in sequences:
-            if sequence.status == "ended" or sequence.ended:
+            if sequence.status == "ended" or sequence.error is not None:
                 continue
             sequence.error = error or Cancelled("the caller has gone")
             if sequence.status == "waiting":
@@ -225,7 +250,7 @@ class Scheduler:
 
     def _free(self, sequence: Sequence) -> None:
         self.running -= 1
-        self.waiting.has_left(sequence)
+        self.waiting.large_running -= sequence.large
         self._end(sequence)
 
     def _end(self, sequence: Sequence) -> None:
@@ -248,12 +273,11 @@ class Scheduler:
         self.admission.compute(steps)
         if self._full_since is not None:
             self.admission.pace.measure(now - self._full_since, steps * self.admission.step_s)
-        is_full = len(self.waiting) + len(self.ready) + len(chunk.sequences) >= self._rows_ample
+        is_full = self.waiting.size + len(self.ready) + len(chunk.sequences) >= self._rows_ample
         self._full_since = now if is_full else None
 
-    def _drop_expired(self) -> None:
-        now = self._clock()
-        if late := self.waiting.late(now):
+    def _drop_expired(self, now: float) -> None:
+        if self.waiting.earliest <= now and (late := self.waiting.late(now)):
             self.cancel(late, Expired("its time ran out in the waiting queue"))
         if late := [sequence for sequence in self.ready if sequence.deadline <= now]:
             self.cancel(late, Expired("its time ran out before its last time step"))
@@ -262,11 +286,11 @@ class Scheduler:
         """Gives free slots to waiting sequences, and lends them some that large ones hold."""
         # A large sequence that gets its slot only now keeps it for a chunk, else it would never go
         # on. The youngest of the others lend first, and go on later from where they were.
-        if not len(self.waiting):
+        if not self.waiting.size:
             return
         lenders = sorted((sequence for sequence in self.ready if sequence.large), key=BY_ARRIVAL)
         is_overloaded = self.admission.is_overloaded
-        while self.waiting and self.running < self._sizes.slots:
+        while self.waiting.size and self.running < self._sizes.slots:
             # While there is more than can be computed, those who came last are served as well as
             # those who came first, whose callers may be about to give up.
             self._took_newest = is_overloaded and not self._took_newest
@@ -307,7 +331,7 @@ class Scheduler:
 
     def _most_steps(self, sequences: tuple[Sequence, ...]) -> int:
         """How many time steps a chunk of these sequences may have."""
-        most = self._sizes.chunk_steps
+        most = self._steps_of_rows[len(sequences) - 1]
         listened = any(sequence.listener is not None for sequence in sequences)
         return min(most, LISTENED_STEPS) if listened else most
 
@@ -322,5 +346,5 @@ class Scheduler:
             return self._rows_of_short[steps - 1]
         if all(s.remaining == steps for s in self.ready) or self.admission.is_overloaded:
             return self._rows_ample
-        queued = len(self.ready) + len(self.waiting)
+        queued = len(self.ready) + self.waiting.size
         return min(self._rows_ample, max(self._rows, queued // TURNS))

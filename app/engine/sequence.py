@@ -3,7 +3,6 @@
 The service makes a sequence, the scheduler moves it, the engine tells the request of its end.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,8 +14,6 @@ from app.errors import UnrollError
 # float32 `[sum of H]`: every state tensor of the model in one row, in the manifest's order: h (and
 # c) of each layer. One row a sequence is one copy in and one out of a chunk.
 State = np.ndarray
-
-logger = logging.getLogger(__name__)
 
 NO_OUTPUTS = np.empty((0, 0), np.float32)
 
@@ -42,6 +39,7 @@ class Sequence:
         deadline: on the engine's clock in seconds; after it the sequence is dropped.
         caller: who sent it: callers take turns.
         cursor: time steps computed so far.
+        remaining: time steps still to compute; given by the scheduler.
         number: in the order of arrival, given by the scheduler.
         large: whether it is long or its request has many sequences; given by the waiting queue.
         keeps_room: whether its room in the engine stays taken when it has ended, since its piece
@@ -58,23 +56,14 @@ class Sequence:
     deadline: float = float("inf")
     caller: str = ""
     cursor: int = 0
+    remaining: int = 0
     number: int = 0
     large: bool = False
     keeps_room: bool = False
     status: Status = "new"
-    outputs: np.ndarray = field(default_factory=lambda: NO_OUTPUTS)
+    outputs: np.ndarray = field(default_factory=NO_OUTPUTS.view)
     error: UnrollError | None = None
     listener: Listener | None = None
-
-    @property
-    def remaining(self) -> int:
-        """Time steps still to compute."""
-        return len(self.inputs) - self.cursor
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing is left to do for it."""
-        return self.error is not None or self.remaining == 0
 
 
 @dataclass(eq=False, slots=True)
@@ -99,22 +88,3 @@ class Admission:
     sequences: list[Sequence] = field(default_factory=list)
     left: int = 0
     done: Done | None = None
-
-    def begin(self, sequences: list[Sequence], done: Done) -> None:
-        """New sequences are in the engine; `done` is to be told when they have ended."""
-        assert self.left == 0, "this is a bug: the sequences before have not ended"
-        assert self.steps in (0, len(sequences[0].inputs)), "this is a bug: it has other room"
-        self.sequences = sequences
-        self.left = len(sequences)
-        self.done = done
-
-    def tell(self, error: UnrollError | None) -> None:
-        """Tells `done`, once: what comes later is not told."""
-        done, self.done = self.done, None
-        if done is None:
-            return
-        try:
-            done(error)
-        except Exception:
-            # The other requests of the chunk are told all the same.
-            logger.exception("this is a bug: a request could not be told that it is done")

@@ -123,11 +123,16 @@ class WaitingQueue:
         long: a sequence of more time steps is large.
 
     Attributes:
+        size: how many wait.
+        long: as given.
         large_running: slots that large sequences hold.
+        earliest: no sequence that waits has an earlier deadline; it may be that of one that has
+            left.
     """
 
     def __init__(self, slots: int, long: int) -> None:
-        self._long = long
+        self.size = 0
+        self.long = long
         self._largest = max(1, slots // LARGE)
         # Slots that large sequences may keep while others wait; of a single slot none.
         self._share = slots - self._largest
@@ -135,12 +140,7 @@ class WaitingQueue:
         self._turns = Turns()
         self._small = Line(self._turns)
         self._large = Line(self._turns)
-        # No sequence in the queue has an earlier deadline. It may be that of one that has left.
-        self._earliest = NEVER
-
-    def __len__(self) -> int:
-        """Sequences that wait."""
-        return self._small.size + self._large.size
+        self.earliest = NEVER
 
     def __iter__(self) -> Iterator[Sequence]:
         """Those who wait, oldest first."""
@@ -148,17 +148,19 @@ class WaitingQueue:
 
     def add(self, sequences: list[Sequence]) -> None:
         """Puts a request's sequences behind all others of its caller."""
-        self._turns.forget(self._small.size + self._large.size)
+        self._turns.forget(self.size)
+        self.size += len(sequences)
         many = len(sequences) > self._largest
         for sequence in sequences:
             sequence.status = "waiting"
-            sequence.large = many or len(sequence.inputs) > self._long
+            sequence.large = many or len(sequence.inputs) > self.long
             self._line_of(sequence).add(sequence)
-            if sequence.deadline < self._earliest:
-                self._earliest = sequence.deadline
+            if sequence.deadline < self.earliest:
+                self.earliest = sequence.deadline
 
     def remove(self, sequence: Sequence) -> None:
         """Takes out a sequence that waits no more."""
+        self.size -= 1
         self._line_of(sequence).remove(sequence)
 
     def take(self, newest: bool = False) -> Sequence:
@@ -168,6 +170,7 @@ class WaitingQueue:
             newest: of those of the caller whose turn it is, not the one that has waited longest but
                 the last that came.
         """
+        self.size -= 1
         if self._large.size and not self._small_first(newest):
             self.large_running += 1
             return self._large.take(newest)
@@ -201,30 +204,24 @@ class WaitingQueue:
         """
         sequence.status = "waiting"
         self._large.add(sequence)
-        self._earliest = min(self._earliest, sequence.deadline)
+        self.earliest = min(self.earliest, sequence.deadline)
         self.large_running -= 1
         return self._small.take(newest=False)
-
-    def has_left(self, sequence: Sequence) -> None:
-        """Counts out a sequence that held a slot and holds none any more."""
-        self.large_running -= sequence.large
 
     def late(self, now: float) -> list[Sequence]:
         """The sequences whose deadline is over; the caller removes them.
 
         Deadlines are not in the order of arrival: a piece of a session has waited elsewhere before.
-        All are looked at, but only once the earliest deadline is over: while slots become free in
+        All are looked at, so it is asked only once `earliest` is over: while slots become free in
         time, that is rarely.
         """
-        if now < self._earliest:
-            return []
         late: list[Sequence] = []
-        self._earliest = NEVER
+        self.earliest = NEVER
         for sequence in chain(self._small, self._large):
             if sequence.deadline <= now:
                 late.append(sequence)
-            elif sequence.deadline < self._earliest:
-                self._earliest = sequence.deadline
+            elif sequence.deadline < self.earliest:
+                self.earliest = sequence.deadline
         return late
 
     def _line_of(self, sequence: Sequence) -> Line:

@@ -153,7 +153,11 @@ class Registry:
 
         This worker is to stop, or does not answer while another does.
         """
-        return self._is_leaving or self.stats.shared.stopping or self.stats.others_answer
+        stats = self.stats
+        # Asked with each answer: the words themselves cost no call.
+        if self._is_leaving or stats.shared.parent.stopping:
+            return True
+        return not stats.row.ready and stats.others_answer
 
     def tell(self) -> None:
         """Tells the other processes of the service how this one is."""

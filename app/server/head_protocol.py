@@ -5,10 +5,11 @@ ever if its caller sent no head.
 """
 
 import logging
+import math
 import re
 import sys
 from asyncio import TimerHandle, Transport
-from typing import Any
+from typing import Any, TypeGuard
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -71,9 +72,9 @@ class HeadProtocol(SlowReaderProtocol):
     # uvicorn's own type of a transport is a narrower one than asyncio's.
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
-        super().connection_made(OrderlyTransport(transport, self.loop))
-        if self._context.connections.admits(len(self.connections)):
-            self._context.connections.waits(self)
+        super().connection_made(OrderlyTransport(transport, self.loop, self._timeout_s))
+        limit, connections = self._context.connections, self.connections
+        if limit.admits(len(connections), filter(_is_http, connections)):
             self._await_head()
         else:
             self._turn_away()
@@ -181,7 +182,6 @@ class HeadProtocol(SlowReaderProtocol):
             check_fields(self.url, self.headers)
         if hosts != 1 or is_coded:
             check_framing(self.headers, self.parser.get_http_version())
-        self._context.connections.has_request(self)
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
@@ -217,12 +217,6 @@ class HeadProtocol(SlowReaderProtocol):
         self._stop_awaiting()
         self.stop_awaiting_reader()
 
-    def on_response_complete(self) -> None:
-        """Called after each answer."""
-        super().on_response_complete()
-        if self._is_answered and not self.transport.is_closing():
-            self._context.connections.waits(self)
-
     def timeout_keep_alive_handler(self) -> None:
         """Called when no other request has come."""
         self.close_if_idle()
@@ -231,7 +225,18 @@ class HeadProtocol(SlowReaderProtocol):
         """Closes the connection unless a request is under way, be it unread in the kernel."""
         if self._is_answered and self._head is None and not self.transport.unread_bytes:
             self.transport.close()
-            self.await_reader()
+
+    @property
+    def waits_since(self) -> float:
+        """Since when its next request is awaited, on the event loop's clock; infinite if none is.
+
+        The timers tell it, so that a request has nothing to keep for a limit that is seldom met.
+        """
+        if self.timeout_keep_alive_task is not None:
+            return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
+        if self._head_timer is not None:
+            return self._head_timer.when() - self._timeout_s
+        return math.inf
 
     @property
     def is_quiet(self) -> bool:
@@ -246,13 +251,10 @@ class HeadProtocol(SlowReaderProtocol):
         """Called when the server is told to stop."""
         if not (self._is_answered and self.transport.unread_bytes):
             super().shutdown()
-        if self.transport.is_closing():
-            self.await_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         super().connection_lost(exc)
-        self._context.connections.has_request(self)
         self._stop_awaiting()
 
     def _await_head(self) -> None:
@@ -297,7 +299,6 @@ class HeadProtocol(SlowReaderProtocol):
         if self._context.connections.can_say_no(len(self.connections)):
             text = "requests are under way on as many connections as there can be"
             self._answer_and_close(TooManyConnections(text), b"")
-            self.await_reader()
         else:
             self.transport.abort()
 
@@ -310,6 +311,11 @@ class HeadProtocol(SlowReaderProtocol):
             parts += (name, b": ", value, b"\r\n")
         self.transport.write(b"".join((*parts, b"\r\n", bytes(answer.body))))
         self.transport.close()
+
+
+def _is_http(connection: object) -> TypeGuard[HeadProtocol]:
+    """Whether a connection is one on which requests come, and no stream."""
+    return isinstance(connection, HeadProtocol)
 
 
 def _path_of(head: bytes) -> bytes:

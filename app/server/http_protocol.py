@@ -154,8 +154,6 @@ class HTTPProtocol(HeadProtocol):
         for name, value in (*self.server_state.default_headers, *headers):
             parts += (name, b": ", value, b"\r\n")
         self.transport.write(b"".join((*parts, b"\r\n", body)))
-        self._context.connections.has_request(self)
-        self._context.connections.waits(self)
         # For the rest of the body, and for what comes behind it.
         self._unset_keepalive_if_required()
         self._stop_awaiting()

@@ -24,16 +24,18 @@ class OrderlyTransport(Transport):
     Args:
         transport: of the event loop.
         loop: the event loop.
-
+        timeout_s: seconds without a byte read after which a caller is let go of, once it closes.
     """
 
-    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
+    def __init__(self, transport: Transport, loop: AbstractEventLoop, timeout_s: float) -> None:
         super().__init__()
         self._transport = transport
         self._loop = loop
+        self._timeout_s = timeout_s
         self._is_closing = False
-        # Each is the transport's own, so that an answer costs no call more. `write` has no effect
-        # once this one closes.
+        # Each is the transport's own, so that an answer costs no call more. Two of them change once
+        # this one closes.
+        self.is_closing = transport.is_closing  # type: ignore[method-assign]
         self.write = transport.write  # type: ignore[method-assign]
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
         self.get_write_buffer_size = transport.get_write_buffer_size  # type: ignore[method-assign]
@@ -42,10 +44,6 @@ class OrderlyTransport(Transport):
         self.set_protocol = transport.set_protocol  # type: ignore[method-assign]
         self.get_protocol = transport.get_protocol  # type: ignore[method-assign]
         self.abort = transport.abort  # type: ignore[method-assign]
-
-    def is_closing(self) -> bool:
-        """Whether it closes, or has closed."""
-        return self._is_closing or self._transport.is_closing()
 
     @property
     def unread_bytes(self) -> int:
@@ -60,10 +58,11 @@ class OrderlyTransport(Transport):
         if self._is_closing:
             return
         self._is_closing = True
+        self.is_closing = _yes  # type: ignore[method-assign]
         self.write = _ignore  # type: ignore[method-assign]
         if self._transport.is_closing():
             return
-        rest = _Rest(self._transport, self._loop)
+        rest = _Rest(self._transport, self._loop, self._timeout_s)
         self._transport.set_protocol(rest)
         self._transport.resume_reading()
         self._transport.write_eof()
@@ -75,14 +74,18 @@ class _Rest(Protocol):
     Args:
         transport: of the event loop.
         loop: the event loop.
+        timeout_s: seconds without a byte read after which its caller is let go of.
     """
 
-    def __init__(self, transport: Transport, loop: AbstractEventLoop) -> None:
+    def __init__(self, transport: Transport, loop: AbstractEventLoop, timeout_s: float) -> None:
         self._transport = transport
         self._loop = loop
+        self._timeout_s = timeout_s
         # What the connection was before; it waits for the end.
         self._owner: Any = transport.get_protocol()
         self._read_bytes = 0
+        # Bytes that the caller had not read at the last look, and since when.
+        self._unsent, self._unsent_since = transport.get_write_buffer_size(), loop.time()
         self._timer: TimerHandle = loop.call_later(LINGER_S, self._is_late)
 
     # The end of what is read closes the transport: as `Protocol` has it.
@@ -108,11 +111,24 @@ class _Rest(Protocol):
         owner.connection_lost(exc)
 
     def _is_late(self) -> None:
-        if self._transport.get_write_buffer_size():
-            # How long a caller may take to read is its protocol's to say.
-            self._timer = self._loop.call_later(LINGER_S, self._is_late)
-        else:
+        unsent, now = self._transport.get_write_buffer_size(), self._loop.time()
+        if not unsent:
             self._transport.close()
+            return
+        if unsent < self._unsent:
+            # The caller reads, if slowly.
+            self._unsent, self._unsent_since = unsent, now
+        late_s = self._unsent_since + self._timeout_s - now
+        if late_s <= 0:
+            # `close` would wait until the caller has read all.
+            self._transport.abort()
+        else:
+            self._timer = self._loop.call_later(min(LINGER_S, late_s), self._is_late)
+
+
+def _yes() -> bool:
+    """Whether what closes is closing."""
+    return True
 
 
 def _ignore(data: object) -> None:

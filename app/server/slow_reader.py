@@ -10,7 +10,10 @@ from app.server.orderly_transport import OrderlyTransport
 
 
 class SlowReaderProtocol(HttpToolsProtocol):
-    """See the module: an answer would keep its memory for as long as its caller likes."""
+    """See the module: an answer would keep its memory for as long as its caller likes.
+
+    Once the connection closes, `OrderlyTransport` sees to that.
+    """
 
     # uvicorn's own type of it is a wider one.
     transport: OrderlyTransport
@@ -27,28 +30,19 @@ class SlowReaderProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Called by the event loop."""
         super().pause_writing()
-        self.await_reader()
+        self._await_reader()
 
     def resume_writing(self) -> None:
         """Called by the event loop."""
         super().resume_writing()
-        # A connection that closes still waits for its caller to read the rest.
-        if not self.transport.is_closing():
-            self.stop_awaiting_reader()
-
-    def on_response_complete(self) -> None:
-        """Called after each answer."""
-        super().on_response_complete()
-        if self.transport.is_closing():
-            self.await_reader()
+        self.stop_awaiting_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         super().connection_lost(exc)
         self.stop_awaiting_reader()
 
-    def await_reader(self) -> None:
-        """From now on the caller has a limited time to read."""
+    def _await_reader(self) -> None:
         if self._reader_timer is None:
             self._unsent = self.transport.get_write_buffer_size()
             self._reader_timer = self.loop.call_later(self._timeout_s, self._reader_is_late)
@@ -63,7 +57,7 @@ class SlowReaderProtocol(HttpToolsProtocol):
         self._reader_timer = None
         if self.transport.get_write_buffer_size() < self._unsent:
             # The caller reads, if slowly.
-            self.await_reader()
+            self._await_reader()
         else:
             # `close` would wait until the caller has read all.
             self.transport.abort()

@@ -47,20 +47,13 @@ class Decoder(NamedTuple, Generic[P, R]):
         read: understands a body; a picklable function of it alone, whose result can be pickled.
             It raises `UnrollError`.
         make: makes the request of what was read; quick.
-        size: bytes that a body is read as: its own, or what it unpacks to.
+        size: bytes that a body is read as: its own, or what it unpacks to. Of more than
+            `LARGE_BYTES` others would wait too long while it is read at once.
     """
 
     read: Callable[[bytes], P]
     make: Callable[[P], R]
     size: Callable[[bytes], int] = len
-
-    def __call__(self, body: bytes) -> R:
-        """Decodes a body at once."""
-        return self.make(self.read(body))
-
-    def is_large(self, body: bytes) -> bool:
-        """Whether others would wait too long while it is read."""
-        return self.size(body) > LARGE_BYTES
 
 
 class Room:

@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope
 
 from app.errors import UnrollError
 from app.service.body import read_body
-from app.service.large_bodies import MAX_LARGE, Decoder, LargeBodies, Room
+from app.service.large_bodies import LARGE_BYTES, MAX_LARGE, Decoder, LargeBodies, Room
 from app.service.pending_request import Deadlines, PendingRequest
 
 R = TypeVar("R")
@@ -79,10 +79,11 @@ class RequestBodies:
             Overloaded: large bodies take all the room that they may.
             Cancelled, Expired: nobody waits for it any more.
         """
-        if not decoder.is_large(body):
-            return decoder(body)
+        size = decoder.size(body)
+        if size <= LARGE_BYTES:
+            return decoder.make(decoder.read(body))
         # What says that it unpacks to more than a body may is refused before it is unpacked.
-        hold(min(decoder.size(body), 2 * self._limit))
+        hold(min(size, 2 * self._limit))
         reading = self.large.run(decoder.read, body)
         given_up: list[UnrollError] = []
 

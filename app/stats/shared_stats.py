@@ -100,6 +100,7 @@ class SharedStats:
 
     Attributes:
         workers: that the service has when it is whole.
+        parent: what the parent tells.
     """
 
     def __init__(self, workers: int = 1, path: Path | None = None) -> None:
@@ -115,7 +116,7 @@ class SharedStats:
             # All of it now: memory for which a full folder has no page ends whoever writes to it.
             os.posix_fallocate(self._file, 0, size)
         memory = mmap.mmap(self._file, size)
-        self._parent = ParentWords.from_buffer(memory)
+        self.parent = ParentWords.from_buffer(memory)
         self._rows = list(rows.from_buffer(memory, ctypes.sizeof(ParentWords)))
 
     def claim(self) -> "WorkerStats":
@@ -156,8 +157,8 @@ class SharedStats:
         """
         ready, failing = self.workers_ready, self.workers_failing
         if ready + failing >= self.workers:
-            self._parent.was_whole = 1
-        return ready > 0 and bool(self._parent.was_whole)
+            self.parent.was_whole = 1
+        return ready > 0 and bool(self.parent.was_whole)
 
     @property
     def workers_ready(self) -> int:
@@ -170,7 +171,7 @@ class SharedStats:
 
         They cannot load the model, or end again and again.
         """
-        failing = self._refused + self._parent.crashing
+        failing = self._refused + self.parent.crashing
         return min(failing, max(0, self.workers - self.workers_ready))
 
     @property
@@ -180,33 +181,33 @@ class SharedStats:
     @property
     def stopping(self) -> bool:
         """Whether the service has been told to stop."""
-        return bool(self._parent.stopping)
+        return bool(self.parent.stopping)
 
     @property
     def dispatched(self) -> bool:
         """Whether the workers have all connections that they will be given before the stop."""
-        return bool(self._parent.dispatched)
+        return bool(self.parent.dispatched)
 
     def tell_stopping(self) -> None:
         """Called by the parent once it is told to stop."""
-        self._parent.stopping = 1
+        self.parent.stopping = 1
 
     def tell_dispatched(self) -> None:
         """Called by the parent after its last connection."""
-        self._parent.dispatched = 1
+        self.parent.dispatched = 1
 
     def tell_crashing(self, workers: int, exit_status: int) -> None:
         """Called by the parent: so many workers end again and again, the last one with a status."""
-        self._parent.exit_status = exit_status
-        self._parent.crashing = workers
+        self.parent.exit_status = exit_status
+        self.parent.crashing = workers
 
     @property
     def trouble(self) -> str:
         """What is wrong with the workers that are failing; empty if none is."""
         if not self.workers_failing:
             return ""
-        if crashing := self._parent.crashing:
-            how = describe_exit(self._parent.exit_status)
+        if crashing := self.parent.crashing:
+            how = describe_exit(self.parent.exit_status)
             return f"{crashing} of the service's workers cannot stay up: the last one {how}"
         return f"{self._refused} of the service's workers cannot load the model"
 
@@ -228,34 +229,35 @@ class WorkerStats:
         shared: the numbers of all.
         counters: of the worker's engine.
         answers: of the worker.
+        row: where all of it is.
     """
 
     def __init__(self, shared: SharedStats, row: WorkerWords) -> None:
         self.shared = shared
         self.counters = row.counters
         self.answers = AnswerCounts(row.answers)
-        self._row = row
+        self.row = row
 
     def set_ready(self, ready: bool, failing: bool = False) -> None:
         """Says whether this worker answers, and if not, whether it will not by itself."""
-        self._row.ready, self._row.failing = ready, failing
+        self.row.ready, self.row.failing = ready, failing
 
     @property
     def others_answer(self) -> bool:
         """Whether this worker does not answer, and another does."""
-        return not self._row.ready and self.shared.workers_ready > 0
+        return not self.row.ready and self.shared.workers_ready > 0
 
     def beat(self) -> None:
         """The event loop of this worker goes on."""
-        self._row.beats += 1
+        self.row.beats += 1
 
     def count_taken(self) -> None:
         """A connection that this worker was given is taken."""
-        self._row.taken += 1
+        self.row.taken += 1
 
     def count_closed(self) -> None:
         """A connection that this worker was given is closed."""
-        self._row.closed += 1
+        self.row.closed += 1
 
 
 def describe_exit(status: int) -> str:

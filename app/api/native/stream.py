@@ -25,7 +25,7 @@ from app.codec.model_codec import Codec
 from app.codec.states import State
 from app.errors import UnrollError
 from app.service.inference import InferenceRequest, InferenceService, new_sequences
-from app.service.large_bodies import Decoder
+from app.service.large_bodies import LARGE_BYTES, Decoder
 from app.service.pending_request import PendingRequest
 from app.stats.answer_counts import NOT_GIVEN, STREAM
 
@@ -138,12 +138,12 @@ class Stream:
         try:
             codec = self._codec(body)
             decoder = Decoder(partial(read_message, codec), self._request)
-            if decoder.is_large(body):
+            if decoder.size(body) > LARGE_BYTES:
                 decoding = inference.bodies.decode_whole(decoder, body, pending)
                 task = asyncio.get_running_loop().create_task(decoding)
                 task.add_done_callback(partial(self._decoded, pending))
             else:
-                self._compute(pending, decoder(body))
+                self._compute(pending, decoder.make(decoder.read(body)))
         except Exception as error:
             fail(error, PATH, pending, self._respond)
 

@@ -273,10 +273,10 @@ def test_who_hangs_up_frees_what_waits_at_once(tiny_dir: Path) -> None:
         await going.send(b"".join(request("/predict", many)))
         await until(loader.runner.entered.is_set)
         await staying.send(b"".join(request("/predict", body_of())))
-        await until(lambda: engine.load().waiting == 4)
+        await until(lambda: engine.counters.waiting == 4)
         await going.close()
         # The kernel still stands.
-        await until(lambda: (engine.load().running, engine.load().waiting) == (4, 2))
+        await until(lambda: (engine.counters.running, engine.counters.waiting) == (4, 2))
         loader.runner.gate.set()
         assert (await staying.answer()).status == 200
         await until(lambda: is_idle(engine))

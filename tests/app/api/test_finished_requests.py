@@ -183,7 +183,7 @@ class TestGivenUp:
         async def ask(caller: RawCaller, message: Message) -> None:
             loader.runner.gate.clear()
             await send(caller, message, in_pieces)
-            await until(lambda: engine.load().running + engine.load().waiting == COUNT)
+            await until(lambda: engine.counters.running + engine.counters.waiting == COUNT)
             await together.wait()
             caller.close()
             await until(lambda: not live.server.server_state.connections)

@@ -85,4 +85,6 @@ def test_more_bytes_may_have_more_time_steps_but_no_more_of_anything_else() -> N
 
 def test_a_short_text_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np, "count_nonzero", lambda _: pytest.fail("it was counted"))
-    bounds_of(NAMES).check(b"[" * UNCOUNTED_BYTES)
+    assert endpoint.parse_object(b"{}".ljust(UNCOUNTED_BYTES), bounds_of(NAMES)) == {}
+    with pytest.raises(pytest.fail.Exception):
+        endpoint.parse_object(b"{}".ljust(UNCOUNTED_BYTES + 1), bounds_of(NAMES))

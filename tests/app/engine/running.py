@@ -77,5 +77,5 @@ async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
 
 
 def is_idle(engine: Engine) -> bool:
-    load = engine.load()
+    load = engine.counters
     return load.waiting == load.running == 0

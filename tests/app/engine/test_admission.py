@@ -27,7 +27,7 @@ def test_room_is_taken_until_it_is_given_back() -> None:
     async def work() -> None:
         async with engine_of(FakeRunner(), waiting=2) as engine:
             pieces = [engine.admit(1), engine.admit(1)]
-            assert engine.load().waiting == 2
+            assert engine.counters.waiting == 2
             check_full(engine)
             for piece in pieces:
                 engine.leave(piece)
@@ -66,9 +66,9 @@ def test_a_piece_counts_once_however_often_it_is_computed() -> None:
                 check_full(engine)
                 runner.gate.set()
                 await running
-                await until(lambda: engine.load().running == 0)
+                await until(lambda: engine.counters.running == 0)
                 assert_summed(made)
-                assert engine.load().waiting == 1, "it may come again"
+                assert engine.counters.waiting == 1, "it may come again"
             engine.leave(piece)
             assert is_idle(engine)
 
@@ -124,10 +124,10 @@ def test_a_piece_that_leaves_keeps_its_room_until_its_chunk_is_computed(when: st
                 await asyncio.wait([running])
                 engine.leave(piece)
             check_full(engine)
-            assert engine.load().running == 1
+            assert engine.counters.running == 1
             runner.gate.set()
-            await until(lambda: engine.load().running == 0)
-            assert engine.load().waiting == 1, "the other one"
+            await until(lambda: engine.counters.running == 0)
+            assert engine.counters.waiting == 1, "the other one"
             engine.check_room(1, "", math.inf)
             engine.leave(other)
             assert is_idle(engine)

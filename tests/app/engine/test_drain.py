@@ -61,7 +61,7 @@ def test_what_does_not_finish_in_time_is_told_that_the_service_stopped() -> None
             running, waiting = sequence(100, 1), sequence(100, 2)
             tasks = [asyncio.create_task(engine.submit([s])) for s in (running, waiting)]
             await until(runner.entered.is_set)
-            await until(lambda: engine.load().waiting == 1)
+            await until(lambda: engine.counters.waiting == 1)
             draining = asyncio.create_task(engine.drain(0.05))
             # The one that waits is told although the kernel still holds the lane.
             with pytest.raises(ShuttingDown, match="before the end"):

@@ -123,8 +123,8 @@ def test_a_cancelled_caller_frees_its_slots_and_the_others_finish() -> None:
             with pytest.raises(asyncio.CancelledError):
                 await leaving
             # The one that waited has left at once, the two in flight leave with their chunk.
-            assert engine.load().running == 2
-            assert engine.load().waiting == 3
+            assert engine.counters.running == 2
+            assert engine.counters.waiting == 3
             runner.gate.set()
             await staying
             for done in stays:
@@ -295,7 +295,7 @@ def test_who_waits_beside_a_larger_chunk_is_computed_when_that_is_back() -> None
             late = sequence(5, 7)
             second = asyncio.create_task(engine.submit([late]))
             await asyncio.sleep(0.01)
-            assert engine.load().waiting == 1
+            assert engine.counters.waiting == 1
             runner.gate.set()
             await asyncio.gather(first, second)
             assert_summed(late)
@@ -331,7 +331,7 @@ def test_who_waits_beside_a_lane_that_hangs_is_computed_by_another() -> None:
             late = sequence(3, 7)
             tasks.append(asyncio.create_task(engine.submit([late])))
             try:
-                await until(lambda: len(runner.calls) == 2 and late.ended, 5.0)
+                await until(lambda: len(runner.calls) == 2 and late.status == "ended", 5.0)
             finally:
                 runner.gate.set()
                 await asyncio.gather(*tasks)
@@ -408,7 +408,7 @@ def test_too_many_sequences_are_refused_and_nothing_is_queued() -> None:
             await until(runner.entered.is_set)
             with pytest.raises(Overloaded):
                 await engine.submit([sequence(5), sequence(5)])
-            load = engine.load()
+            load = engine.counters
             assert load.waiting + load.running == 4
             last = asyncio.create_task(engine.submit([sequence(5)]))
             runner.gate.set()
@@ -429,7 +429,7 @@ def test_a_deadline_ends_the_waiting_and_the_running() -> None:
             patient = sequence(10, 3, deadline=50.0)
             tasks = [asyncio.create_task(engine.submit([s])) for s in (*made, patient)]
             await until(runner.entered.is_set)
-            await until(lambda: engine.load().waiting == 2)
+            await until(lambda: engine.counters.waiting == 2)
             now = 5.0
             runner.gate.set()
             found = await asyncio.gather(*tasks, return_exceptions=True)

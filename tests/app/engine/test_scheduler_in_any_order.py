@@ -131,13 +131,13 @@ class Calls(RuleBasedStateMachine):
         rows = chunk.sequences
         expected_s = self.cost.chunk_s(len(rows), max(chunk.steps))
         # Many times what it takes: the lane is not just slow.
-        assert chunk.overdue >= self.now + 5 * expected_s
-        assert chunk.overdue <= self.now + 20 * expected_s
+        assert not self.scheduler.hangs(chunk, self.now + 5 * expected_s)
+        assert self.scheduler.hangs(chunk, self.now + 20 * expected_s)
         assert len(set(rows)) == len(rows) == len(chunk.steps)
         assert not flying & set(rows), "a sequence is in two chunks at once"
         assert not set(left) & set(rows)
         for sequence, steps in zip(rows, chunk.steps, strict=True):
-            assert not sequence.ended
+            assert sequence.error is None
             assert sequence.status == "in flight"
             assert sequence.deadline > self.now
             assert 1 <= steps <= min(self.sizes.chunk_steps, sequence.remaining)
@@ -163,7 +163,7 @@ class Calls(RuleBasedStateMachine):
     def can_start(self, alive: list[Sequence]) -> bool:
         """Whether as many can run as a chunk under way has rows: all, if none is, or in time."""
         taken = sum(len(chunk.sequences) for chunk in self.in_flight)
-        flying = [len(chunk.sequences) for chunk in self.in_flight if chunk.overdue > self.now]
+        flying = [len(c.sequences) for c in self.in_flight if not self.scheduler.hangs(c, self.now)]
         ready = min(len(alive), self.sizes.slots - taken)
         enough = self.cost.enough_rows(self.sizes.chunk_rows)
         return ready >= min([enough, *flying] if flying else [1])
@@ -173,7 +173,7 @@ class Calls(RuleBasedStateMachine):
         assert not alive or self.in_flight, "nobody would ever wake who waits"
 
     def someone_waits_only_for_a_slot(self) -> None:
-        if self.scheduler.waiting:
+        if self.scheduler.waiting.size:
             full = self.scheduler.running == self.sizes.slots
             assert full, "somebody waits beside a free slot"
             assert next(iter(self.scheduler.waiting)).deadline > self.now
@@ -266,7 +266,7 @@ class Calls(RuleBasedStateMachine):
     def everything_is_in_its_place(self) -> None:
         self.ended.update(self.scheduler.take_ended())
         assert set(self.ended.values()) <= {1}, "a sequence ended twice"
-        assert all(sequence.ended for sequence in self.ended)
+        assert all(sequence.status == "ended" for sequence in self.ended)
         assert self.scheduler.in_flight == set(self.in_flight)
         places = {
             "waiting": list(self.scheduler.waiting),

@@ -20,7 +20,7 @@ def queue_of(*requests: tuple[str, list[int]]) -> WaitingQueue:
         made = [Sequence(np.zeros((length, 1), np.float32), caller=caller) for length in lengths]
         for sequence in made:
             number += 1
-            sequence.number = number
+            sequence.number, sequence.remaining = number, len(sequence.inputs)
         queue.add(made)
     return queue
 
@@ -55,7 +55,7 @@ def test_the_sequences_of_a_single_caller_keep_their_order(
 ) -> None:
     """Small ones among themselves, and large ones; as if there were no turns."""
     queue = queue_of(*[("only", [length] * count) for length, count in requests])
-    order = taken(queue, len(queue))
+    order = taken(queue, queue.size)
     for large in (False, True):
         numbers = [s.number for s in order if s.large is large]
         assert numbers == sorted(numbers)
@@ -68,7 +68,7 @@ def test_nobody_is_given_more_than_a_turn_beyond_who_waits(
     queue = queue_of(*[(caller, [length]) for caller, length in requests])
     longest = max(length for _, length in requests) + SLOT_STEPS
     given_steps: Counter[str] = Counter({caller: 0 for caller, _ in requests})
-    while len(queue):
+    while queue.size:
         sequence = queue.take()
         given_steps[sequence.caller] += len(sequence.inputs) + SLOT_STEPS
         waiting = {other.caller for other in queue}
@@ -97,4 +97,4 @@ def test_a_sequence_that_leaves_the_queue_leaves_its_caller_in_its_place(newest:
     first = next(iter(queue))
     queue.remove(first)
     assert {queue.take(newest).number for _ in range(2)} == {2, 3}
-    assert len(queue) == 0
+    assert queue.size == 0

@@ -90,7 +90,7 @@ class Deadlines(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule()
     def leave(self) -> None:
-        self.queue.has_left(self.running.pop())
+        self.queue.large_running -= self.running.pop().large
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 5.0]))
     def wait(self, seconds: float) -> None:

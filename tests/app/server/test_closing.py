@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import resource
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from app.api.connection_limit import LOG_S, ConnectionLimit, connections_for
+from app.api.connection_limit import LOG_S, PAUSE_S, ConnectionLimit, connections_for
 from app.server import orderly_transport
 from tests.app.engine.running import until
 from tests.app.live import Connection, Live, head_of, request
@@ -135,12 +136,15 @@ def test_a_newcomer_takes_the_place_of_who_has_been_waited_for_longest(
 
     async def body(first: Connection) -> None:
         silent, busy = await live.connect(), await live.connect()
+        # The event loop's clock counts milliseconds.
+        await asyncio.sleep(0.01)
         await busy.send(whole("/later", b"1"))
         await until(lambda: b"1" in routes.waiting)
         assert (await first.ask(whole("/now", b"1"))).body == DIRECT + b"1"
         newcomer = await live.connect()
         assert await ends(silent)
         assert (await newcomer.ask(whole("/now", b"2"))).body == DIRECT + b"2"
+        await asyncio.sleep(0.01)
         assert (await first.ask(whole("/plain", b""))).status == 405
         another = await live.connect()
         assert await ends(newcomer)
@@ -196,9 +200,14 @@ def test_so_many_refusals_that_files_run_out_are_silent(live: Live, routes: Rout
 
 class Quiet:
     is_quiet = True
+    is_aborted = False
+
+    def __init__(self, waits_since: float = 1.0) -> None:
+        self.waits_since = waits_since
 
     def abort(self) -> None:
         self.is_aborted = True
+        self.waits_since = math.inf
 
 
 def test_a_line_a_minute_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -207,22 +216,41 @@ def test_a_line_a_minute_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for step in range(240):
             now = 1000.0 + step * LOG_S / 60
-            limit.waits(Quiet())
-            limit.admits(3)
-            assert not limit.admits(3)
+            assert limit.admits(3, [Quiet(now)])
+            assert not limit.admits(3, [])
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 4
     assert "closed 60 that waited for a request, refused 60 newcomers" in lines[-1]
 
 
 def test_one_with_an_unread_request_keeps_its_place() -> None:
-    limit, asking, silent = ConnectionLimit(2), Quiet(), Quiet()
+    limit, asking, silent = ConnectionLimit(2), Quiet(1.0), Quiet(2.0)
     asking.is_quiet = False
-    limit.waits(asking)
-    limit.waits(silent)
-    assert limit.admits(3)
+    assert limit.admits(3, [silent, asking])
     assert silent.is_aborted
-    assert not limit.admits(3)
+    assert not limit.admits(3, [silent, asking])
+
+
+def test_those_that_have_waited_longest_go_first_and_none_with_a_request() -> None:
+    now = 0.0
+    limit = ConnectionLimit(4, lambda: now)
+    busy = Quiet(math.inf)
+    waiting = [Quiet(float(since)) for since in range(3)]
+    connections = [waiting[2], busy, waiting[0], waiting[1]]
+    assert limit.admits(5, connections)
+    assert waiting[0].is_aborted
+    # A request has come on the next one since all were looked through.
+    waiting[1].waits_since = math.inf
+    assert limit.admits(5, connections)
+    assert waiting[2].is_aborted
+    assert not waiting[1].is_aborted
+    assert not limit.admits(5, connections)
+    waiting[1].waits_since = 9.0
+    assert not limit.admits(5, connections), "all were looked through a moment ago"
+    now += PAUSE_S * 5
+    assert limit.admits(5, connections)
+    assert waiting[1].is_aborted
+    assert not busy.is_aborted
 
 
 @pytest.mark.parametrize(("files", "connections"), [(1024, 896), (20_000, 19_872), (100, 50)])

@@ -24,9 +24,12 @@ async def taken(connection: Connection, part: bytes) -> bool:
     """Sends a part of a head; returns whether the service wants no more after it."""
     before = connection.protocol.received
     connection.writer.write(part)
-    closing = connection.protocol.transport.is_closing
-    await until(lambda: closing() or connection.protocol.received > before)
-    return bool(closing())
+
+    def closes() -> bool:
+        return bool(connection.protocol.transport.is_closing())
+
+    await until(lambda: closes() or connection.protocol.received > before)
+    return closes()
 
 
 async def flood(connection: Connection, part: bytes) -> None:

@@ -174,15 +174,15 @@ def test_a_caller_who_goes_cancels_its_sequences(service: Service, loader: Loade
         task = asyncio.create_task(caller.answer())
         await until(runner.entered.is_set)
         # One lane of four slots.
-        assert (engine.load().running, engine.load().waiting) == (4, 2)
+        assert (engine.counters.running, engine.counters.waiting) == (4, 2)
         caller.hang_up()
         status, _, _ = await task
         assert status == 499
         # Those who waited have gone at once, those in flight go with their chunk.
-        await until(lambda: engine.load().waiting == 0)
-        assert engine.load().running == 4
+        await until(lambda: engine.counters.waiting == 0)
+        assert engine.counters.running == 4
         runner.gate.set()
-        await until(lambda: engine.load().running == 0)
+        await until(lambda: engine.counters.running == 0)
         assert runner.calls == [4]
 
     service.run(run())

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.api import endpoint
 from app.codec.npz import unpacked_size
 from app.errors import Fault, InvalidRequest, Overloaded, Unavailable
-from app.service import inference, large_bodies
+from app.service import inference, request_bodies
 from app.service.inference import InferenceService
 from app.service.large_bodies import LARGE_BYTES, LargeBodies, Room
 from tests.app.caller import Caller
@@ -186,7 +187,8 @@ def test_nobody_can_tell_where_a_body_was_read_and_an_answer_printed(
     there = service.post(path, content=body, headers=headers)
     assert len(asked) == (2 if there.status_code == 200 else 1)
     monkeypatch.setattr(inference, "LONG_NUMBERS", 1 << 40)
-    monkeypatch.setattr(large_bodies, "LARGE_BYTES", 1 << 40)
+    for reader in (endpoint, request_bodies):
+        monkeypatch.setattr(reader, "LARGE_BYTES", 1 << 40)
     here = service.post(path, content=body, headers=headers)
     assert len(asked) <= 2
     assert (there.status_code, there.content) == (here.status_code, here.content)

@@ -58,13 +58,13 @@ def test_a_caller_who_hangs_up_late_frees_its_slots_for_the_next(
         staying.send(GOOD, more=False)
         waiting = asyncio.create_task(staying.answer())
         await asyncio.sleep(LATE_S)
-        assert (engine.load().running, engine.load().waiting) == (4, 3)
+        assert (engine.counters.running, engine.counters.waiting) == (4, 3)
         assert not leaving.done()
         going.hang_up()
         status, _, body = await leaving
         assert (status, body["title"]) == (499, "The caller has gone")
         # Those who waited have gone at once, those in flight go with their chunk.
-        assert (engine.load().running, engine.load().waiting) == (4, 1)
+        assert (engine.counters.running, engine.counters.waiting) == (4, 1)
         assert not waiting.done()
         runner.gate.set()
         status, _, body = await waiting
@@ -120,7 +120,7 @@ def test_a_kernel_that_hangs_does_not_hold_its_callers(
             assert (status, headers["retry-after"]) == (503, "1")
             assert body["title"] == "The request took too long"
         assert not runner.calls, "the kernel did not hang"
-        assert engine.load().waiting == 0
+        assert engine.counters.waiting == 0
         runner.gate.set()
         await until(lambda: is_idle(engine))
         assert engine.counters.failed == 6

@@ -259,7 +259,7 @@ def test_pieces_that_wait_for_their_session_have_a_limit(tiny_dir: Path) -> None
         callers = [await live.connect() for _ in range(5)]
         for caller in callers[:3]:
             await caller.send(b"".join(request("/predict", post(new("a"), 1))))
-        await until(lambda: engine.load().waiting + engine.load().running == 3)
+        await until(lambda: engine.counters.waiting + engine.counters.running == 3)
         refused = [
             await caller.ask(*request("/predict", body))
             for caller, body in zip(

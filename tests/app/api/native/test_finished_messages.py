@@ -140,7 +140,7 @@ def test_a_message_that_is_given_up(live: Live, loader: Loader, hangs_up: bool) 
         loader.runner.gate.clear()
         await caller.send(GOOD * 3)
         if hangs_up:
-            await until(lambda: engine.load().running + engine.load().waiting == COUNT)
+            await until(lambda: engine.counters.running + engine.counters.waiting == COUNT)
             await together.wait()
             caller.close()
             await until(lambda: not live.server.server_state.connections)
