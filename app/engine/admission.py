@@ -153,6 +153,11 @@ class AdmissionControl:
         return until > 0.0 and self._clock() < until
 
     @property
+    def num_callers(self) -> int:
+        """Callers of what is held."""
+        return len(self._callers)
+
+    @property
     def is_crowded(self) -> bool:
         """Whether a newcomer may be refused that has as long as most have."""
         held = self.held

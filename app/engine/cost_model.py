@@ -15,6 +15,9 @@ AMPLE = 0.9
 # A chunk takes at most so many seconds, since newcomers wait for it, but has at least so many time
 # steps, so that it is worth its call.
 QUANTUM_S = 16e-3
+# The same while several callers share the engine: what one of them sends must not make the others
+# wait for many times as long as they would without it.
+SHARED_QUANTUM_S = 3e-3
 MIN_STEPS = 8
 # The most rows that `shortest_s` reckons with.
 MAX_ENOUGH = 64
@@ -100,9 +103,9 @@ class Cost:
         best = max(rate for rate, _ in rates)
         return next(steps for rate, steps in reversed(rates) if rate >= NEARLY * best)
 
-    def most_steps(self, rows: int, most: int) -> int:
-        """The limit, or less where so many time steps would take longer than `QUANTUM_S`."""
+    def most_steps(self, rows: int, most: int, quantum_s: float = QUANTUM_S) -> int:
+        """The limit, or less where so many time steps would take longer than the quantum."""
         a_step = self.time_step_s + rows * self.row_step_s
-        if a_step * most <= QUANTUM_S:
+        if a_step * most <= quantum_s:
             return most
-        return min(most, max(MIN_STEPS, int(QUANTUM_S / a_step)))
+        return min(most, max(MIN_STEPS, int(quantum_s / a_step)))

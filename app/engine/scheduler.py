@@ -2,10 +2,11 @@
 
 A sequence's way: waiting -> running (ready, in flight, ready, ...) -> ended. A running sequence
 holds a slot; sequences that are long or of large requests lend some of theirs to others. A chunk is
-led by the ready sequence that has waited longest since its last chunk, so that none starves. Some
-of the chunk's rows are for the sequences that arrived first, so that long ones do not wait through
-all of their turns; the rest are those whose lengths waste least beside the leader. The engine
-collects the ended sequences with `take_ended`.
+led by the ready sequence that has waited longest since its last chunk, so that none starves; where
+there are several callers, by one of the caller whose turn it is (`FairShare`). Some of the chunk's
+rows are for the sequences that arrived first, so that long ones do not wait through all of their
+turns; the rest are those whose lengths waste least beside the leader. The engine collects the ended
+sequences with `take_ended`.
 """
 
 from collections import deque
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from heapq import nsmallest
 
 from app.engine.admission import AdmissionControl
-from app.engine.cost_model import AMPLE, TYPICAL_STEPS, Cost
+from app.engine.cost_model import AMPLE, SHARED_QUANTUM_S, TYPICAL_STEPS, Cost
+from app.engine.fair_share import FairShare
 from app.engine.sequence import Sequence
 from app.engine.waiting_queue import BY_ARRIVAL, LARGE, WaitingQueue
 from app.errors import Cancelled, Expired, UnrollError
@@ -96,8 +98,10 @@ class Scheduler:
         ]
         # So many sequences are in the next chunk whatever else there is, and none of them is large.
         self._at_once = min(self._rows, sizes.slots // LARGE)
-        self._steps_of_rows = [
-            cost.most_steps(rows, sizes.chunk_steps) for rows in range(1, sizes.chunk_rows + 1)
+        all_rows = range(1, sizes.chunk_rows + 1)
+        self._steps_of_rows = [cost.most_steps(rows, sizes.chunk_steps) for rows in all_rows]
+        self._steps_of_rows_shared = [
+            cost.most_steps(rows, sizes.chunk_steps, SHARED_QUANTUM_S) for rows in all_rows
         ]
         self.admission = AdmissionControl(
             sizes.waiting, sizes.waiting_steps, cost, self._rows_ample, clock
@@ -106,6 +110,7 @@ class Scheduler:
         self._clock = clock
         # Since when there has always been enough for a full chunk; None while there is not.
         self._full_since: float | None = None
+        self._share = FairShare()
         # Whether the last slot, while there is more than can be computed, went to a new sequence.
         self._took_newest = False
 
@@ -196,9 +201,12 @@ class Scheduler:
         if not self.has_work:
             return None
         self._fill()
-        sequences = self._pick()
+        callers, leader = self.admission.num_callers, self.ready[0]
+        if callers > 1:
+            leader = self._share.leader(self.ready, callers, now)
+        sequences = self._pick(leader)
         remaining = [sequence.remaining for sequence in sequences]
-        most, longest = self._most_steps(sequences), max(remaining)
+        most, longest = self._most_steps(sequences, now), max(remaining)
         if min(remaining) == longest:
             # As nearly always, and so it would be by the costs.
             limit = min(longest, most)
@@ -208,6 +216,8 @@ class Scheduler:
         for sequence in sequences:
             sequence.status = "in flight"
         self.in_flight.add(chunk)
+        if now < self._share.until:
+            self._share.charge(sequences, chunk.steps)
         return chunk
 
     def advance(self, chunk: Chunk) -> None:
@@ -300,13 +310,27 @@ class Scheduler:
             self.ready.remove(lender)
             self.running -= 1
             self._run(self.waiting.lend(lender))
+        if self.admission.num_callers > 1:
+            self._lend_to_callers()
+
+    def _lend_to_callers(self) -> None:
+        """Gives a slot to each caller who waits and has none."""
+        flying = [sequence for chunk in self.in_flight for sequence in chunk.sequences]
+        while self.waiting.size:
+            lender = self._share.lender(self.waiting.next_caller, self.ready, flying)
+            if lender is None:
+                return
+            self.ready.remove(lender)
+            self.running -= 1
+            self._run(self.waiting.take())
+            self.waiting.put_back(lender)
 
     def _run(self, sequence: Sequence) -> None:
         sequence.status = "ready"
         self.ready.append(sequence)
         self.running += 1
 
-    def _pick(self) -> tuple[Sequence, ...]:
+    def _pick(self, leader: Sequence) -> tuple[Sequence, ...]:
         """Takes the rows of a chunk from `ready`: a fair share for a lane, alike in length."""
         free_lanes = self._sizes.lanes - len(self.in_flight)
         rows = min(self._most_rows(), -(-len(self.ready) // free_lanes))
@@ -316,7 +340,6 @@ class Scheduler:
             return picked
         longest = self._sizes.chunk_steps
         lengths = {s: min(s.remaining, longest) for s in self.ready}
-        leader = self.ready[0]
         seniors = nsmallest(rows // SENIORS, self.ready, key=BY_ARRIVAL)
         taken = {leader, *seniors}
         # Sorting is stable: of sequences alike, the one that is ready longest comes first.
@@ -329,9 +352,11 @@ class Scheduler:
         self.ready = deque(sequence for sequence in self.ready if sequence not in taken)
         return picked
 
-    def _most_steps(self, sequences: tuple[Sequence, ...]) -> int:
+    def _most_steps(self, sequences: tuple[Sequence, ...], now: float) -> int:
         """How many time steps a chunk of these sequences may have."""
-        most = self._steps_of_rows[len(sequences) - 1]
+        is_shared = now < self._share.until
+        of_rows = self._steps_of_rows_shared if is_shared else self._steps_of_rows
+        most = of_rows[len(sequences) - 1]
         listened = any(sequence.listener is not None for sequence in sequences)
         return min(most, LISTENED_STEPS) if listened else most
 

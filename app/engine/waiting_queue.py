@@ -19,7 +19,7 @@ MANY_CALLERS = 1024
 
 
 class Turns:
-    """When, in virtual time, a caller's next sequence begins: each has its share of the time steps.
+    """When, in virtual time, a caller's next turn begins: each has its share of the time steps.
 
     Start-time fair queuing (Goyal, Vin and Cheng, 1996): it begins where the caller's last one
     ended, or now if that is over; whose begins first is next. So the sequences of a single caller
@@ -27,13 +27,21 @@ class Turns:
     connections it has.
 
     Attributes:
-        now: where the last one that was given a slot began.
-        ends: of each caller's last sequence; of one that is over there need be none.
+        now: where the last turn that was taken began.
+        ends: of each caller's last turn; of one that is over there need be none.
     """
 
     def __init__(self) -> None:
         self.now = 0.0
         self.ends: dict[str, float] = {}
+
+    def begin_of(self, caller: str) -> float:
+        """Where a caller's next turn begins."""
+        return max(self.now, self.ends.get(caller, 0.0))
+
+    def take(self, caller: str, steps: int) -> None:
+        """A caller has its next turn, of so many time steps."""
+        self.ends[caller] = self.begin_of(caller) + steps
 
     def forget(self, waiting: int) -> None:
         """Drops callers who have had no more than their share: all if none waits."""
@@ -72,7 +80,7 @@ class Line:
         own = self._of_callers.get(caller)
         if own is None:
             own = self._of_callers[caller] = deque()
-            begin = max(self._turns.now, self._turns.ends.get(caller, 0.0))
+            begin = self._turns.begin_of(caller)
             heappush(self._order, (begin, sequence.number, caller))
         if not own or own[-1].number <= sequence.number:
             own.append(sequence)
@@ -170,11 +178,21 @@ class WaitingQueue:
             newest: of those of the caller whose turn it is, not the one that has waited longest but
                 the last that came.
         """
+        line = self._next_line(newest)
         self.size -= 1
+        self.large_running += line is self._large
+        return line.take(newest)
+
+    @property
+    def next_caller(self) -> str:
+        """Whose sequence `take` would take out. The queue must not be empty."""
+        _, own = self._next_line(newest=False).first()
+        return own[0].caller
+
+    def _next_line(self, newest: bool) -> Line:
         if self._large.size and not self._small_first(newest):
-            self.large_running += 1
-            return self._large.take(newest)
-        return self._small.take(newest)
+            return self._large
+        return self._small
 
     def _small_first(self, newest: bool) -> bool:
         if not self._small.size:
@@ -195,18 +213,22 @@ class WaitingQueue:
         return self._small.size > 0 and self.large_running > self._share
 
     def lend(self, sequence: Sequence) -> Sequence:
-        """Puts a large sequence that held a slot back to its place in the order of arrival.
-
-        Small ones must be crowded out.
+        """Takes a large sequence back, as `put_back` does; small ones must be crowded out.
 
         Returns:
             The sequence that gets its slot.
         """
-        sequence.status = "waiting"
-        self._large.add(sequence)
-        self.earliest = min(self.earliest, sequence.deadline)
-        self.large_running -= 1
+        self.put_back(sequence)
+        self.size -= 1
         return self._small.take(newest=False)
+
+    def put_back(self, sequence: Sequence) -> None:
+        """Puts a sequence that held a slot back to its place in the order of arrival."""
+        sequence.status = "waiting"
+        self.size += 1
+        self.large_running -= sequence.large
+        self._line_of(sequence).add(sequence)
+        self.earliest = min(self.earliest, sequence.deadline)
 
     def late(self, now: float) -> list[Sequence]:
         """The sequences whose deadline is over; the caller removes them.

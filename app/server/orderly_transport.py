@@ -6,6 +6,7 @@ connection, and a reset can take the last answer away from a caller who has not 
 closes when its caller has.
 """
 
+import socket
 import sys
 from asyncio import AbstractEventLoop, BaseProtocol, Protocol, TimerHandle, Transport
 from fcntl import ioctl
@@ -14,6 +15,9 @@ from typing import Any
 
 # Seconds that a caller has to close its side once it has been sent everything.
 LINGER_S = 2.0
+# Bytes that the kernel takes beyond those that its caller has room for. By itself it takes some
+# megabytes, and so much would be computed for a caller who reads nothing.
+UNSENT_BYTES = 128 << 10
 # Bytes that are read meanwhile. Who sends more does not mean to end.
 LINGER_BYTES = 16 << 20
 
@@ -33,6 +37,8 @@ class OrderlyTransport(Transport):
         self._loop = loop
         self._timeout_s = timeout_s
         self._is_closing = False
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         # Each is the transport's own, so that an answer costs no call more. Two of them change once
         # this one closes.
         self.is_closing = transport.is_closing  # type: ignore[method-assign]

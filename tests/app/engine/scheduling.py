@@ -48,8 +48,11 @@ def make(
     )
 
 
-def sequences(*lengths: int, deadline: float = float("inf")) -> list[Sequence]:
-    return [Sequence(np.zeros((length, 1), np.float32), deadline=deadline) for length in lengths]
+def sequences(*lengths: int, deadline: float = float("inf"), caller: str = "") -> list[Sequence]:
+    return [
+        Sequence(np.zeros((length, 1), np.float32), deadline=deadline, caller=caller)
+        for length in lengths
+    ]
 
 
 def take(scheduler: Scheduler) -> Chunk:

@@ -33,6 +33,7 @@ class Routes:
         given_up: bodies of those that nobody waits for any more, and why.
         drained: how often the protocol has said that the service stops.
         closed: connections closed.
+        echoed: bodies that were answered by ASGI.
         sends_away: whether callers are told that their connection closes.
         listening, left: whether `/waits` waits for its caller to go, and whether it has.
     """
@@ -40,7 +41,7 @@ class Routes:
     def __init__(self) -> None:
         self.waiting: dict[bytes, Callable[[], None]] = {}
         self.given_up: list[tuple[bytes, UnrollError]] = []
-        self.drained = self.closed = 0
+        self.drained = self.closed = self.echoed = 0
         self.listening = self.left = False
         self.sends_away = False
         self.connections = ConnectionLimit(limit=100)
@@ -91,6 +92,7 @@ class Routes:
         return Response(status_code=int(request.path_params["status"]))
 
     async def _echo(self, request: Request) -> Response:
+        self.echoed += 1
         return Response(ASGI + await request.body())
 
     async def _wait(self, request: Request) -> Response:
