@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -20,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from app.columns import Change, Feature, Number, Output, Part, Sent
 from app.errors import ModelRefused
 
 FORMAT = "unroll/2"
@@ -29,8 +28,6 @@ CHECKSUM = "manifest.sha256"
 CHUNK = "chunk.onnx"
 
 CellKind = Literal["rnn", "lstm", "gru"]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -55,56 +52,6 @@ CELL_SPECS: Mapping[CellKind, CellSpec] = {
     "lstm": CellSpec(("input", "forget", "new", "output"), ("h", "c")),
     "gru": CellSpec(("update", "reset", "new"), ("h",)),
 }
-
-
-class Part(BaseModel):
-    """A part of the manifest. Fields that this version does not know are passed over."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Standardize(Part):
-    """x -> (x - mean) / std; of an output y -> y * std + mean."""
-
-    kind: Literal["standardize"]
-    mean: Number
-    std: Positive
-
-
-class Cyclic(Part):
-    """x -> sin(2 pi x / period), cos(2 pi x / period)."""
-
-    kind: Literal["cyclic"]
-    period: Positive
-
-
-class Change(Part):
-    """y -> y * std + mean + the raw value of a feature at the same time step."""
-
-    kind: Literal["change"]
-    feature: str
-    mean: Number
-    std: Positive
-
-
-class Feature(Part):
-    """One raw input column. One that may be `missing` (NaN) gives its inputs as zeros then, and a
-    flag behind them."""
-
-    name: str
-    unit: str
-    description: str = ""
-    missing: bool = False
-    transform: Annotated[Standardize | Cyclic, Field(discriminator="kind")]
-
-
-class Output(Part):
-    """One output of every time step."""
-
-    name: str
-    unit: str
-    horizon: int = 0
-    transform: Annotated[Standardize | Change, Field(discriminator="kind")]
 
 
 class StatePart(Part):
@@ -200,7 +147,7 @@ class Manifest(Part):
     features: Annotated[tuple[Feature, ...], Field(min_length=1)]
     outputs: Annotated[tuple[Output, ...], Field(min_length=1)]
     layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
-    example: list[list[float | None]] = []
+    example: list[list[Sent]] = []
     metrics: dict[str, Any] = {}
     files: dict[str, File]
     probe: Probe | None = None
@@ -228,6 +175,14 @@ class Manifest(Part):
         if self.probe is not None:
             self.probe.check(len(self.features), len(self.outputs), sum(self.state_sizes))
         return self
+
+    @property
+    def example_inputs(self) -> list[list[float | None]]:
+        """The example `[T][F]` as kernels take it."""
+        return [
+            [feature.taken(value) for feature, value in zip(self.features, row, strict=True)]
+            for row in self.example
+        ]
 
     @property
     def state_sizes(self) -> list[int]:

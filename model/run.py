@@ -115,7 +115,7 @@ def run(config: TrainConfig, verbose: str | int = "auto") -> Path:
 
     details = {
         **describe_training(task, config, skill, history, seconds),
-        "example": example(splits["test"], task.example_steps),
+        "example": example(splits["test"], model.features, task.example_steps),
     }
     folder = export_model(model, config.models_dir, name, details, write_card)
     print_skill(skill, task, steps)

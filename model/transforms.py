@@ -4,16 +4,23 @@
 manifest repeats them, so that a kernel without TensorFlow can do the same:
 
     standardize  x -> (x - mean) / std
+    relative     the same of a column whose numbers are large beside what they differ by: x is what
+                 is left of a number when a base is taken from it, in float64, outside of the graph
     cyclic       x -> sin(2 pi x / period), cos(2 pi x / period)
+    flag         x, 0 or 1 -> x - mean
+    one_hot      x, the code of a value -> for each value 1 or 0, less its share of the rows
     missing      a feature that may be missing gets a flag (1 where it is) as its last column, and
                  zeros for the others: the mean of a standardised one
     change       output y -> y * std + mean + the present value of a feature
+
+Code 0 stands for all values that are not known. It becomes zeros: the mean of all values.
 """
 
 import math
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
+import numpy as np
 import tensorflow as tf
 from pydantic import Field
 
@@ -28,11 +35,45 @@ class Standardize(Frozen):
     std: Annotated[float, Field(gt=0)]
 
 
+class Relative(Frozen):
+    """(x - mean) / std of a number less `base`; mean and std are of what is left of it."""
+
+    kind: Literal["relative"] = "relative"
+    base: float
+    mean: float
+    std: Annotated[float, Field(gt=0)]
+
+
 class Cyclic(Frozen):
     """Sine and cosine of the place within a period."""
 
     kind: Literal["cyclic"] = "cyclic"
     period: Annotated[float, Field(gt=0)]
+
+
+class Flag(Frozen):
+    """x - mean of 1 for true and 0 for false."""
+
+    kind: Literal["flag"] = "flag"
+    mean: float
+
+
+class OneHot(Frozen):
+    """A column for each of `values`; value `values[i]` has the code `i + 1`.
+
+    Attributes:
+        values: as callers send them.
+        shares: of the rows of the training split that each has.
+    """
+
+    kind: Literal["one_hot"] = "one_hot"
+    values: Annotated[tuple[str, ...], Field(min_length=1)]
+    shares: tuple[float, ...]
+
+    def table(self) -> np.ndarray:
+        """The columns of each code, float32 `[1 + V, V]`."""
+        known = np.eye(len(self.values)) - np.array(self.shares)
+        return np.concatenate([np.zeros((1, len(self.values))), known]).astype(np.float32)
 
 
 class Change(Frozen):
@@ -44,19 +85,37 @@ class Change(Frozen):
     std: Annotated[float, Field(gt=0)]
 
 
+InputTransform = Annotated[
+    Standardize | Relative | Cyclic | Flag | OneHot, Field(discriminator="kind")
+]
+
+
 class Feature(Frozen):
-    """One raw input column and its transform; `missing` allows NaN (null in JSON)."""
+    """One raw input column and its transform.
+
+    Attributes:
+        missing: whether it may be NaN (null in JSON).
+        ahead: time steps after the row from which its value is.
+        static: whether it is the same in all rows of a sequence.
+    """
 
     name: str
     unit: str
     description: str = ""
     missing: bool = False
-    transform: Annotated[Standardize | Cyclic, Field(discriminator="kind")]
+    ahead: int = 0
+    static: bool = False
+    transform: InputTransform
 
     @property
     def num_inputs(self) -> int:
         """Columns that the network sees of this feature."""
-        return (2 if isinstance(self.transform, Cyclic) else 1) + self.missing
+        width = 1
+        if isinstance(self.transform, Cyclic):
+            width = 2
+        elif isinstance(self.transform, OneHot):
+            width = len(self.transform.values)
+        return width + self.missing
 
 
 class Output(Frozen):
@@ -65,7 +124,7 @@ class Output(Frozen):
     name: str
     unit: str
     horizon: int = 0
-    transform: Annotated[Standardize | Change, Field(discriminator="kind")]
+    transform: Annotated[Standardize | Relative | Change, Field(discriminator="kind")]
 
 
 def num_inputs(features: Iterable[Feature]) -> int:
@@ -77,7 +136,8 @@ def encode_features(raw: tf.Tensor, features: tuple[Feature, ...]) -> tf.Tensor:
     """Raw columns to network inputs.
 
     Args:
-        raw: float32 `[B, T, F]`, in the order of `features`; NaN where missing.
+        raw: float32 `[B, T, F]`, in the order of `features`: numbers, those that are relative less
+            their base, flags and codes; NaN where missing.
         features: the transform of each column.
 
     Returns:
@@ -87,17 +147,27 @@ def encode_features(raw: tf.Tensor, features: tuple[Feature, ...]) -> tf.Tensor:
     for index, feature in enumerate(features):
         x = raw[..., index]
         absent = tf.math.is_nan(x)
-        transform = feature.transform
-        if isinstance(transform, Cyclic):
-            angle = x * (2 * math.pi / transform.period)
-            values = [tf.sin(angle), tf.cos(angle)]
-        else:
-            values = [(x - transform.mean) / transform.std]
+        values = _encoded(x, feature.transform)
         if feature.missing:
             values = [tf.where(absent, 0.0, value) for value in values]
             values.append(tf.cast(absent, tf.float32))
         columns.extend(values)
     return tf.stack(columns, axis=-1)
+
+
+def _encoded(x: tf.Tensor, transform: InputTransform) -> list[tf.Tensor]:
+    """The columns of one feature, float32 `[B, T]` each; NaN where it is missing, or zeros."""
+    if isinstance(transform, Cyclic):
+        angle = x * (2 * math.pi / transform.period)
+        return [tf.sin(angle), tf.cos(angle)]
+    if isinstance(transform, Flag):
+        return [x - transform.mean]
+    if isinstance(transform, OneHot):
+        # What pads a batch may be any number.
+        known = tf.clip_by_value(tf.where(tf.math.is_nan(x), 0.0, x), 0.0, len(transform.values))
+        columns = tf.gather(tf.constant(transform.table()), tf.cast(known, tf.int32))
+        return list(tf.unstack(columns, axis=-1))
+    return [(x - transform.mean) / transform.std]
 
 
 def decode_outputs(
@@ -110,12 +180,12 @@ def decode_outputs(
 
     Args:
         standardized: float32 `[B, T, O]`, as the head gives them.
-        raw: float32 `[B, T, F]`, the raw inputs of the same time steps.
+        raw: float32 `[B, T, F]`, as `encode_features` takes them, of the same time steps.
         outputs: the transform of each output.
         features: the names of the raw columns.
 
     Returns:
-        float32 `[B, T, O]` in the units of `outputs`.
+        float32 `[B, T, O]` in the units of `outputs`, less the base of those that have one.
     """
     index = {feature.name: i for i, feature in enumerate(features)}
     std = tf.constant([output.transform.std for output in outputs], tf.float32)

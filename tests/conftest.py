@@ -81,7 +81,7 @@ def _nothing_is_frozen() -> Iterator[None]:
         yield
 
 
-def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
     """Has `make` fill the folder, unless another process of this run has done so."""
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -116,6 +116,14 @@ def models_dir(run_dir: Path) -> Path:
             export(folder, layers, name)
 
     return made_once(run_dir / "models", make)
+
+
+@pytest.fixture(scope="session")
+def kinds_dir(run_dir: Path) -> Path:
+    """A models' folder with a model of columns that are no plain numbers: `kinds`."""
+    from tests.support.exported_models import export_kinds
+
+    return made_once(run_dir / "kinds", export_kinds)
 
 
 @pytest.fixture(scope="session", params=["tensorflow", "onnxruntime"])

@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.api.problems import MEDIA_TYPE
 from app.api.schemas import ErrorText, PredictRequest, Problem
+from app.manifest import Manifest
 from app.registry.registry import Registry
 
 REFERENCE = "#/components/schemas/{model}"
@@ -105,11 +106,12 @@ class Document:
     """What routes add to the document.
 
     Attributes:
-        examples: by path, a function from rows of the model's own to the body of a request.
+        examples: by path, a function from the model's manifest, with its example, to the body of
+            a request.
         schemas: those that routes refer to without FastAPI.
     """
 
-    examples: dict[str, Callable[[list[list[float | None]]], dict[str, Any]]]
+    examples: dict[str, Callable[[Manifest], dict[str, Any]]]
     schemas: list[type[BaseModel]]
 
 
@@ -143,10 +145,10 @@ def install(app: FastAPI, registry: Registry) -> None:
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(schemas["$defs"])
         if registry.answers:
-            rows = registry.current().manifest.example
+            manifest = registry.current().manifest
             for path, body_of in document.examples.items():
                 body = made["paths"][path]["post"]["requestBody"]
-                body["content"]["application/json"]["example"] = body_of(rows)
+                body["content"]["application/json"]["example"] = body_of(manifest)
         return made
 
     app.openapi = complete  # type: ignore[method-assign]  # as FastAPI's documentation has it

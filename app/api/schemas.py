@@ -11,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidati
 from pydantic_core import PydanticCustomError
 
 from app.codec.states import StateForm
-from app.manifest import CellKind, Feature, Manifest, Output
+from app.columns import Feature, Output
+from app.manifest import CellKind, Manifest
 
 MAX_FIELDS = 32
 # Characters of a name: of a session, a key, a message.

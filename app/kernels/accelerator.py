@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from app.engine.model_runner import ModelRunner, most_rows
+from app.kernels.column_transforms import example_inputs
 from app.kernels.cudnn import CudnnRunner
 from app.kernels.parity import MAX_ERROR, TOLERANCE, Results, check_agreement
 from app.kernels.tensorflow import TensorFlowRunner
@@ -111,8 +112,10 @@ class Comparison:
         zeros if there is none, and states are such as cells have."""
         random = np.random.default_rng(SEED)
         steps = self._max_steps
-        example = np.array(self._manifest.example or [[0.0] * len(self._manifest.features)])
-        picked = example[random.integers(len(example), size=(rows, steps))].astype(np.float32)
+        example = example_inputs(self._manifest)
+        if not len(example):
+            example = np.zeros((1, len(self._manifest.features)), np.float32)
+        picked = example[random.integers(len(example), size=(rows, steps))]
         lengths = random.integers(1, steps + 1, rows).astype(np.int32)
         lengths[0] = steps
         if kind == "equal":

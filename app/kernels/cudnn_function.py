@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from app.columns import Feature, Output
 from app.kernels.checkpoint import Checkpoint
 from app.kernels.column_transforms import InputColumns, OutputColumns
 from app.kernels.cudnn_params import mode_of, pack_params
-from app.manifest import Feature, Layer, Manifest, Output
+from app.manifest import Layer, Manifest
 
 HOST = "CPU:0"
 
@@ -150,12 +151,23 @@ class _Encoder:
         if columns.cyclic:
             angle = self._take(raw, columns.cyclic) * columns.scale
             made += [tf.sin(angle), tf.cos(angle)]
+        if columns.coded:
+            made.append(self._of_codes(raw))
         values = made[0] if len(made) == 1 else tf.concat(made, axis=2)
         if not columns.missing:
             return values
         known = tf.where(tf.math.is_nan(values), 0.0, values)
         absent = tf.math.is_nan(self._take(raw, columns.missing))
         return tf.concat([known, tf.cast(absent, tf.float32)], axis=2)
+
+    def _of_codes(self, raw: tf.Tensor) -> tf.Tensor:
+        """The columns of all categories."""
+        columns = self.columns
+        codes = self._take(raw, columns.coded)
+        # What pads a batch may be any number.
+        codes = tf.clip_by_value(tf.where(tf.math.is_nan(codes), 0.0, codes), 0.0, columns.last)
+        rows = tf.cast(codes + columns.first, tf.int64)
+        return tf.reduce_sum(tf.gather(tf.constant(columns.table), rows), axis=2)
 
     def _take(self, raw: tf.Tensor, columns: list[int]) -> tf.Tensor:
         return raw if columns == list(range(self._count)) else _gather(raw, columns)

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from app.engine.cost_model import Cost
 from app.kernels.call_shapes import CallShapes, padded
+from app.kernels.column_transforms import example_inputs
 from app.kernels.parity import check_agreement
 from app.kernels.saved_model_loader import ServedModel
 from app.kernels.tensorflow_devices import refused_failures
@@ -101,7 +102,7 @@ class TensorFlowRunner:
         """
         if not self._manifest.example:
             return
-        example = np.array(self._manifest.example, np.float32)[np.newaxis, : self._shapes.max_steps]
+        example = example_inputs(self._manifest)[np.newaxis, : self._shapes.max_steps]
         lengths = np.full(1, example.shape[1], np.int32)
         compiled = self.run(example, lengths, np.zeros((1, self.state_size), np.float32))
         what = "its two signatures disagree on the manifest's example"

@@ -9,15 +9,26 @@ to the next. Numbers stay raw: the transforms that `fit_features` and `fit_outpu
 inside the graph.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from model.data.columns import Columns
 from model.data.table import DataError, because, left_out, read_table
-from model.tasks.task import OutputConfig, TaskConfig
-from model.transforms import Change, Cyclic, Feature, Output, Standardize
+from model.tasks.task import FeatureConfig, OutputConfig, TaskConfig
+from model.transforms import (
+    Change,
+    Cyclic,
+    Feature,
+    Flag,
+    InputTransform,
+    OneHot,
+    Output,
+    Relative,
+    Standardize,
+)
 
 # A column whose spread is less than this part of its largest number never changes: what it has is
 # the rounding of float32. It is left as it is rather than divided by zero.
@@ -34,14 +45,17 @@ class Split:
         name: `train`, `validation` or `test`.
         times: datetime64 `[N]`.
         series: which series a row is of, `[N]`.
-        features: float32 `[N, F]`, raw, NaN where missing.
-        targets: float32 `[N, O]`, raw; NaN where the future is not known within the split.
+        features: float32 `[N, F]`, raw, NaN where missing; columns that have a base less that,
+            flags as 0 and 1, categories as codes.
+        targets: float32 `[N, O]`, raw, or less the base; NaN where the future is not known within
+            the split.
         present: float32 `[N, O]`, what each target's column is now.
         season_before: float32 `[N, O]`, what each target's column was a season before the target.
         known: bool `[O]`, whether each target's column is a feature, so that who forecasts knows
             its past.
         run_starts: int64 `[N]`, the row at which each row's run starts.
         left_out: how many rows of the whole table were left out, and why; empty if none was.
+        columns: bases, and values of categories.
     """
 
     name: str
@@ -54,6 +68,7 @@ class Split:
     known: np.ndarray
     run_starts: np.ndarray
     left_out: str
+    columns: Columns = field(default_factory=Columns)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -79,43 +94,67 @@ def load(task: TaskConfig) -> dict[str, Split]:
         "validation": (cuts[0] + gap, cuts[1]),
         "test": (cuts[1] + gap, last + step),
     }
-    return {
-        name: _split(name, table[(times >= start) & (times < end)], task, step)
-        for name, (start, end) in spans.items()
-    }
+    parts = {name: table[(times >= start) & (times < end)] for name, (start, end) in spans.items()}
+    columns = Columns.of(task, parts["train"])
+    return {name: _split(name, part, columns, task, step) for name, part in parts.items()}
 
 
-def _split(name: str, table: pd.DataFrame, task: TaskConfig, step: pd.Timedelta) -> Split:
+def _split(
+    name: str, table: pd.DataFrame, columns: Columns, task: TaskConfig, step: pd.Timedelta
+) -> Split:
     if table.empty:
         raise DataError(
             f"the {name} split is empty: the table is too short{because(left_out(table))}"
         )
-    times = table[task.time].to_numpy()
+    times = table[task.time]
     series = table[task.series].astype(str).to_numpy() if task.series else np.full(len(table), "")
-    new_run = np.ones(len(table), dtype=bool)
-    new_run[1:] = (np.diff(times) != step.to_timedelta64()) | (series[1:] != series[:-1])
-    index = pd.MultiIndex.from_arrays([series, table[task.time]])
+    index = pd.MultiIndex.from_arrays([series, times])
 
-    def shifted(column: str, steps: int) -> np.ndarray:
-        """The column so many time steps later, found by time: a gap between does no harm."""
-        values = pd.Series(table[column].to_numpy(np.float32), index=index)
-        wanted = pd.MultiIndex.from_arrays([series, table[task.time] + steps * step])
-        return np.asarray(values.reindex(wanted), np.float32)
+    def shifted(numbers: np.ndarray, steps: int) -> np.ndarray:
+        """A column so many time steps later, found by time: a gap between does no harm."""
+        wanted = pd.MultiIndex.from_arrays([series, times + steps * step])
+        return np.asarray(pd.Series(numbers, index=index).reindex(wanted), np.float32)
 
+    features = []
+    # Where the future of a feature is not known that must not be missing, the network has no row.
+    kept = np.ones(len(table), bool)
+    for config in task.features:
+        column = columns.feature(table, config)
+        if config.ahead:
+            column = shifted(column, config.ahead)
+            kept &= config.missing | ~np.isnan(column)
+        features.append(column)
+    present = [columns.numbers(table, o.column) for o in task.outputs]
+    pairs = list(zip(task.outputs, present, strict=True))
+    if not kept.any():
+        raise DataError(f"the {name} split is empty: no row has the future of the features ahead")
     return Split(
         name=name,
-        times=times,
-        series=series,
-        features=table[[f.column for f in task.features]].to_numpy(np.float32),
-        targets=np.stack([shifted(o.column, o.horizon) for o in task.outputs], axis=1),
-        present=table[[o.column for o in task.outputs]].to_numpy(np.float32),
+        times=times.to_numpy()[kept],
+        series=series[kept],
+        features=np.stack(features, axis=1)[kept],
+        targets=np.stack([shifted(x, o.horizon) for o, x in pairs], axis=1)[kept],
+        present=np.stack(present, axis=1)[kept],
         season_before=np.stack(
-            [shifted(o.column, o.horizon - _whole_seasons(o, task)) for o in task.outputs], axis=1
-        ),
-        known=np.isin([o.column for o in task.outputs], [f.column for f in task.features]),
-        run_starts=np.maximum.accumulate(np.where(new_run, np.arange(len(table)), 0)),
+            [shifted(x, o.horizon - _whole_seasons(o, task)) for o, x in pairs], axis=1
+        )[kept],
+        known=np.isin([o.column for o in task.outputs], [f.column for f in _now(task)]),
+        run_starts=_run_starts(times.to_numpy()[kept], series[kept], step),
         left_out=left_out(table),
+        columns=columns,
     )
+
+
+def _now(task: TaskConfig) -> list[FeatureConfig]:
+    """The features that tell of the time step that they are of."""
+    return [feature for feature in task.features if not feature.ahead]
+
+
+def _run_starts(times: np.ndarray, series: np.ndarray, step: pd.Timedelta) -> np.ndarray:
+    """The row, int64 `[N]`, at which each row's run starts."""
+    new_run = np.ones(len(times), dtype=bool)
+    new_run[1:] = (np.diff(times) != step.to_timedelta64()) | (series[1:] != series[:-1])
+    return np.asarray(np.maximum.accumulate(np.where(new_run, np.arange(len(times)), 0)))
 
 
 def _whole_seasons(output: OutputConfig, task: TaskConfig) -> int:
@@ -125,24 +164,41 @@ def _whole_seasons(output: OutputConfig, task: TaskConfig) -> int:
 
 def fit_features(task: TaskConfig, train: Split) -> tuple[Feature, ...]:
     """The transform of each feature, fitted on the training split."""
-    features = []
-    for index, config in enumerate(task.features):
-        column = train.features[:, index].astype(np.float64)
-        transform: Standardize | Cyclic
-        if config.period is not None:
-            transform = Cyclic(period=config.period)
-        else:
-            transform = _standardize(column, column, f"column {config.column!r}")
-        features.append(
-            Feature(
-                name=config.name,
-                unit=config.unit,
-                description=config.description,
-                missing=config.missing,
-                transform=transform,
-            )
+    return tuple(
+        Feature(
+            name=config.name,
+            unit=config.unit,
+            description=config.description,
+            missing=config.missing,
+            ahead=config.ahead,
+            static=config.static,
+            transform=_input_transform(config, train.features[:, index], train.columns),
         )
-    return tuple(features)
+        for index, config in enumerate(task.features)
+    )
+
+
+def _input_transform(
+    config: FeatureConfig, numbers: np.ndarray, columns: Columns
+) -> InputTransform:
+    """The transform of a feature whose column is `numbers`, float32 `[N]`."""
+    if config.period is not None:
+        return Cyclic(period=config.period)
+    what = f"column {config.column!r}"
+    if config.kind == "category":
+        shares = columns.values[config.column]
+        if not shares:
+            raise DataError(f"{what} has no value in the training split")
+        return OneHot(values=tuple(shares), shares=tuple(shares.values()))
+    column = numbers.astype(np.float64)
+    fitted = _standardize(column, column, what)
+    if config.kind == "flag":
+        return Flag(mean=fitted.mean)
+    return _relative(fitted, columns.bases.get(config.column))
+
+
+def _relative(fitted: Standardize, base: float | None) -> Standardize | Relative:
+    return fitted if base is None else Relative(base=base, mean=fitted.mean, std=fitted.std)
 
 
 def fit_outputs(task: TaskConfig, train: Split) -> tuple[Output, ...]:
@@ -150,7 +206,7 @@ def fit_outputs(task: TaskConfig, train: Split) -> tuple[Output, ...]:
     outputs = []
     for index, config in enumerate(task.outputs):
         target = train.targets[:, index].astype(np.float64)
-        transform: Standardize | Change
+        transform: Standardize | Relative | Change
         if config.change:
             change = target - train.present[:, index]
             fitted = _standardize(change, target, f"output {config.name!r}")
@@ -158,7 +214,8 @@ def fit_outputs(task: TaskConfig, train: Split) -> tuple[Output, ...]:
                 feature=task.always_known[config.column], mean=fitted.mean, std=fitted.std
             )
         else:
-            transform = _standardize(target, target, f"output {config.name!r}")
+            fitted = _standardize(target, target, f"output {config.name!r}")
+            transform = _relative(fitted, train.columns.bases.get(config.column))
         outputs.append(
             Output(name=config.name, unit=config.unit, horizon=config.horizon, transform=transform)
         )

@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pandas as pd
 
+from model.data.columns import flags, texts
 from model.tasks.task import FeatureConfig, TaskConfig
 
 # What pandas, pyarrow and the decompressors raise on a file that is broken or no table. A package
@@ -55,13 +56,16 @@ def read_table(task: TaskConfig) -> pd.DataFrame:
     """
     path = task.data
     table = _read(task)
-    columns = _numeric_columns(task)
+    columns, categories = _numeric_columns(task), _categories(task)
     key = [task.series] if task.series else []
-    for column in [task.time, *key, *columns]:
+    for column in [task.time, *key, *columns, *categories]:
         if column not in table.columns:
             raise DataError(f"{path}: no column {column!r}; it has {', '.join(map(str, table))}")
     if table.empty:
         raise DataError(f"{path}: no usable row")
+    for column in categories:
+        table[column] = texts(table[column])
+    _read_flags(table, task)
     for column in columns:
         if not pd.api.types.is_numeric_dtype(table[column]):
             raise DataError(f"{path}: column {column!r} is not numeric")
@@ -75,6 +79,7 @@ def read_table(task: TaskConfig) -> pd.DataFrame:
     if table.empty:
         raise DataError(f"{path}: no usable row{because(told)}")
     _check_times_differ(table, task)
+    _check_static(table, task)
     table.attrs[LEFT_OUT] = told
     return table
 
@@ -90,8 +95,43 @@ def because(left_out: str) -> str:
 
 
 def _numeric_columns(task: TaskConfig) -> list[str]:
-    names = [*(f.column for f in task.features), *(o.column for o in task.outputs)]
-    return list(dict.fromkeys(names))
+    features = [f.column for f in task.features if f.kind != "category"]
+    return list(dict.fromkeys([*features, *(o.column for o in task.outputs)]))
+
+
+def _categories(task: TaskConfig) -> list[str]:
+    return list(dict.fromkeys(f.column for f in task.features if f.kind == "category"))
+
+
+def _read_flags(table: pd.DataFrame, task: TaskConfig) -> None:
+    """Makes the columns of flags 0 and 1."""
+    for feature in task.features:
+        if feature.kind == "flag":
+            try:
+                table[feature.column] = flags(table[feature.column])
+            except ValueError as error:
+                value, row = error.args
+                raise DataError(
+                    f"{task.data}: column {feature.column!r}, row {row + 1} has {str(value)!r}: a "
+                    "flag is true or false, yes or no, 1 or 0"
+                ) from None
+
+
+def _check_static(table: pd.DataFrame, task: TaskConfig) -> None:
+    """Refuses a static column that changes within a series."""
+    for feature in task.features:
+        if not feature.static:
+            continue
+        column = table[feature.column]
+        first = column.groupby(table[task.series].astype(str)).transform("first")
+        changed = (column != first) & column.notna()
+        if changed.any():
+            row = int(np.argmax(changed.to_numpy()))
+            raise DataError(
+                f"{task.data}: column {feature.column!r} is static, but in the series "
+                f"{str(table[task.series].iloc[row])!r} it changes from {first.iloc[row]} to "
+                f"{column.iloc[row]} at {table[task.time].iloc[row]}: leave static out"
+            )
 
 
 def _read(task: TaskConfig) -> pd.DataFrame:
@@ -100,11 +140,12 @@ def _read(task: TaskConfig) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         numeric = _numeric_columns(task)
-        # A series may be called 007 or NA: it is text, and nothing but an empty cell is missing.
-        text = task.series is not None and task.series not in numeric
+        # A series, or the value of a category, may be called 007 or NA: it is text, and nothing
+        # but an empty cell is missing.
+        text = [*([task.series] if task.series else []), *_categories(task)]
         return pd.read_csv(
             path,
-            dtype={task.series: str} if text else None,
+            dtype={column: str for column in text if column not in numeric},
             keep_default_na=False,
             na_values=dict.fromkeys([task.time, *numeric], MISSING),
         )
@@ -149,7 +190,10 @@ def _faults(table: pd.DataFrame, task: TaskConfig) -> dict[str, np.ndarray]:
 
 
 def _faults_of(column: pd.Series, feature: FeatureConfig) -> dict[str, np.ndarray]:
-    name, numbers = feature.column, column.to_numpy(np.float64, na_value=np.nan)
+    name = feature.column
+    if feature.kind == "category":
+        return {} if feature.missing else {f"{name} has no value": column.isna().to_numpy()}
+    numbers = column.to_numpy(np.float64, na_value=np.nan)
     infinite = np.isinf(numbers)
     faults = {f"{name} is infinite": infinite}
     if not feature.missing:

@@ -1,13 +1,16 @@
 """What the manifest and the terminal tell of a training: its options, its errors, an example."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from model.data import dataset
+from model.data.columns import Sent, as_callers_send
 from model.evaluation.skill import Skill, skill_table
 from model.tasks.task import TaskConfig
 from model.train_config import TrainConfig
+from model.transforms import Feature
 
 
 def describe_training(
@@ -54,9 +57,9 @@ def five_digits(error: float) -> float | None:
     return float(f"{error:.5g}") if np.isfinite(error) else None
 
 
-def example(split: dataset.Split, steps: int) -> list[list[float | None]]:
-    """Real rows in a row `[T, F]`, null where missing, for documentation and probes."""
+def example(split: dataset.Split, features: Sequence[Feature], steps: int) -> list[list[Sent]]:
+    """Real rows in a row `[T, F]` as callers send them, null where missing, for documentation."""
     past = np.arange(len(split)) - split.run_starts + 1
     end = int(np.argmax(np.minimum(past, steps)))
     rows = split.features[end - min(past[end], steps) + 1 : end + 1]
-    return [[None if np.isnan(x) else float(str(x)) for x in row] for row in rows]
+    return as_callers_send(features, rows)

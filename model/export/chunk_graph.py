@@ -19,7 +19,7 @@ from model.config import LayerConfig
 from model.export.manifest import CHUNK
 from model.export.onnx_graph import WEIGHTS, Network, build_graph
 from model.export.parity import TOLERANCE, Results, difference, disagreement
-from model.transforms import Cyclic, Feature, Output
+from model.transforms import Cyclic, Feature, Flag, OneHot, Output
 
 # `sequences`, `lengths`, `state`.
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -125,10 +125,14 @@ def _chunk(
 
 
 def _column(feature: Feature, random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Raw numbers of a feature, plausible by its transform; NaN where it may be missing."""
+    """Numbers of a feature, plausible by its transform; NaN where it may be missing."""
     transform = feature.transform
     if isinstance(transform, Cyclic):
         values = random.uniform(0.0, transform.period, shape)
+    elif isinstance(transform, Flag):
+        values = random.integers(0, 2, shape).astype(np.float64)
+    elif isinstance(transform, OneHot):
+        values = random.integers(0, 1 + len(transform.values), shape).astype(np.float64)
     else:
         values = random.normal(transform.mean, transform.std, shape)
     return np.where(random.random(shape) < 0.2, np.nan, values) if feature.missing else values

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from model.transforms import Change, Cyclic, Feature, Output, Standardize
+from model.transforms import Change, Cyclic, Feature, Flag, OneHot, Output, Relative, Standardize
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,18 @@ class InputColumns:
     """The features by their transforms, and by their places among the raw columns.
 
     The network's inputs are made in the order: all of `plain`, the sines of `cyclic`, their
-    cosines, the flags of `missing`.
+    cosines, the columns of `coded`, the flags of `missing`.
 
     Attributes:
-        plain: places of the features that are standardised.
+        plain: places of the features that are standardised, and of flags.
         mean, std: of each of them, float32 `[len(plain)]`.
         cyclic: places of those with a sine and a cosine.
         scale: what makes of each of them an angle, float32 `[len(cyclic)]`.
+        coded: places of categories.
+        last: the largest code of each of them, float32 `[len(coded)]`.
+        first: the row of `table` that is code 0 of each of them, float32 `[len(coded)]`.
+        table: float32 `[sum of codes, sum of columns]`; the columns of all categories together
+            are the sum of the rows of their codes.
         missing: places of those with a flag.
         order: for each input in this order, its place among the network's inputs as the model
             has them: each feature's in turn, its flag last.
@@ -32,37 +37,60 @@ class InputColumns:
     std: np.ndarray
     cyclic: list[int]
     scale: np.ndarray
+    coded: list[int]
+    last: np.ndarray
+    first: np.ndarray
+    table: np.ndarray
     missing: list[int]
     order: list[int]
 
     @classmethod
     def of(cls, features: Sequence[Feature]) -> Self:
         """The columns of a model's features."""
-        plain: dict[int, Standardize] = {}
+        plain: dict[int, Standardize | Relative | Flag] = {}
         cyclic: dict[int, Cyclic] = {}
+        coded: dict[int, OneHot] = {}
         places: list[range] = []
         first = 0
         for index, feature in enumerate(features):
-            if isinstance(feature.transform, Cyclic):
-                cyclic[index] = feature.transform
+            transform = feature.transform
+            if isinstance(transform, Cyclic):
+                cyclic[index] = transform
+            elif isinstance(transform, OneHot):
+                coded[index] = transform
             else:
-                plain[index] = feature.transform
-            width = (2 if index in cyclic else 1) + feature.missing
-            places.append(range(first, first + width))
-            first += width
+                plain[index] = transform
+            places.append(range(first, first + feature.num_inputs))
+            first += feature.num_inputs
         missing = [index for index, feature in enumerate(features) if feature.missing]
         order = [places[i][0] for i in plain]
         order += [places[i][0] for i in cyclic] + [places[i][1] for i in cyclic]
+        order += [column for i, t in coded.items() for column in places[i][: len(t.values)]]
         order += [places[i][-1] for i in missing]
+        spreads = [1.0 if isinstance(t, Flag) else t.std for t in plain.values()]
+        codes = [1 + len(transform.values) for transform in coded.values()]
         return cls(
             plain=list(plain),
             mean=np.array([transform.mean for transform in plain.values()], np.float32),
-            std=np.array([transform.std for transform in plain.values()], np.float32),
+            std=np.array(spreads, np.float32),
             cyclic=list(cyclic),
             scale=np.array([2 * math.pi / t.period for t in cyclic.values()], np.float32),
+            coded=list(coded),
+            last=np.array(codes, np.float32) - 1,
+            first=np.cumsum([0, *codes[:-1]]).astype(np.float32)[: len(codes)],
+            table=_block_diagonal([transform.table() for transform in coded.values()]),
             missing=missing,
             order=order,
         )
+
+
+def _block_diagonal(tables: Sequence[np.ndarray]) -> np.ndarray:
+    """Tables along the diagonal of one, float32; zeros beside them."""
+    sizes = np.array([table.shape for table in tables], np.int64).reshape(-1, 2)
+    made = np.zeros(sizes.sum(axis=0), np.float32)
+    for table, (row, column) in zip(tables, np.cumsum(sizes, axis=0) - sizes, strict=True):
+        made[row : row + len(table), column : column + table.shape[1]] = table
+    return made
 
 
 @dataclass(frozen=True)

@@ -128,13 +128,29 @@ class _Builder:
             scale = self.constant(columns.scale)
             angle = self.one("Mul", [self.columns(columns.cyclic), scale])
             made += [self.one("Sin", [angle]), self.one("Cos", [angle])]
+        if columns.coded:
+            made.append(self.of_codes(columns))
         values = made[0] if len(made) == 1 else self.one("Concat", made, axis=2)
         if columns.missing:
             absent = self.one("IsNaN", [self.columns(columns.missing)])
             flags = self.one("Cast", [absent], to=TensorProto.FLOAT)
-            known = self.one("Where", [self.one("IsNaN", [values]), self.constant(0.0), values])
-            values = self.one("Concat", [known, flags], axis=2)
+            values = self.one("Concat", [self.known(values), flags], axis=2)
         return values, columns.order
+
+    def known(self, values: str) -> str:
+        """Zeros for NaN."""
+        return self.one("Where", [self.one("IsNaN", [values]), self.constant(0.0), values])
+
+    def of_codes(self, columns: InputColumns) -> str:
+        """The columns of all categories."""
+        # What pads a batch may be any number.
+        codes = self.one("Max", [self.known(self.columns(columns.coded)), self.constant(0.0)])
+        codes = self.one("Min", [codes, self.constant(columns.last)])
+        rows = self.one("Add", [codes, self.constant(columns.first)])
+        rows = self.one("Cast", [rows], to=TensorProto.INT64)
+        # [S,C,K,N]: of each of K categories the row of its code.
+        found = self.one("Gather", [self.constant(columns.table), rows], axis=0)
+        return self.one("ReduceSum", [found, self.constant([2], np.int64)], keepdims=0)
 
     def split_state(self, sizes: list[int]) -> list[str]:
         """`state` as the operators take it, a `[1,S,H]` each."""

@@ -31,28 +31,46 @@ class FeatureConfig(Frozen):
     Attributes:
         name: what callers know it by.
         column: of the table; by default the one that has its name.
-        unit: unit of the raw column, as callers send it.
-        kind: `number` is standardised; `cyclic` (an angle, an hour of day) becomes sine and cosine.
+        unit: unit of the raw column, as callers send it; a flag and a category have none.
+        kind: `number` is standardised; `cyclic` (an angle, an hour of day) becomes sine and cosine;
+            `flag` is true or false; `category` is text or a code, of which the values of the
+            training split are known and all others are one, unknown.
         period: of a cyclic column, in its own unit.
         missing: whether a caller may send null; then the network also sees a flag.
         minimum, maximum: rows of the *table* outside are faulty and left out of training.
+        ahead: time steps after the row from which the column's value is; 0 is now.
+        static: whether each series has one value, which callers may send with the first row alone.
     """
 
     name: Name
     column: str = Field(default_factory=_name)
-    unit: str
+    unit: str = ""
     description: str = ""
-    kind: Literal["number", "cyclic"] = "number"
+    kind: Literal["number", "cyclic", "flag", "category"] = "number"
     period: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     missing: bool = False
     minimum: float | None = None
     maximum: float | None = None
+    ahead: Annotated[int, Field(ge=0)] = 0
+    static: bool = False
 
     @model_validator(mode="after")
-    def _cyclic_has_period(self) -> Self:
+    def _options_go_together(self) -> Self:
+        of = f"feature {self.name!r}"
         if (self.kind == "cyclic") != (self.period is not None):
-            raise ValueError(f"feature {self.name!r}: kind 'cyclic' and a period go together")
+            raise ValueError(f"{of}: kind 'cyclic' and a period go together")
+        if self.is_measured and "unit" not in self.model_fields_set:
+            raise ValueError(f"{of}: its unit is missing")
+        if not self.is_measured and (self.minimum, self.maximum) != (None, None):
+            raise ValueError(f"{of}: kind {self.kind!r} has no minimum and no maximum")
+        if self.static and self.ahead:
+            raise ValueError(f"{of}: what is static is the same ahead: leave out ahead")
         return self
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it has a unit."""
+        return self.kind in ("number", "cyclic")
 
 
 class OutputConfig(Frozen):
@@ -118,6 +136,7 @@ class TaskConfig(Frozen):
         if self.train_fraction + self.validation_fraction >= 1:
             raise ValueError("train_fraction + validation_fraction must leave a test split")
         self._check_names()
+        self._check_kinds()
         for output in self.outputs:
             if output.change and output.column not in self.always_known:
                 raise ValueError(
@@ -144,10 +163,37 @@ class TaskConfig(Frozen):
                         "column of numbers, such as the hour of day"
                     )
 
+    def _check_kinds(self) -> None:
+        """Raises ValueError for a feature that cannot be what its kind says."""
+        for feature in self.features:
+            if feature.static and self.series is None:
+                raise ValueError(
+                    f"feature {feature.name!r} is static, the same for all of a series, but the "
+                    "task has no series: leave static out"
+                )
+            for output in self.outputs:
+                if output.column != feature.column:
+                    continue
+                if feature.kind == "category":
+                    raise ValueError(
+                        f"output {output.name!r}: column {output.column!r} is a category, and "
+                        "outputs are numbers"
+                    )
+                if feature.ahead and feature.ahead >= output.horizon:
+                    raise ValueError(
+                        f"feature {feature.name!r} tells what output {output.name!r} is to "
+                        f"forecast: both are of {feature.column!r}, {feature.ahead} and "
+                        f"{output.horizon} time steps ahead"
+                    )
+
     @property
     def always_known(self) -> dict[str, str]:
         """The columns that a change may be counted from, and the features that they are."""
-        return {f.column: f.name for f in self.features if f.kind == "number" and not f.missing}
+        return {
+            f.column: f.name
+            for f in self.features
+            if f.kind == "number" and not f.missing and not f.ahead
+        }
 
     @property
     def max_horizon(self) -> int:

@@ -8,10 +8,21 @@ import keras
 import numpy as np
 
 from model.config import LayerConfig, RNNConfig
+from model.data.columns import as_callers_send
 from model.export.manifest import CHUNK, MANIFEST, file_digests, write_manifest
 from model.export.saved_model import export_model
 from model.network.sequence_model import SequenceModel
-from model.transforms import Change, Cyclic, Feature, Output, Standardize
+from model.transforms import (
+    Change,
+    Cyclic,
+    Feature,
+    Flag,
+    OneHot,
+    Output,
+    Relative,
+    Standardize,
+    num_inputs,
+)
 
 # One of each transform: plain, with a flag, an angle with a flag, an hour of day.
 FEATURES = (
@@ -26,11 +37,38 @@ OUTPUTS = (
     ),
     Output(name="humid", unit="%", transform=Standardize(mean=60.0, std=19.0)),
 )
+# One of each kind of column that is no plain number.
+BASE = 4_512_345_000.0
+KINDS = (
+    Feature(name="meter", unit="kWh", transform=Relative(base=BASE, mean=300.0, std=120.0)),
+    Feature(
+        name="sky",
+        unit="",
+        missing=True,
+        transform=OneHot(values=("drizzle", "rain", "sun"), shares=(0.2, 0.3, 0.5)),
+    ),
+    Feature(name="holiday", unit="", ahead=24, transform=Flag(mean=0.1)),
+    Feature(name="size", unit="MW", static=True, transform=Standardize(mean=50.0, std=20.0)),
+    Feature(name="fuel", unit="", transform=OneHot(values=("gas", "oil"), shares=(0.6, 0.4))),
+)
+KINDS_OUTPUTS = (
+    Output(
+        name="meter_1h", unit="kWh", horizon=1, transform=Change(feature="meter", mean=5.0, std=3.0)
+    ),
+    Output(name="peak", unit="kWh", transform=Relative(base=-BASE, mean=10.0, std=4.0)),
+    Output(name="load", unit="%", transform=Standardize(mean=60.0, std=19.0)),
+)
 MIXED = ("lstm:17", "gru:12", "rnn:9:relu", "lstm:5")
 
 
 def make_model(
-    layers: tuple[str, ...], seed: int = 0, gain: float = 1.0, **dropout: float
+    layers: tuple[str, ...],
+    seed: int = 0,
+    features: tuple[Feature, ...] = FEATURES,
+    outputs: tuple[Output, ...] = OUTPUTS,
+    /,
+    gain: float = 1.0,
+    **dropout: float,
 ) -> SequenceModel:
     """A model whose every weight is random: biases too, so that a forgotten one shows.
 
@@ -39,10 +77,10 @@ def make_model(
     keras.utils.set_random_seed(seed)
     config = RNNConfig(
         layers=tuple(LayerConfig.parse(text).model_copy(update=dropout) for text in layers),
-        num_inputs=sum(feature.num_inputs for feature in FEATURES),
-        num_outputs=len(OUTPUTS),
+        num_inputs=num_inputs(features),
+        num_outputs=len(outputs),
     )
-    model = SequenceModel(config, FEATURES, OUTPUTS, seed=seed)
+    model = SequenceModel(config, features, outputs, seed=seed)
     random = np.random.default_rng(seed)
     for weight in model.trainable_weights:
         if "bias" in weight.path:
@@ -67,6 +105,25 @@ def export(
     details = {"example": to_json(raw_sequence(np.random.default_rng(9), 4))}
     model = make_model(layers, seed, **options)
     return export_model(model, models_dir, name, details, no_card)
+
+
+def export_kinds(models_dir: Path, layers: tuple[str, ...] = MIXED, name: str = "kinds") -> Path:
+    """Exports a model of `KINDS` and returns its folder."""
+    example = as_callers_send(KINDS, sequence_of_kinds(np.random.default_rng(9), 4))
+    model = make_model(layers, 0, KINDS, KINDS_OUTPUTS)
+    return export_model(model, models_dir, name, {"example": example}, no_card)
+
+
+def sequence_of_kinds(random: np.random.Generator, steps: int) -> np.ndarray:
+    """float32 `[steps, 5]` for a model of `KINDS` as the network takes it."""
+    columns = [
+        np.cumsum(random.integers(1, 9, steps)),
+        np.where(random.random(steps) < 0.2, np.nan, random.integers(0, 4, steps)),
+        random.integers(0, 2, steps),
+        np.full(steps, random.integers(20, 80)),
+        random.integers(0, 3, steps),
+    ]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def raw_sequence(random: np.random.Generator, steps: int) -> np.ndarray:

@@ -74,8 +74,13 @@ class Reference:
         for value, feature in zip(row, self.manifest["features"], strict=True):
             transform = feature["transform"]
             absent = np.isnan(value)
-            if transform["kind"] == "standardize":
+            if transform["kind"] in ("standardize", "relative"):
                 made = [(value - transform["mean"]) / transform["std"]]
+            elif transform["kind"] == "flag":
+                made = [value - transform["mean"]]
+            elif transform["kind"] == "one_hot":
+                known = enumerate(transform["shares"], 1)
+                made = [(value == code) - share if value else 0.0 for code, share in known]
             else:
                 angle = 2 * np.pi * value / transform["period"]
                 made = [np.sin(angle), np.cos(angle)]

@@ -36,7 +36,7 @@ def install(app: FastAPI, inference: InferenceService) -> None:
 
     app.include_router(router)
     context_of(app).endpoints["POST", "/predict"] = endpoint
-    document_of(app).examples["/predict"] = lambda rows: {"sequences": [rows]}
+    document_of(app).examples["/predict"] = lambda model: {"sequences": [model.example]}
 
 
 async def _in_lines(endpoint: PredictEndpoint, request: Request) -> Response:

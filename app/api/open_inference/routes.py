@@ -75,7 +75,9 @@ def install(app: FastAPI, inference: InferenceService) -> None:
     for path, find in finds.items():
         _add_information(router, path, find, registry)
         _add_infer(router, path, find, endpoint)
-        document.examples[f"/v2{path}/infer"] = lambda rows: {"inputs": [_as_tensor(rows)]}
+        document.examples[f"/v2{path}/infer"] = lambda model: {
+            "inputs": [_as_tensor(model.example_inputs)]
+        }
     app.include_router(router)
     context_of(app).endpoints["POST", f"/v2/models/{registry.name}/infer"] = endpoint
 

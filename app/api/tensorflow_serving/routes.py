@@ -107,7 +107,9 @@ def install(app: FastAPI, inference: InferenceService) -> None:
         # First, so that what is wrong with a verb is not taken for what is wrong with a name.
         _add_verbs(router, path, find, endpoint)
         _add_information(router, path, find, inference.registry)
-        document.examples[f"{path}{VERB}"] = lambda rows: {"instances": [{SEQUENCES: rows}]}
+        document.examples[f"{path}{VERB}"] = lambda model: {
+            "instances": [{SEQUENCES: model.example_inputs}]
+        }
 
     @router.get("/", summary="Whether the process answers at all, as KServe's client asks")
     async def alive() -> Status:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from app.columns import Change, Cyclic, Feature, Output, Standardize
 from app.kernels.column_transforms import InputColumns, OutputColumns
-from app.manifest import Change, Cyclic, Feature, Output, Standardize
 
 HOUR = Feature(name="hour", unit="h", transform=Cyclic(kind="cyclic", period=24.0), missing=True)
 TEMP = Feature(name="temp", unit="C", transform=Standardize(kind="standardize", mean=3.0, std=2.0))

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from app.columns import Standardize
 from app.engine.model_runner import ModelRunner
 from app.errors import ModelRefused
 from app.kernels.bfloat16 import Bfloat16Runner
 from app.kernels.cudnn import CudnnRunner
 from app.kernels.onnxruntime import OnnxRuntimeRunner
 from app.kernels.tensorflow import TensorFlowRunner
-from app.manifest import Manifest, Standardize, StatePart, verified_manifest
+from app.manifest import Manifest, StatePart, verified_manifest
 from tests.app.kernels.runners import MAX_ROWS, MAX_STEPS, make_runner
 from tests.support.exported_models import raw_sequence
 from tests.support.reference_model import Reference, State, assert_close

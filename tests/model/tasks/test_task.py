@@ -234,6 +234,7 @@ def test_the_document_puts_a_table_on_a_grid(
     minutes = np.sort(random.choice(200 * 60, 2000, replace=False))
     raw = pd.DataFrame({"timestamp": pd.Timestamp("2024-01-01") + minutes * pd.Timedelta("1min")})
     raw["power"], raw["pressure"], raw["wind_dir"] = 100.0, 1013.0, 350.0
+    raw["fuel"], raw["holiday"] = "gas", False
     pd.concat([raw.assign(unit_id=name) for name in "ab"]).to_csv("raw.csv", index=False)
     (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     exec(compile(code, "docs/tasks.md", "exec"), {})
@@ -248,3 +249,33 @@ def test_a_season_may_have_its_name_before(tmp_path: Path) -> None:
     fields = task_fields(Path("t.csv"))
     fields["day_steps"] = fields.pop("season_steps") + 3
     assert TaskConfig.model_validate(fields).season_steps == fields["day_steps"]
+
+
+@pytest.mark.parametrize(
+    ("feature", "told"),
+    [
+        ({"kind": "number"}, "feature 'x': its unit is missing"),
+        ({"kind": "flag", "maximum": 3}, "kind 'flag' has no minimum and no maximum"),
+        ({"kind": "category", "period": 3}, "kind 'cyclic' and a period go together"),
+        ({"unit": "", "static": True, "ahead": 2}, "static is the same ahead: leave out ahead"),
+        ({"kind": "category", "column": "rain"}, "column 'rain' is a category, and outputs are"),
+        ({"unit": "mm", "column": "rain", "ahead": 5}, "'x' tells what output 'rain_5' is to"),
+    ],
+)
+def test_a_feature_whose_options_do_not_go_together_is_refused(
+    feature: dict[str, Any], told: str
+) -> None:
+    temp = {"name": "temp", "unit": "degC"}
+    with pytest.raises(ValidationError, match=re.escape(told)):
+        make_task(Path("t.csv"), features=[temp, {"name": "x", **feature}])
+
+
+def test_static_needs_a_series_and_a_change_a_number_of_now() -> None:
+    temp = {"name": "temp", "unit": "degC"}
+    with pytest.raises(ValidationError, match="the same for all of a series, but the task has no"):
+        make_task(Path("t.csv"), series=None, features=[{**temp, "static": True}])
+    ahead = {**temp, "ahead": 1}
+    change = [{"name": "y", "unit": "", "column": "temp", "horizon": 5, "change": True}]
+    with pytest.raises(ValidationError, match="is a change of 'temp', which is not a number"):
+        make_task(Path("t.csv"), features=[ahead], outputs=change)
+    assert make_task(Path("t.csv"), features=[temp, {**ahead, "name": "soon"}], outputs=change)

@@ -1,0 +1,141 @@
+"""Columns of a table as the network takes them: less a base, as 0 and 1, as codes.
+
+`table.py` reads text and flags with `texts` and `flags`; `Columns.of` finds in the training split
+what bases and values there are, and `dataset.py` takes every number through `Columns`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from model.tasks.task import FeatureConfig, TaskConfig
+from model.transforms import Feature, Flag, OneHot, Relative
+
+# A column whose spread is below this part of its largest number is held relative to a base: of
+# float32's 24 bits 12 would be left, or less, to tell what differs.
+RELATIVE = 2.0**-12
+# Numbers that differ by less than this part of them differ by the rounding of float64.
+SAME = 16 * float(np.finfo(np.float64).eps)
+# Values of a category that are known; of more, the most frequent ones.
+MOST_VALUES = 64
+
+# What stands for a value in a caller's row.
+Sent: TypeAlias = float | bool | str | None
+
+FLAGS = {"true": 1.0, "yes": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "0": 0.0}
+
+
+def texts(column: pd.Series) -> pd.Series:
+    """The values of a category as text, None where there is none. A whole number is its digits."""
+    codes, values = pd.factorize(column)
+    found = [None if value == "" else _text_of(value) for value in values]
+    # A cell without a value has the code -1.
+    return pd.Series(np.array([*found, None], object)[codes], column.index, object)
+
+
+def _text_of(value: Any) -> str:
+    # Numbers with gaps among them were read as float64.
+    if isinstance(value, float | np.floating) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def flags(column: pd.Series) -> pd.Series:
+    """1 for true, 0 for false, NaN where there is none, float64.
+
+    Raises:
+        ValueError: a value is none of these; its arguments are the value and its row.
+    """
+    found = texts(column)
+    made = found.str.lower().map(FLAGS)
+    wrong = found.notna() & made.isna()
+    if wrong.any():
+        row = int(np.argmax(wrong.to_numpy()))
+        raise ValueError(column.iloc[row], row)
+    return made.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the training split tells of columns.
+
+    Attributes:
+        bases: of the columns that are held relative to one.
+        values: of the columns that are categories, and the share of its rows that each has.
+    """
+
+    bases: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: TaskConfig, train: pd.DataFrame) -> Self:
+        """Looks at the rows of the training split."""
+        measured = [f.column for f in task.features if f.kind == "number"]
+        cyclic = {f.column for f in task.features if f.kind != "number"}
+        numbers = dict.fromkeys([*measured, *(o.column for o in task.outputs)])
+        bases = {column: _base_of(train[column]) for column in numbers if column not in cyclic}
+        categories = {f.column for f in task.features if f.kind == "category"}
+        return cls(
+            {column: base for column, base in bases.items() if base},
+            {column: _shares_of(train[column]) for column in categories},
+        )
+
+    def numbers(self, table: pd.DataFrame, column: str) -> np.ndarray:
+        """A column of numbers, less its base; float32 `[N]`."""
+        numbers = table[column].to_numpy(np.float64, na_value=np.nan)
+        return np.asarray(numbers - self.bases.get(column, 0.0), np.float32)
+
+    def feature(self, table: pd.DataFrame, config: FeatureConfig) -> np.ndarray:
+        """The column of a feature as the network takes it; float32 `[N]`, NaN where missing."""
+        if config.kind != "category":
+            return self.numbers(table, config.column)
+        codes = {value: code for code, value in enumerate(self.values[config.column], 1)}
+        column = table[config.column]
+        made = column.map(codes).fillna(0.0).where(column.notna(), np.nan)
+        return np.asarray(made.to_numpy(np.float64, na_value=np.nan), np.float32)
+
+
+def _base_of(column: pd.Series) -> float:
+    """A round number amid a column, or 0 where it needs no base."""
+    numbers = column.to_numpy(np.float64, na_value=np.nan)
+    numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        return 0.0
+    largest, spread = float(np.abs(numbers).max()), float(np.std(numbers))
+    if np.ptp(numbers) <= SAME * largest or spread >= RELATIVE * largest:
+        return 0.0
+    unit = 10.0 ** np.floor(np.log10(spread))
+    return float(np.round(numbers.mean() / unit) * unit)
+
+
+def _shares_of(column: pd.Series) -> dict[str, float]:
+    """The known values of a category, in order, and their shares of the rows that have one."""
+    counts = column.value_counts()
+    total = int(counts.sum())
+    # Of values that are as frequent, the first in order.
+    kept = counts.sort_index(kind="stable").sort_values(ascending=False, kind="stable")
+    return {str(value): int(count) / total for value, count in sorted(kept[:MOST_VALUES].items())}
+
+
+def as_callers_send(features: Sequence[Feature], rows: Iterable[np.ndarray]) -> list[list[Sent]]:
+    """Rows `[F]` as the network takes them in a caller's terms; None where missing.
+
+    Numbers are whole with their base, and as short as float32 is told; flags are true or false,
+    and categories text.
+    """
+    return [[_sent(f, x) for f, x in zip(features, row, strict=True)] for row in rows]
+
+
+def _sent(feature: Feature, x: np.float32) -> Sent:
+    if np.isnan(x):
+        return None
+    transform = feature.transform
+    if isinstance(transform, Flag):
+        return bool(x)
+    if isinstance(transform, OneHot):
+        return ("unknown", *transform.values)[int(x)]
+    number = float(str(x))
+    return number + transform.base if isinstance(transform, Relative) else number
