@@ -3,6 +3,7 @@
 Kernels take float32: numbers as they are or less a base, flags as 1 and 0, categories as codes.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
@@ -105,6 +106,21 @@ class Feature(Part):
         Standardize | Relative | Cyclic | Flag | OneHot, Field(discriminator="kind")
     ]
 
+    @property
+    def kind(self) -> Literal["number", "cyclic", "flag", "category"]:
+        """What callers send for it."""
+        kinds: dict[str, Literal["cyclic", "flag", "category"]] = {
+            "cyclic": "cyclic",
+            "flag": "flag",
+            "one_hot": "category",
+        }
+        return kinds.get(self.transform.kind, "number")
+
+    @property
+    def base(self) -> float:
+        """What kernels take it less; 0 for most."""
+        return self.transform.base if isinstance(self.transform, Relative) else 0.0
+
     def taken(self, value: Sent) -> float | None:
         """What kernels take for a value as callers send it; None where missing."""
         transform = self.transform
@@ -113,7 +129,7 @@ class Feature(Part):
         if isinstance(transform, OneHot):
             text = str(value)
             return 1.0 + transform.values.index(text) if text in transform.values else 0.0
-        return float(value) - (transform.base if isinstance(transform, Relative) else 0.0)
+        return float(value) - self.base
 
     @property
     def num_inputs(self) -> int:
@@ -133,3 +149,10 @@ class Output(Part):
     unit: str
     horizon: int = 0
     transform: Annotated[Standardize | Relative | Change, Field(discriminator="kind")]
+
+    def base(self, features: Sequence[Feature]) -> float:
+        """What kernels give it less; of a change it is that of its feature. 0 for most."""
+        transform = self.transform
+        if isinstance(transform, Change):
+            return next(f.base for f in features if f.name == transform.feature)
+        return transform.base if isinstance(transform, Relative) else 0.0

@@ -3,16 +3,13 @@
 The numbers themselves are skipped here and checked by `codec/`, all at once.
 """
 
-from collections.abc import Sequence
-from itertools import zip_longest
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, model_validator
 from pydantic_core import PydanticCustomError
 
 from app.codec.states import StateForm
-from app.columns import Feature, Output
-from app.manifest import CellKind, Manifest
+from app.manifest import CellKind
 
 MAX_FIELDS = 32
 # Characters of a name: of a session, a key, a message.
@@ -206,6 +203,19 @@ class FeatureInfo(BaseModel):
     unit: str
     description: str
     missing: bool
+    kind: Literal["number", "cyclic", "flag", "category"]
+    ahead: int | None = Field(None, description="time steps after the row from which its value is")
+    static: bool | None = Field(
+        None, description="whether it may be null after the first row, which it is the same as"
+    )
+    values: list[str] | None = Field(
+        None,
+        description="of a category, those that are known. As float32 (NPZ, `/v1`, `/v2`) the first "
+        "is 1, the next 2; 0 is any other. A flag is 1 or 0 there",
+    )
+    base: float | None = Field(
+        None, description="what `/v1`, `/v2` and the SavedModel take it less, as float32"
+    )
 
 
 class OutputInfo(BaseModel):
@@ -214,6 +224,9 @@ class OutputInfo(BaseModel):
     name: str
     unit: str
     horizon: int
+    base: float | None = Field(
+        None, description="what `/v1`, `/v2` and the SavedModel give it less, as float32"
+    )
 
 
 class LayerInfo(BaseModel):
@@ -282,30 +295,3 @@ class ErrorText(BaseModel):
     """An error, as the protocols of other servers have it."""
 
     error: str
-
-
-def describe_columns(manifest: Manifest, devices: Sequence[str]) -> dict[str, Any]:
-    """Features, outputs and layers of a model as `ModelInfo` tells them.
-
-    Args:
-        manifest: of the model.
-        devices: of its layers; none if it is not loaded.
-    """
-
-    def feature(item: Feature) -> FeatureInfo:
-        return FeatureInfo(
-            name=item.name, unit=item.unit, description=item.description, missing=item.missing
-        )
-
-    def output(item: Output) -> OutputInfo:
-        return OutputInfo(name=item.name, unit=item.unit, horizon=item.horizon)
-
-    return {
-        "description": manifest.description,
-        "features": [feature(item) for item in manifest.features],
-        "outputs": [output(item) for item in manifest.outputs],
-        "layers": [
-            LayerInfo(cell=item.cell, units=item.units, device=device)
-            for item, device in zip_longest(manifest.layers, devices)
-        ],
-    }

@@ -6,6 +6,7 @@ Answers are alike: a column of lists for each output, and `state`. What the answ
 session) is JSON in the schema's metadata.
 """
 
+from collections import Counter
 from typing import Any
 
 import flatbuffers
@@ -14,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 from flatbuffers.number_types import Int16Flags
 
+from app.codec.arrow_columns import expected as expected_of
+from app.codec.arrow_columns import fits, is_number, is_text, values_of
 from app.codec.binary_bodies import INITIAL_STATE, STATE, AnswerArrays, RequestArrays
 from app.codec.json_numbers import echo, float32_copy, invalid, print_json
 from app.codec.model_codec import Codec
@@ -25,10 +28,12 @@ ABOUT = b"unroll"
 
 # Where a message's metadata has what (format/Message.fbs): slots of a flatbuffers table.
 VERSION_SLOT, HEADER_SLOT, COMPRESSION_SLOT = 4, 8, 10
+# Where a dictionary's header has its values, which are as a record batch is.
+VALUES_SLOT = 6
 V5 = 4
 # How streams were compressed before the format said how.
 OLD_COMPRESSION = b"ARROW:experimental_compression"
-SCHEMA, RECORD_BATCH = "schema", "record batch"
+SCHEMA, RECORD_BATCH, DICTIONARY = "schema", "record batch", "dictionary"
 
 
 def read(body: bytes, codec: Codec) -> RequestArrays:
@@ -77,7 +82,7 @@ def warm_up() -> None:
 def _table(body: bytes, codec: Codec) -> Any:
     """The table in a stream, whole and checked."""
     try:
-        _check_messages(body, codec.sequences.limits.max_sequences)
+        _check_messages(body, codec.sequences)
         with pa.ipc.open_stream(body) as reader:
             # Of other types a few bytes could be very many rows.
             _check_schema(reader.schema, codec)
@@ -93,12 +98,16 @@ def _table(body: bytes, codec: Codec) -> Any:
         raise invalid("", f"the body is no Arrow IPC stream: {reason}") from None
 
 
-def _check_messages(body: bytes, max_batches: int) -> None:
+def _check_messages(body: bytes, sequences: SequenceCodec) -> None:
     """Raises `ArrowInvalid` if messages are compressed, too many, or of an odd kind or version.
 
     Compressed, a few bytes could become gigabytes.
     """
-    batches = 0
+    most = {RECORD_BATCH: sequences.limits.max_sequences}
+    if sequences.has_text:
+        # Before each batch there may be more values of each feature.
+        most[DICTIONARY] = most[RECORD_BATCH] * len(sequences.names)
+    counts = Counter[str]()
     for message in pa.ipc.MessageReader.open_stream(body):
         metadata = message.metadata.to_pybytes()
         (start,) = np.frombuffer(metadata, "<u4", 1)
@@ -106,16 +115,20 @@ def _check_messages(body: bytes, max_batches: int) -> None:
         version = table.Offset(VERSION_SLOT)
         if not version or table.Get(Int16Flags, table.Pos + version) != V5:
             raise pa.ArrowInvalid("its metadata is not of version V5")
-        if message.type == SCHEMA:
+        kind = message.type
+        if kind == SCHEMA:
             continue
-        if message.type != RECORD_BATCH:
-            raise pa.ArrowInvalid(f"a {message.type} is not read here")
+        if kind not in most:
+            raise pa.ArrowInvalid(f"a {kind} is not read here")
         header = _table_at(table, HEADER_SLOT)
+        if header is not None and kind == DICTIONARY:
+            header = _table_at(header, VALUES_SLOT)
         if header is None or header.Offset(COMPRESSION_SLOT) or OLD_COMPRESSION in metadata:
             raise pa.ArrowInvalid("it is compressed; send it plain")
-        batches += 1
-        if batches > max_batches:
-            raise pa.ArrowInvalid(f"more than {max_batches} record batches, the limit of sequences")
+        counts[kind] += 1
+        if counts[kind] > most[kind]:
+            limit = sequences.limits.max_sequences
+            raise pa.ArrowInvalid(f"more than {limit} record batches, the limit of sequences")
 
 
 def _check_schema(schema: Any, codec: Codec) -> None:
@@ -129,15 +142,17 @@ def _check_schema(schema: Any, codec: Codec) -> None:
     extra = set(names) - {*codec.sequences.names, INITIAL_STATE}
     if extra:
         raise invalid("", f"there is no feature {echo(min(extra))}")
-    for name in codec.sequences.names:
-        kind = schema.field(name).type
-        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-        if not is_list or not _is_number(kind.value_type):
-            raise invalid(f"/{name}", f"must be lists of numbers, is {str(kind)[:80]}")
+    for index, name in enumerate(codec.sequences.names):
+        kind, column = schema.field(name).type, codec.sequences.columns[index]
+        is_list, is_static = _is_list(kind), index in codec.sequences.static
+        if not (is_list or is_static) or not fits(kind.value_type if is_list else kind, column):
+            or_one = ", or one for each sequence" if is_static else ""
+            text = f"must be lists of {expected_of(column)}{or_one}, is {str(kind)[:80]}"
+            raise invalid(f"/{name}", text)
     if INITIAL_STATE in names:
         kind, size = schema.field(INITIAL_STATE).type, codec.states.size
         fixed = pa.types.is_fixed_size_list(kind) and kind.list_size == size
-        if not _is_text(kind) and not (fixed and _is_number(kind.value_type)):
+        if not is_text(kind) and not (fixed and is_number(kind.value_type)):
             expected = f"must be strings or fixed_size_list<float>[{size}]"
             raise invalid(f"/{INITIAL_STATE}", f"{expected}, is {str(kind)[:80]}")
 
@@ -150,53 +165,58 @@ def _table_at(table: Any, slot: int) -> Any:
 
 
 def _rows(table: Any, sequences: SequenceCodec) -> tuple[list[int], np.ndarray]:
-    """Lengths `[B]` and float32 rows `[sum of lengths, F]`; NaN where null."""
-    first, *others = sequences.names
-    column = _lists(table, first)
-    offsets, lengths = column.offsets, _lengths(column)
+    """Lengths `[B]` and rows `[sum of lengths, F]`, float32, as kernels take them; NaN where
+    null."""
+    names = sequences.names
+    columns = {name: _chunk(table, name) for name in names}
+    listed = [name for name in names if _is_list(columns[name].type)]
+    lengths = _common_lengths(columns, listed) if listed else [1] * int(table.num_rows)
     sequences.check_lengths(lengths)
-    rows = np.empty((sum(lengths), 1 + len(others)), np.float32)
+    starts = np.cumsum([0, *lengths[:-1]])
+    rows = np.empty((sum(lengths), len(names)), np.float32)
     # Beyond float32 a number becomes infinite, which is refused later.
     with np.errstate(over="ignore", invalid="ignore"):
-        rows[:, 0] = _values(column)
-        for index, name in enumerate(others, 1):
-            column = _lists(table, name)
-            # Equal offsets are equal lengths; others may still be, of lists that begin elsewhere.
-            if not column.offsets.equals(offsets) and (found := _lengths(column)) != lengths:
-                row = next(row for row, length in enumerate(found) if length != lengths[row])
-                raise invalid(
-                    f"/{name}/{row}",
-                    f"holds {found[row]} time steps, {echo(first)} {lengths[row]}",
-                )
-            rows[:, index] = _values(column)
+        for index, (name, column) in enumerate(zip(names, sequences.columns, strict=True)):
+            if name in listed:
+                rows[:, index] = values_of(_flat(columns[name]), column)
+            else:
+                rows[:, index] = np.nan
+                rows[starts, index] = values_of(columns[name], column)
     return lengths, rows
 
 
-def _lists(table: Any, name: str) -> Any:
-    """A column of lists; raises `InvalidRequest` if one of them is null."""
-    column = _chunk(table, name)
+def _common_lengths(columns: dict[str, Any], names: list[str]) -> list[int]:
+    """The lengths of the lists, which are the same in all of these columns."""
+    first, *others = names
+    offsets, lengths = columns[first].offsets, _lengths(columns[first], first)
+    for name in others:
+        # Equal offsets are equal lengths; others may still be, of lists that begin elsewhere.
+        found = _lengths(columns[name], name)
+        if not columns[name].offsets.equals(offsets) and found != lengths:
+            row = next(row for row, length in enumerate(found) if length != lengths[row])
+            text = f"holds {found[row]} time steps, {echo(first)} {lengths[row]}"
+            raise invalid(f"/{name}/{row}", text)
+    return lengths
+
+
+def _lengths(column: Any, name: str) -> list[int]:
+    """Of the lists of a column; raises `InvalidRequest` if one of them is null."""
     if column.null_count:
         raise invalid(f"/{name}", "must have a list for each sequence; one is null")
-    return column
-
-
-def _lengths(column: Any) -> list[int]:
     lengths: list[int] = np.diff(column.offsets.to_numpy()).tolist()
     return lengths
 
 
-def _values(column: Any) -> np.ndarray:
-    """The numbers of all lists, one after the other, NaN where null."""
-    start, end = column.offsets[0].as_py(), column.offsets[-1].as_py()
-    values: np.ndarray = column.values[start:end].to_numpy(zero_copy_only=False)
-    return values
+def _flat(column: Any) -> Any:
+    """The values of all lists, one after the other."""
+    return column.values[column.offsets[0].as_py() : column.offsets[-1].as_py()]
 
 
 def _states(table: Any, codec: StateCodec) -> list[State | None]:
     if INITIAL_STATE not in table.column_names:
         return [None] * int(table.num_rows)
     column, pointer = _chunk(table, INITIAL_STATE), f"/{INITIAL_STATE}"
-    if _is_text(column.type):
+    if is_text(column.type):
         return codec.parse(column.to_pylist(), len(column), pointer)
     is_null = column.is_null().to_numpy(zero_copy_only=False)
     start = column.offset * codec.size
@@ -210,9 +230,5 @@ def _chunk(table: Any, name: str) -> Any:
     return column.chunk(0) if column.num_chunks else pa.array([], column.type)
 
 
-def _is_number(kind: Any) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
-
-
-def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))

@@ -32,7 +32,8 @@ class AnswerArrays:
     Attributes:
         about: the model, and the session if there is one; for JSON.
         names: of the outputs.
-        outputs: float32 `[T, O]` for each sequence; None if none are wanted.
+        outputs: float32 `[T, O]` for each sequence, float64 where one of them has a base; None if
+            none are wanted.
         states: the final states, float32 `[B, sum of H]`, or tokens; None if none are wanted.
     """
 

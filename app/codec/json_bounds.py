@@ -24,28 +24,34 @@ class JSONBounds:
 
     Attributes:
         row_bytes: of the shortest time step, with its comma.
+        row_quotes: of a time step.
         arrays, objects, quotes: those that are not time steps.
     """
 
     row_bytes: int
+    row_quotes: int
     arrays: int
     objects: int
     quotes: int
 
     @classmethod
-    def of(cls, names: Sequence[str], layers: int, max_sequences: int) -> Self:
+    def of(
+        cls, names: Sequence[str], layers: int, max_sequences: int, values: Sequence[str] = ()
+    ) -> Self:
         """The bounds of a model.
 
         Args:
             names: of the features, which are keys where a sequence comes as columns.
             layers: L; a state has an object, or two arrays and their names, for each.
             max_sequences: in a request.
+            values: the one with the most quotes of each feature that is text.
         """
         text, features = "".join(names), len(names)
         keys = features + 4 * layers + 4
         return cls(
             # `[0,0],`
             row_bytes=2 * features + 2,
+            row_quotes=sum(2 + value.count('"') for value in values),
             arrays=ENVELOPE + max_sequences * (2 + features + 3 * layers + text.count("[")),
             objects=ENVELOPE + max_sequences * (1 + layers + text.count("{")),
             quotes=ENVELOPE + max_sequences * (2 * keys + text.count('"')),
@@ -61,11 +67,11 @@ class JSONBounds:
         """
         size = len(text)
         characters = np.frombuffer(text, np.uint8)
-        arrays = self.arrays + size // self.row_bytes
+        rows = size // self.row_bytes
         for sign, limit, what in (
-            (b"[", arrays, "arrays"),
+            (b"[", self.arrays + rows, "arrays"),
             (b"{", self.objects, "objects"),
-            (b'"', self.quotes, "quotes"),
+            (b'"', self.quotes + rows * self.row_quotes, "quotes"),
         ):
             count = np.count_nonzero(characters == sign[0])
             if count > limit:

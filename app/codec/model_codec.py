@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from app.codec.json_bounds import JSONBounds
+from app.codec.mixed_sequences import sequence_codecs, texts_of
+from app.codec.output_bases import OutputBases
 from app.codec.sequences import Limits, SequenceCodec
 from app.codec.signature import Signature
 from app.codec.state_token import StateTokens
@@ -17,9 +19,16 @@ class Codec:
     """The codecs of a model for sequences and for states, its signature, and its name.
 
     It can be pickled: `service/large_bodies.py` sends it to another process.
+
+    Attributes:
+        sequences: of callers, in the formats of the native API.
+        tensors: sequences in protocols whose numbers are float32, which kernels take as they are.
+        bases: what is added to outputs where callers are told them; None if to none of them.
     """
 
     sequences: SequenceCodec
+    tensors: SequenceCodec
+    bases: OutputBases | None
     states: StateCodec
     signature: Signature
     bounds: JSONBounds
@@ -36,17 +45,19 @@ class Codec:
         layout = [(layer.cell, layer.units, layer.parts) for layer in layers]
         names = tuple(feature.name for feature in manifest.features)
         return cls(
-            SequenceCodec(
-                names,
-                tuple(feature.missing for feature in manifest.features),
-                limits,
-            ),
+            *sequence_codecs(manifest.features, limits),
+            OutputBases.of(manifest.outputs, manifest.features),
             StateCodec(layers, StateTokens(manifest.name, manifest.version, layout)),
             Signature.of(manifest),
-            JSONBounds.of(names, len(layers), limits.max_sequences),
+            JSONBounds.of(names, len(layers), limits.max_sequences, texts_of(manifest.features)),
             manifest.name,
             manifest.version,
         )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all columns are numbers that float32 holds as callers send them."""
+        return self.sequences is self.tensors and self.bases is None
 
     def check_version(self, version: int | None) -> None:
         """Whether a caller who names a version means this one; raises `UnknownModel`."""

@@ -1,6 +1,6 @@
 """NPZ: NumPy's archives, as `numpy.savez` and `savez_compressed` write them.
 
-A request has `sequences`, float `[sum of T, F]` one after the other with `lengths` `[B]`, or
+A request has `sequences`, numbers `[sum of T, F]` one after the other with `lengths` `[B]`, or
 `[B, T, F]`, where `lengths` may say that rows are shorter; and `initial_state` `[B, sum of H]`. An
 answer has `outputs` `[sum of T, O]`, `lengths`, `state`, and as JSON in `about` what it is about.
 """
@@ -79,13 +79,13 @@ def read(body: bytes, codec: Codec, limit: int) -> RequestArrays:
     arrays = _arrays(body, limit)
     if SEQUENCES not in arrays:
         raise invalid("", f"there is no array {SEQUENCES!r}")
-    rows = _floats(arrays[SEQUENCES], f"/{SEQUENCES}")
-    width = len(codec.sequences.names)
+    rows, width = _numbers(arrays[SEQUENCES], f"/{SEQUENCES}"), len(codec.sequences.names)
     if rows.ndim not in (2, 3) or rows.shape[-1] != width:
         raise invalid(
             f"/{SEQUENCES}",
             f"must be [sum of lengths, {width}] or [B, T, {width}], is {list(rows.shape)}",
         )
+    rows = codec.sequences.from_numbers(rows, f"/{SEQUENCES}")
     lengths = arrays.get(LENGTHS)
     if lengths is not None and (lengths.ndim != 1 or lengths.dtype.kind not in "iu"):
         raise invalid(
@@ -198,10 +198,10 @@ def _split(data: bytes, pointer: str) -> tuple[re.Match[bytes], memoryview]:
     )
 
 
-def _floats(array: np.ndarray, pointer: str) -> np.ndarray:
+def _numbers(array: np.ndarray, pointer: str) -> np.ndarray:
     if array.dtype.kind == "U":
         raise invalid(pointer, f"must be numbers, is {array.dtype}")
-    return float32_copy(array)
+    return array
 
 
 def _ragged(
@@ -234,7 +234,7 @@ def _states(array: np.ndarray | None, codec: StateCodec, count: int) -> list[Sta
         if codes.max() > MAX_ASCII:
             raise invalid(pointer, "must be state tokens, which are ASCII")
         return codec.parse(array.tolist(), count, pointer)
-    numbers = _floats(array, pointer)
+    numbers = float32_copy(_numbers(array, pointer))
     if numbers.shape != (count, codec.size):
         raise invalid(pointer, f"must be {[count, codec.size]}, is {list(numbers.shape)}")
     return codec.check(numbers, np.zeros(count, bool), pointer)

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from app.codec.columns import Column
 from app.codec.json_numbers import (
     BLOCK,
     MAX_FAULTS,
     Faults,
     echo,
     escaped,
+    float32_copy,
     invalid,
     nullable_numbers,
     number_faults,
@@ -40,11 +42,19 @@ class SequenceCodec:
 
     Attributes:
         names, limits: as given.
+        columns: what reads the values of each feature; None for plain numbers.
+        static: places of the features that are null after the first row, or repeated.
+        has_text: whether some feature is text.
     """
+
+    columns: tuple[Column | None, ...]
+    static: tuple[int, ...] = ()
+    has_text = False
 
     def __init__(self, names: tuple[str, ...], nullable: tuple[bool, ...], limits: Limits) -> None:
         self.names = names
         self.limits = limits
+        self.columns = (None,) * len(names)
         self._nullable = np.array(nullable)
         self._may_be_null = any(nullable)
 
@@ -101,6 +111,15 @@ class SequenceCodec:
         for index, length in enumerate(lengths):
             faults.extend(self._length_faults(length, f"{pointer}/{index}"))
         faults.raise_any()
+
+    def from_numbers(self, array: np.ndarray, pointer: str) -> np.ndarray:
+        """Numbers `[..., F]` in any type that came as bytes, as kernels take them; float32.
+
+        Args:
+            array: a number each; of a category its code.
+            pointer: to them in the request.
+        """
+        return float32_copy(array)
 
     def cut(
         self, rows: np.ndarray, lengths: Sequence[int], pointer: str = "/sequences"
@@ -202,7 +221,11 @@ class SequenceCodec:
             elif len(row) != width:
                 yield Fault(place, f"must hold {width} features, got {len(row)}")
             else:
-                yield from number_faults(row, place, self._nullable)
+                yield from self._value_faults(row, place)
+
+    def _value_faults(self, row: list[object], pointer: str) -> Iterator[Fault]:
+        """What is wrong with the values of a time step."""
+        return number_faults(row, pointer, self._nullable)
 
     def _length_faults(self, length: int, pointer: str) -> Iterator[Fault]:
         limit = self.limits.max_sequence_steps
@@ -224,7 +247,7 @@ class SequenceCodec:
         for name in heapq.nsmallest(MAX_FAULTS, columns.keys() - set(self.names)):
             yield Fault(pointer, f"there is no feature {echo(name)}")
         first, steps = "", None
-        for name, nullable in zip(self.names, self._nullable, strict=True):
+        for index, name in enumerate(self.names):
             if name not in columns:
                 continue
             column, place = columns[name], f"{pointer}/{escaped(name)}"
@@ -237,4 +260,8 @@ class SequenceCodec:
             if len(column) != steps:
                 yield Fault(place, f"holds {len(column)} time steps, {echo(first)} {steps}")
             elif steps <= self.limits.max_sequence_steps:
-                yield from number_faults(column, place, np.broadcast_to(nullable, steps))
+                yield from self._named_faults(column, place, index)
+
+    def _named_faults(self, column: list[object], pointer: str, index: int) -> Iterator[Fault]:
+        """What is wrong with the values of a named column, that of feature `index`."""
+        return number_faults(column, pointer, np.broadcast_to(self._nullable[index], len(column)))

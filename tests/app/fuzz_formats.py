@@ -37,8 +37,11 @@ PER_BYTE, BESIDES = 50, 200_000
 
 LAYOUT = ("lstm", 2, ("h", "c"))
 # The second of two features may be missing.
+SEQUENCES = SequenceCodec(("a", "b"), (False, True), Limits(4, 50))
 CODEC = Codec(
-    SequenceCodec(("a", "b"), (False, True), Limits(4, 50)),
+    SEQUENCES,
+    SEQUENCES,
+    None,
     StateCodec((LayerLayout(*LAYOUT),), StateTokens("tiny", 1, [LAYOUT])),
     Signature(2, 1, (StateTensor("state_0_h", 0, 2), StateTensor("state_0_c", 2, 4))),
     JSONBounds.of(("a", "b"), 1, 4),

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.native.formats import NDJSON
-from app.api.native.predict import PredictEndpoint, Prediction, answer, head
+from app.api.native.predict import PredictEndpoint, Prediction, answer, head, told
 from app.api.problems import problem_document
 from app.codec.json_numbers import print_json
 from app.engine.sequence import Listener, Sequence
@@ -59,7 +59,7 @@ async def lines(endpoint: PredictEndpoint, request: Request) -> AsyncGenerator[b
             raise event
         part = _line(head(work))
         while isinstance(event, _Outputs):
-            yield part + _line_of(event)
+            yield part + _line_of(event, work)
             part = b""
             event = await events.get()
         last = {"error": problem_document(event)} if event else _last(work)
@@ -110,8 +110,8 @@ def _listener(row: int, events: "asyncio.Queue[Event]") -> Listener:
     return tell
 
 
-def _line_of(event: _Outputs) -> bytes:
-    outputs = event.sequence.outputs[event.start : event.end]
+def _line_of(event: _Outputs, work: Prediction) -> bytes:
+    (outputs,) = told(work, [event.sequence.outputs[event.start : event.end]])
     return _line({"sequence": event.row, "time_step": event.start, "outputs": outputs})
 
 

@@ -193,10 +193,16 @@ def answer(work: Prediction) -> dict[str, Any]:
     """The whole answer, for `print_json`."""
     made = head(work)
     if work.outputs == "all":
-        made["outputs"] = [s.outputs for s in work.sequences]
+        made["outputs"] = told(work, [s.outputs for s in work.sequences])
     elif work.outputs == "last":
-        made["outputs"] = [s.outputs[-1] for s in work.sequences]
+        made["outputs"] = told(work, [s.outputs[-1] for s in work.sequences])
     return made | tail(work)
+
+
+def told(work: InferenceRequest, outputs: list[np.ndarray]) -> list[np.ndarray]:
+    """Outputs as callers are told them: with their bases, if some have one."""
+    bases = work.ready.codec.bases
+    return outputs if bases is None else [bases.add(each) for each in outputs]
 
 
 def print_arrays(media_type: str, arrays: AnswerArrays) -> Reply:
@@ -210,6 +216,7 @@ def answer_arrays(work: Prediction) -> AnswerArrays:
     states: np.ndarray | list[str] | None = None
     if work.outputs != "none":
         outputs = [s.outputs if work.outputs == "all" else s.outputs[-1:] for s in work.sequences]
+        outputs = told(work, outputs)
     if work.states == "token":
         states = [work.ready.codec.states.tokens.seal(state) for state in work.final_states]
     elif work.states != "none":

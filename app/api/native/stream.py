@@ -18,6 +18,7 @@ import numpy as np
 from fastapi import APIRouter, FastAPI, WebSocket
 
 from app.api.endpoint import Headers, checked, fail, parse_object, respond_with_problem
+from app.api.native.predict import told
 from app.api.schemas import MAX_ID, StreamMessage
 from app.codec.json_bounds import UNCOUNTED_BYTES
 from app.codec.json_numbers import Faults, may_have_booleans, print_json
@@ -213,9 +214,9 @@ class Stream:
         answer: dict[str, Any] = {} if self._id is None else {"id": self._id}
         answer["time_step"] = start
         if given.outputs == "all":
-            answer["outputs"] = sequence.outputs
+            (answer["outputs"],) = told(work, [sequence.outputs])
         elif given.outputs == "last":
-            answer["outputs"] = sequence.outputs[-1:]
+            (answer["outputs"],) = told(work, [sequence.outputs[-1:]])
             answer["time_step"] = start + len(sequence.inputs) - 1
         if given.states != "none":
             answer["state"] = work.ready.codec.states.printable(given.states, state)

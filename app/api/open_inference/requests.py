@@ -223,7 +223,7 @@ def _check_name(name: str, known: list[str], taken: Iterable[str], pointer: str)
 
 def _arrays(tensors: dict[str, Tensor], model: Codec) -> list[np.ndarray]:
     """float32 `[T, F]` each; without padding, whose numbers nobody looks at."""
-    tensor, codec = tensors[SEQUENCES], model.sequences
+    tensor, codec = tensors[SEQUENCES], model.tensors
     features = model.signature.features
     tensor.check_shape("B", "T", features)
     count, steps, _ = tensor.shape

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.types import Scope
 
+from app.api.descriptions import describe_features, describe_outputs
 from app.api.endpoint import Endpoint, Printing, header_of
 from app.api.model_paths import served, version_of
 from app.api.open_inference.binary_tensors import HEADER, MEDIA_TYPE, print_tensors
@@ -22,6 +23,7 @@ from app.api.open_inference.requests import (
     read,
 )
 from app.api.open_inference.schemas import (
+    ColumnsParameter,
     ConfigTensor,
     InferRequest,
     InferResponse,
@@ -116,15 +118,25 @@ def _add_server(router: APIRouter, version: str, registry: Registry) -> None:
 def _add_information(router: APIRouter, path: str, find: Find, registry: Registry) -> None:
     """Adds what can be asked of a model, which `find` finds by what is in the path."""
 
-    @router.get(path, summary="What goes into a model and what comes out", responses=ERRORS)
+    @router.get(
+        path,
+        summary="What goes into a model and what comes out",
+        response_model_exclude_none=True,
+        responses=ERRORS,
+    )
     async def metadata(ready: Annotated[LoadedModel, Depends(find)]) -> ModelMetadata:
-        signature = ready.codec.signature
+        manifest, signature = ready.manifest, ready.codec.signature
+        inputs = [_metadata(form) for form in signature.inputs_form()]
+        outputs = [_metadata(form) for form in signature.outputs_form()]
+        if not ready.codec.is_plain:
+            inputs[0].parameters = ColumnsParameter(columns=describe_features(manifest))
+            outputs[0].parameters = ColumnsParameter(columns=describe_outputs(manifest))
         return ModelMetadata(
-            name=ready.manifest.name,
-            versions=[str(ready.manifest.version)],
+            name=manifest.name,
+            versions=[str(manifest.version)],
             platform=PLATFORM,
-            inputs=[_metadata(form) for form in signature.inputs_form()],
-            outputs=[_metadata(form) for form in signature.outputs_form()],
+            inputs=inputs,
+            outputs=outputs,
         )
 
     @router.get(f"{path}/ready", summary="Whether a model answers", responses=ERRORS)

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.api.schemas import MAX_ID, NO_CONTROLS
+from app.api.schemas import MAX_ID, NO_CONTROLS, FeatureInfo, OutputInfo
 
 MAX_TENSORS = 1024
 MAX_DIMENSIONS = 8
@@ -180,12 +180,22 @@ class InferResponse(BaseModel):
     outputs: list[OutputTensor]
 
 
+class ColumnsParameter(BaseModel):
+    """What the last axis of a tensor is, of a model with columns that are no plain numbers."""
+
+    columns: list[FeatureInfo] | list[OutputInfo] = Field(
+        description="numbers are less their `base`, flags 1 or 0; of a category the first of its "
+        "`values` is 1, the next 2, and any other value 0"
+    )
+
+
 class TensorMetadata(BaseModel):
     """A tensor; -1 is any size."""
 
     name: str
     datatype: str
     shape: list[int]
+    parameters: ColumnsParameter | None = None
 
 
 class ModelMetadata(BaseModel):

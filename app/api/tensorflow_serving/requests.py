@@ -106,7 +106,7 @@ class _Reader:
     """Reads the tensors of a request for one model. `place` is a pointer with `{}` for a name."""
 
     def __init__(self, codec: Codec) -> None:
-        self._sequences = codec.sequences
+        self._sequences = codec.tensors
         self._signature = codec.signature
         self._inputs = {form.name for form in self._signature.inputs_form()}
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 from starlette.types import Scope
 
+from app.api.descriptions import describe_features, describe_outputs
 from app.api.endpoint import Endpoint, Printing, print_object
 from app.api.model_paths import served, version_of
 from app.api.openapi import document_of, error_texts, reads_body
@@ -25,6 +26,7 @@ from app.api.tensorflow_serving.requests import (
     rows_request,
 )
 from app.api.tensorflow_serving.schemas import (
+    Columns,
     Dimension,
     LoadStatus,
     Metadata,
@@ -166,13 +168,23 @@ def _add_information(router: APIRouter, path: str, find: Find, registry: Registr
             ready=registry.ready and any(model.state == "ready" for model in found),
         )
 
-    @router.get(f"{path}/metadata", summary="What goes in and what comes out", responses=ERRORS)
+    @router.get(
+        f"{path}/metadata",
+        summary="What goes in and what comes out",
+        response_model_exclude_none=True,
+        responses=ERRORS,
+    )
     async def metadata(target: Annotated[Target, Depends(find)]) -> ModelMetadata:
         ready = served(registry, target.name, target.version)
         signature = SignatureDefs(signature_def={SIGNATURE: _signature(ready.codec.signature)})
+        manifest, columns = ready.manifest, None
+        if not ready.codec.is_plain:
+            columns = Columns(
+                sequences=describe_features(manifest), outputs=describe_outputs(manifest)
+            )
         return ModelMetadata(
-            model_spec=ModelSpec(name=ready.manifest.name, version=str(ready.manifest.version)),
-            metadata=Metadata(signature_def=signature),
+            model_spec=ModelSpec(name=manifest.name, version=str(manifest.version)),
+            metadata=Metadata(signature_def=signature, columns=columns),
         )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, SkipValidation
 
-from app.api.schemas import RequestPart
+from app.api.schemas import FeatureInfo, OutputInfo, RequestPart
 
 Row = dict[str, Any]
 State = Literal["START", "LOADING", "AVAILABLE", "UNLOADING", "END"]
@@ -99,11 +99,25 @@ class SignatureDefs(BaseModel):
     signature_def: dict[str, SignatureDef]
 
 
+class Columns(BaseModel):
+    """What the last axes of `sequences` and `outputs` are.
+
+    Numbers are less their `base`, flags 1 or 0; of a category the first of its `values` is 1, the
+    next 2, and any other value 0.
+    """
+
+    sequences: list[FeatureInfo]
+    outputs: list[OutputInfo]
+
+
 class Metadata(BaseModel):
     """What is told of a version."""
 
     # Twice the same name: so TensorFlow Serving has it.
     signature_def: SignatureDefs
+    columns: Columns | None = Field(
+        None, description="of a model with columns that are no plain numbers"
+    )
 
 
 class ModelSpec(BaseModel):
