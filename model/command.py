@@ -1,20 +1,29 @@
 """The command line of `python -m model.train`."""
 
 import argparse
+import shlex
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from model.train_config import TrainConfig
+from model.config_file import read_options
+from model.train_config import TrainConfig, flag_of, option_of, shown
 
 # Options that say what to do, not how to train.
 SWITCHES = {
+    "resume": "go on with the training of this name that was interrupted, to the weights that it "
+    "would have had without",
+    "export_best": "export the best weights so far of a training that was interrupted or still "
+    "runs, and end",
     "only_if_missing": "do nothing where a version is exported already",
     "explain_placement": "print which layer goes where and what it costs, and end",
 }
+CONFIG = "a TOML file of options; what the command line says comes first"
 
 
 @dataclass(frozen=True)
@@ -22,56 +31,88 @@ class Command:
     """What is asked for.
 
     Attributes:
-        config: how to train.
+        config: how to train; its `model_fields_set` are the options that were given.
+        resume: whether to go on with an interrupted training.
+        export_best: whether to export what such a training has, and end.
         only_if_missing: whether to train only if there is no model yet.
         explain_placement: whether to print where the layers would go, and end.
     """
 
     config: TrainConfig
+    resume: bool = False
+    export_best: bool = False
     only_if_missing: bool = False
     explain_placement: bool = False
 
 
-def flag_of(name: str) -> str:
-    """The option of a field or switch."""
-    return f"--{name.replace('_', '-')}"
-
-
 def shown_default(field: FieldInfo) -> str | None:
     """A field's default as it is typed; None where it is chosen later."""
-    if isinstance(field.default, tuple):
-        return " ".join(map(str, field.default))
-    return None if field.default is None else str(field.default)
+    return None if field.default is None else shown(field.default)
+
+
+def again(config: TrainConfig, switch: str) -> str:
+    """The command that does something with the training of these options."""
+    words = ["python", "-m", "model.train", "--name", str(config.name)]
+    if config.models_dir != TrainConfig().models_dir:
+        words += ["--models-dir", str(config.models_dir)]
+    return shlex.join([*words, flag_of(switch)])
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> Command:
-    """Reads the command line; each field of `TrainConfig` is an option."""
+    """Reads the command line; each field of `TrainConfig` is an option.
+
+    A mistake ends the process with status 2 and a line that names the option.
+    """
+    parser = _parser()
+    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
+    switches = {name: given.pop(name) for name in SWITCHES}
+    file: Path | None = given.pop("config", None)
+    try:
+        in_file = read_options(file) if file else {}
+    except (OSError, ValueError) as error:
+        parser.error(f"--config: {error}")
+    return Command(_validated(parser, given, in_file, file), **switches)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m model.train",
         description="Train a deep recurrent network and export it as a SavedModel.",
     )
     for name, field in TrainConfig.model_fields.items():
-        flag, shown = flag_of(name), shown_default(field)
+        default = shown_default(field)
         many = typing.get_origin(field.annotation) is tuple
-        known = "" if shown is None else f" (default: {shown})"
-        help_text = f"{field.description}{known}".replace("%", "%%")
+        known = "" if default is None else f" (default: {default})"
+        how: dict[str, Any] = {"help": f"{field.description}{known}".replace("%", "%%")}
         if field.annotation is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=help_text)
-        elif many:
-            parser.add_argument(flag, nargs="+", metavar=name.upper(), help=help_text)
+            how["action"] = argparse.BooleanOptionalAction
         else:
-            parser.add_argument(flag, metavar=name.upper(), help=help_text)
+            how |= {"metavar": option_of(name).upper()} | ({"nargs": "+"} if many else {})
+        parser.add_argument(flag_of(name), dest=option_of(name), **how)
+    parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG)
     for name, help_text in SWITCHES.items():
         parser.add_argument(flag_of(name), action="store_true", help=help_text)
-    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
-    switches = {name: given.pop(name) for name in SWITCHES}
+    return parser
+
+
+def _validated(
+    parser: argparse.ArgumentParser,
+    given: dict[str, Any],
+    in_file: dict[str, Any],
+    file: Path | None,
+) -> TrainConfig:
+    """The options of the command line, then of the file, then the defaults."""
+
+    def place(option: str) -> str:
+        from_file = option in in_file and option not in given
+        return f"{file}: {option}" if from_file else flag_of(option)
+
     try:
-        config = TrainConfig.model_validate(given)
+        config = TrainConfig.model_validate({**in_file, **given})
         config.layer_configs()
     except ValidationError as error:
         first = error.errors()[0]
-        flag = flag_of(str(first["loc"][0]))
-        parser.error(f"{flag}: {first['msg']}, but got {first['input']!r}")
+        parser.error(f"{place(str(first['loc'][0]))}: {first['msg']}, but got {first['input']!r}")
     except ValueError as error:
-        parser.error(f"--layers: {error}")
-    return Command(config, **switches)
+        parser.error(f"{place('layers')}: {error}")
+    return config

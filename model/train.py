@@ -14,7 +14,6 @@ INTERRUPTED = 130  # as shells have it: 128 and SIGINT
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
     """Of SIGINT while modules are imported, where a `KeyboardInterrupt` may be lost."""
-    print("\nstopped: nothing had begun", file=sys.stderr, flush=True)
     os._exit(INTERRUPTED)
 
 
@@ -28,6 +27,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from model.command import Command, parse_arguments
 from model.export.versions import existing_versions
+from model.quiet import quiet
 from model.tasks.task import load_task
 from model.train_config import TrainConfig
 
@@ -53,20 +53,26 @@ def _is_there(config: TrainConfig) -> bool:
 
 
 def _carry_out(command: Command) -> int:
-    import tensorflow as tf
+    with quiet():
+        import tensorflow as tf
 
-    from model import failures, run
+        from model import failures, run
+        from model.training.interruption import Interrupted
+
+        tf.config.list_physical_devices()  # what there is to tell of them, it tells at first
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if command.explain_placement:
             run.explain_placement(command.config)
         else:
-            run.run(command.config, verbose="auto" if sys.stdout.isatty() else 2)
+            run.run(command)
     except tf.errors.OpError as error:
         return _failed(failures.told(error))
+    except Interrupted as interrupted:
+        print(f"\n{interrupted}", file=sys.stderr)
+        return interrupted.status
     except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
         return INTERRUPTED
     return 0
 
@@ -77,4 +83,6 @@ def _failed(why: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has ended: what it said stands
+    sys.exit(status)

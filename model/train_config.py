@@ -1,14 +1,28 @@
 """Every option of training, its default and its limits. The only place of defaults."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from model.config import LARGEST, LAYER_FORMS, Frozen, KeepProb, LayerConfig
 
+# What a training that goes on may have otherwise: where it computes and writes.
+FREE_TO_CHANGE = frozenset(
+    {
+        *("models_dir", "name", "log_dir", "checkpoint_minutes"),
+        *("devices", "logical_devices", "replicas", "chunk_steps", "tensor_float_32"),
+    }
+)
+
 
 class TrainConfig(Frozen):
-    """How to train. Each field is an option of `python -m model.train`."""
+    """How to train. Each field is an option of `python -m model.train`.
+
+    A field whose option has another name, as no field may be called `from`, has it as its alias.
+    """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     task: Path = Field(
         Path("model/tasks/weather.toml"),
@@ -19,6 +33,12 @@ class TrainConfig(Frozen):
         None,
         description="name of the exported model; default: the task's name",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+    )
+    from_version: Path | None = Field(
+        None,
+        alias="from",
+        description="an exported version, such as models/weather/3, whose layers, transforms and "
+        "weights to begin with: new data, the same columns",
     )
     layers: tuple[str, ...] = Field(
         ("lstm:100", "lstm:100", "lstm:100"),
@@ -99,6 +119,32 @@ class TrainConfig(Frozen):
         ge=1,
     )
     seed: int = Field(0, description="seed of weights, dropout and shuffling", ge=0, lt=2**31)
+    checkpoint_minutes: float = Field(
+        5,
+        description="time between two checkpoints, at most; there is one after each epoch too",
+        gt=0,
+        le=LARGEST,
+    )
+    log_dir: Path | None = Field(None, description="where to write files for TensorBoard")
+
+    def gone_on_with(self, given: "TrainConfig") -> Self:
+        """These options, with what may change as it is given now.
+
+        Args:
+            given: the options of the command that goes on; what it does not set stays as it was.
+
+        Raises:
+            ValueError: it sets an option that would give other weights.
+        """
+        for name in sorted(given.model_fields_set - FREE_TO_CHANGE):
+            ours, theirs = getattr(self, name), getattr(given, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"--resume goes on with the options that the training began with: "
+                    f"{flag_of(name)} was {shown(ours)}, not {shown(theirs)}"
+                )
+        changed = given.model_fields_set & FREE_TO_CHANGE
+        return self.model_copy(update={name: getattr(given, name) for name in changed})
 
     def layer_configs(self) -> tuple[LayerConfig, ...]:
         """The stack with the dropout of each layer.
@@ -126,3 +172,19 @@ def _per_layer(name: str, values: tuple[float, ...], count: int) -> tuple[float,
             f"{name} has {len(values)} values; give one, or one for each of {count} layers"
         )
     return values
+
+
+def option_of(name: str) -> str:
+    """What a field is called in a file of options: its name or its alias."""
+    field = TrainConfig.model_fields.get(name)
+    return (field.alias if field else None) or name
+
+
+def flag_of(name: str) -> str:
+    """The option of a field or switch on the command line."""
+    return f"--{option_of(name).replace('_', '-')}"
+
+
+def shown(value: object) -> str:
+    """An option's value as it is typed."""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

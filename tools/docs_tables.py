@@ -15,8 +15,8 @@ from app.application import create_app
 from app.engine.model_runner import ModelRunner
 from app.manifest import Manifest
 from app.settings import Settings
-from model.command import SWITCHES, flag_of, shown_default
-from model.train_config import TrainConfig
+from model.command import CONFIG, SWITCHES, shown_default
+from model.train_config import TrainConfig, flag_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 # Routes with these tags have pages of their own.
@@ -69,6 +69,7 @@ def options() -> list[str]:
         # What is chosen while training says so itself.
         meaning, _, chosen = str(field.description).partition("; default: ")
         rows.append((_code(flag_of(name)), meaning, chosen or _code(shown_default(field))))
+    rows.append((_code("--config"), CONFIG, ""))
     rows += [(_code(flag_of(name)), meaning, "") for name, meaning in SWITCHES.items()]
     return _table(("option", "meaning", "default"), rows)
 

@@ -22,7 +22,7 @@ from benchmarks.gpu.training_side import Trainers
 from benchmarks.processes.side import answer
 from benchmarks.training.case import Case
 from benchmarks.training.networks import CONFIG, make_batch, make_model
-from model.training.fit import masked_error
+from model.training.trainer import masked_error
 
 
 def keras_model(case: Case, keep: float) -> keras.Model:

@@ -5,11 +5,12 @@
 A side. Its TensorFlow is set up by its environment.
 """
 
+import itertools
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,11 +24,10 @@ from benchmarks.processes.side import answer
 # It switches oneDNN on, but here TensorFlow is imported already: a side is given what it has.
 from model import run
 from model.data import dataset
-from model.network.sequence_model import SequenceModel
 from model.placement.devices import share_cores
 from model.tasks.task import load_task
 from model.train_config import TrainConfig
-from model.training.fit import make_optimizer, masked_error
+from model.training.trainer import Trainer, masked_error
 from model.transforms import encode_features
 
 BATCHES = 12
@@ -51,6 +51,17 @@ class Clock(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no typ
         return statistics.median(np.diff(self.ends))
 
 
+def _learns(trainer: Trainer) -> Burst:
+    def burst() -> dict[str, Any]:
+        ends = []
+        for _ in range(BATCHES + 1):
+            trainer.update()
+            ends.append(time.perf_counter())
+        return {"seconds": statistics.median(np.diff(ends))}
+
+    return burst
+
+
 def _fits(model: keras.Model, batches: tf.data.Dataset) -> Burst:
     def burst() -> dict[str, Any]:
         clock = Clock()
@@ -60,16 +71,12 @@ def _fits(model: keras.Model, batches: tf.data.Dataset) -> Burst:
     return burst
 
 
-def _default_task() -> tuple[TrainConfig, SequenceModel, tf.data.Dataset, np.ndarray]:
-    """The model that `python -m model.train` trains without options, and its batches."""
+def _default_trainer() -> Trainer:
+    """What `python -m model.train` trains with without options."""
     config = TrainConfig()
     task = load_task(config.task)
-    split = dataset.load(task)["train"]
-    model = run.build_model(task, config, split)
-    places = dataset.windows(split, config.window_steps, config.stride_steps)
-    batches = dataset.batches(split, places, config.window_steps, config.batch_size, shuffle_seed=0)
-    scale = np.array([output.transform.std for output in model.outputs_spec], np.float32)
-    return config, model, batches, scale
+    splits = dataset.load(task)
+    return Trainer(run.build_model(task, config, splits["train"]), splits, config)
 
 
 def unroll() -> Burst:
@@ -77,16 +84,14 @@ def unroll() -> Burst:
     share_cores(len(TrainConfig().layers))
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(0)
-    config, model, batches, scale = _default_task()
-    model.compile(
-        optimizer=make_optimizer(config, 1000), loss=masked_error(scale), jit_compile=False
-    )
-    return _fits(model, batches)
+    return _learns(_default_trainer())
 
 
 def plain_keras() -> Burst:
     """The same layers of Keras' own, without dropout, on the same windows, `fit` as it comes."""
-    config, model, batches, scale = _default_task()
+    trainer = _default_trainer()
+    config, model, batches = trainer.config, trainer.model, trainer.batches
+    scale = np.array([output.transform.std for output in model.outputs_spec], np.float32)
     units = [layer.units for layer in config.layer_configs()]
     theirs = keras.Sequential(
         [
@@ -99,9 +104,19 @@ def plain_keras() -> Burst:
         optimizer=keras.optimizers.AdamW(config.learning_rate, global_clipnorm=config.clip_norm),
         loss=masked_error(scale),
     )
-    features = model.features
-    encoded = batches.map(lambda x, y: (encode_features(x["sequences"], features), y))
-    return _fits(theirs, encoded)
+    steps, width = config.window_steps, model.config.num_inputs
+
+    def encoded() -> Iterator[tuple[tf.Tensor, np.ndarray]]:
+        for number in itertools.count():
+            batch = batches.batch(number)
+            yield encode_features(tf.constant(batch.sequences), model.features), batch.targets
+
+    shapes = (
+        tf.TensorSpec([None, steps, width], tf.float32),
+        tf.TensorSpec([None, steps, model.config.num_outputs], tf.float32),
+    )
+    dataset_of = tf.data.Dataset.from_generator(encoded, output_signature=shapes)
+    return _fits(theirs, dataset_of.prefetch(2))
 
 
 SIDES: dict[str, Callable[[], Burst]] = {

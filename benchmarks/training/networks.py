@@ -15,7 +15,8 @@ from model.layers.implementations import Form
 from model.network.sequence_model import SequenceModel
 from model.placement.plan import Placement
 from model.train_config import TrainConfig
-from model.training.fit import make_optimizer, masked_error
+from model.training.optimizer import make_optimizer
+from model.training.trainer import masked_error
 
 # Of the learning rate's schedule: more than any side trains.
 BATCHES = 100_000

@@ -1,7 +1,7 @@
 """From a table to training windows.
 
     `read_table` -> `load` -> one `Split` each for training, validation and test
-                   -> `windows` -> `batches` (tf.data) of raw `[B, T, F]`, lengths and targets
+                   -> `windows` -> `Batches` of raw `[B, T, F]`, lengths and targets
 
 The splits are cut by time, at the same moment for every series, with a gap of the longest horizon
 between them. A run is a stretch of a split without a gap in time; no window crosses from one run
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
 from model.data.columns import Columns
 from model.data.table import DataError, because, left_out, read_table
@@ -247,37 +246,3 @@ def windows(split: Split, steps: int, stride: int) -> np.ndarray:
         starts = np.unique(np.append(np.arange(start, last, stride), last))
         found.append(np.stack([starts, np.minimum(steps, end - starts)], axis=1))
     return np.concatenate(found)
-
-
-def batches(
-    split: Split, places: np.ndarray, steps: int, batch_size: int, shuffle_seed: int | None = None
-) -> tf.data.Dataset:
-    """Batches of windows, padded to `steps` time steps.
-
-    Args:
-        split: where the rows are.
-        places: int64 `[W, 2]`, as `windows` gives them.
-        steps: T of every batch.
-        batch_size: B of every batch but the last.
-        shuffle_seed: a new order each pass when given.
-
-    Returns:
-        `({"sequences" [B,T,F] float32, "lengths" [B] int32}, targets [B,T,O] float32)`. Targets are
-        NaN where unknown and beyond a window's length.
-    """
-    features, targets = tf.constant(split.features), tf.constant(split.targets)
-    pool = tf.data.Dataset.from_tensor_slices(places)
-    if shuffle_seed is not None:
-        pool = pool.shuffle(len(places), seed=shuffle_seed, reshuffle_each_iteration=True)
-
-    def gather(place: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        start, length = place[:, :1], place[:, 1:]
-        time = tf.range(steps, dtype=tf.int64)[tf.newaxis]
-        inside = (time < length)[..., tf.newaxis]
-        rows = start + tf.minimum(time, length - 1)
-        # Beyond the length the last row is repeated: finite numbers, never used.
-        sequences = tf.gather(features, rows)
-        known = tf.where(inside, tf.gather(targets, rows), np.nan)
-        return {"sequences": sequences, "lengths": tf.cast(length[:, 0], tf.int32)}, known
-
-    return pool.batch(batch_size).map(gather, num_parallel_calls=1).prefetch(2)

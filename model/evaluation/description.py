@@ -10,6 +10,7 @@ from model.data.columns import Sent, as_callers_send
 from model.evaluation.skill import Skill, skill_table
 from model.tasks.task import TaskConfig
 from model.train_config import TrainConfig
+from model.training.checkpoint import Progress
 from model.transforms import Feature
 
 
@@ -17,10 +18,16 @@ def describe_training(
     task: TaskConfig,
     config: TrainConfig,
     skill: Skill,
-    history: dict[str, list[float]],
-    seconds: float,
+    progress: Progress,
+    updates_of_pass: int,
 ) -> dict[str, Any]:
-    """The part of the manifest that tells of the task, the training and the test."""
+    """The part of the manifest that tells of the task, the training and the test.
+
+    Args:
+        task, config, skill: what was asked for, and what came of it.
+        progress: of the training.
+        updates_of_pass: batches of a pass over the training windows.
+    """
     names = [output.name for output in task.outputs]
     return {
         "description": task.description,
@@ -35,10 +42,11 @@ def describe_training(
             },
         },
         "training": {
-            "config": config.model_dump(mode="json"),
-            "epochs": len(history["loss"]),
-            "seconds": round(seconds, 1),
-            "history": history,
+            "config": config.model_dump(mode="json", by_alias=True),
+            "updates": progress.update,
+            "epochs": round(progress.update / updates_of_pass, 2),
+            "seconds": round(progress.seconds, 1),
+            "history": progress.history,
         },
     }
 

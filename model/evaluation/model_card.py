@@ -21,13 +21,15 @@ SHOWN_STEPS = 240
 
 
 def learning_curve(path: Path, history: dict[str, list[float]]) -> None:
-    """Loss on the training and the validation split by epoch."""
+    """Loss on the training and the validation split by update."""
     figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    epochs = range(1, len(history["loss"]) + 1)
-    axes.plot(epochs, history["loss"], label="training")
-    axes.plot(epochs, history["val_loss"], label="validation")
-    axes.axvline(1 + int(np.argmin(history["val_loss"])), color="0.7", lw=1, ls="--", label="kept")
-    axes.set(xlabel="epoch", ylabel="loss (standard deviations)", title="Learning curve")
+    updates = history["update"]
+    axes.plot(updates, history["loss"], label="training")
+    axes.plot(updates, history["val_loss"], label="validation")
+    if updates:
+        kept = updates[int(np.argmin(history["val_loss"]))]
+        axes.axvline(kept, color="0.7", lw=1, ls="--", label="kept")
+    axes.set(xlabel="update", ylabel="loss (standard deviations)", title="Learning curve")
     axes.legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -123,7 +125,8 @@ def write_card(
 {task.description} Data: {task.source}
 
 Network: {layers}, dense head of {len(names)} outputs; trained {manifest["created"]} with seed
-{training["config"]["seed"]} in {training["seconds"]:.0f} s ({training["epochs"]} epochs).
+{training["config"]["seed"]} in {training["seconds"]:.0f} s ({training["updates"]:,}
+updates, {training["epochs"]:g} epochs).
 Libraries: {", ".join(f"{k} {v}" for k, v in manifest["libraries"].items())}.
 
 ## Skill

@@ -1,95 +1,96 @@
-"""The training loop: loss, optimizer, early stopping."""
+"""The training loop: batches, rounds, checkpoints, and an orderly end."""
 
-from typing import Any
+import time
 
-import keras
-import numpy as np
-import tensorflow as tf
+from model.training.checkpoint import CheckpointFolder
+from model.training.display import Display
+from model.training.event_log import EventLog
+from model.training.interruption import Interruption
+from model.training.trainer import Trainer
 
-from model.data import dataset
-from model.network.sequence_model import SequenceModel
-from model.train_config import TrainConfig
-from model.training.optimizer import PlacedAdamW
+# A checkpoint may take this part of the time since the last one.
+MOST_OF_THE_TIME = 0.05
 
 
-def masked_error(scale: np.ndarray) -> Any:
-    """Mean absolute error over known targets, each output in units of its own spread.
+class Checkpoints:
+    """Writes a checkpoint at the end of each round and every few minutes.
 
-    The absolute error is what the skill table reports, and a storm's large error does not outweigh
-    a week of small ones.
+    The first of those that fail is told, and the last one that was written stays.
 
     Args:
-        scale: float32 `[O]`, the spread of each output.
+        trainer: whose they are.
+        folder: where they go.
+        display: where failures are told.
     """
 
-    def loss(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        known = tf.math.is_finite(targets)
-        error = tf.abs(tf.where(known, targets, 0.0) - outputs) / scale
-        total = tf.reduce_sum(tf.where(known, error, 0.0))
-        return total / tf.maximum(tf.reduce_sum(tf.cast(known, tf.float32)), 1.0)
+    def __init__(self, trainer: Trainer, folder: CheckpointFolder, display: Display) -> None:
+        self._trainer, self._folder, self._display = trainer, folder, display
+        self._seconds = 60 * trainer.config.checkpoint_minutes
+        self._at, self._took = time.monotonic(), 0.0
+        self._failing = False
 
-    return loss
+    def write_if_due(self) -> None:
+        """Writes one if it is time to."""
+        since = time.monotonic() - self._at
+        of_round = self._trainer.at_end_of_round and since * MOST_OF_THE_TIME >= self._took
+        if of_round or since >= self._seconds:
+            self.write()
+
+    def write(self) -> None:
+        """Writes one now."""
+        started = time.monotonic()
+        try:
+            self._folder.write(self._trainer.checkpoint())
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                self._display.line(
+                    f"note: the checkpoint of update {self._trainer.progress.update:,} cannot be "
+                    f"written ({error.strerror or error}): the last one stays, training goes on"
+                )
+            self._failing = True
+        self._at = time.monotonic()
+        self._took = self._at - started
 
 
 def fit(
-    model: SequenceModel, splits: dict[str, dataset.Split], config: TrainConfig, verbose: str | int
-) -> dict[str, list[float]]:
-    """Trains until the validation error stops falling and keeps the best weights.
+    trainer: Trainer,
+    folder: CheckpointFolder,
+    display: Display,
+    events: EventLog,
+) -> int | None:
+    """Trains until the validation error stops falling, or a signal comes.
 
     Returns:
-        Loss by epoch, `loss` and `val_loss`.
+        The number of the signal that ended it; None if it has finished.
+
+    Raises:
+        Diverged: the loss is no number any more; the last checkpoint stays.
+        KeyboardInterrupt: a second signal came before the batch was over.
     """
-    steps, stride = config.window_steps, config.stride_steps
-    train = dataset.batches(
-        splits["train"],
-        dataset.windows(splits["train"], steps, stride),
-        steps,
-        config.batch_size,
-        shuffle_seed=config.seed,
-    )
-    # Windows half a window apart: each hour is forecast with little and with much behind it.
-    validation = dataset.batches(
-        splits["validation"],
-        dataset.windows(splits["validation"], steps, steps // 2),
-        steps,
-        config.batch_size,
-    )
-    model.compile(
-        optimizer=make_optimizer(config, config.epochs * train.cardinality().numpy()),
-        loss=masked_error(np.array([o.transform.std for o in model.outputs_spec], np.float32)),
-        # Each layer's loops are compiled by themselves: XLA cannot compile across devices.
-        jit_compile=False,
-    )
-    callbacks = [keras.callbacks.EarlyStopping(patience=config.patience, restore_best_weights=True)]
-    if config.average_momentum > 0:
-        # First, so that early stopping keeps the average that was validated.
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    history = model.fit(
-        train,
-        validation_data=validation,
-        epochs=config.epochs,
-        callbacks=callbacks,
-        shuffle=False,  # the batches are shuffled already
-        verbose=verbose,
-    )
-    return {name: [float(value) for value in values] for name, values in history.history.items()}
+    checkpoints = Checkpoints(trainer, folder, display)
+    with Interruption() as interruption:
+        checkpoints.write()
+        while not trainer.progress.finished and interruption.number is None:
+            trainer.update()
+            display.update()
+            if trainer.at_end_of_round:
+                display.round()
+                _log(trainer, events, display)
+            if not trainer.progress.finished and interruption.number is None:
+                checkpoints.write_if_due()
+        checkpoints.write()
+    return None if trainer.progress.finished else interruption.number
 
 
-def make_optimizer(config: TrainConfig, num_batches: int) -> PlacedAdamW:
-    """AdamW whose learning rate rises, then falls along a cosine, over `num_batches`."""
-    warmup = int(config.warmup_fraction * num_batches)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else config.learning_rate,
-        num_batches - warmup,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-    optimizer = PlacedAdamW(
-        learning_rate=schedule,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-        use_ema=config.average_momentum > 0,
-        ema_momentum=config.average_momentum or 0.99,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    return optimizer
+def _log(trainer: Trainer, events: EventLog, display: Display) -> None:
+    history = trainer.progress.history
+    try:
+        events.write(
+            trainer.progress.update,
+            loss=history["loss"][-1],
+            validation_loss=history["val_loss"][-1],
+            learning_rate=float(trainer.model.optimizer.learning_rate),
+        )
+    except OSError as error:
+        display.line(f"note: TensorBoard's file could not be written ({error})")

@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from model.train_config import TrainConfig
+
 
 class PlacedAdamW(keras.optimizers.AdamW):  # type: ignore[misc]  # keras has no type information
     """See `keras.optimizers.AdamW` (Loshchilov and Hutter 2019).
@@ -73,3 +75,23 @@ def clip(
         with tf.device(variable.value.device):
             clipped.append(gradient * scale)
     return clipped
+
+
+def make_optimizer(config: TrainConfig, num_batches: int) -> PlacedAdamW:
+    """AdamW whose learning rate rises, then falls along a cosine, over `num_batches`."""
+    warmup = int(config.warmup_fraction * num_batches)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else config.learning_rate,
+        num_batches - warmup,
+        warmup_target=config.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    optimizer = PlacedAdamW(
+        learning_rate=schedule,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        use_ema=config.average_momentum > 0,
+        ema_momentum=config.average_momentum or 0.99,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer

@@ -23,7 +23,8 @@ from model.placement.devices import find_devices, split_devices
 from model.placement.gpus import take_memory_as_needed
 from model.placement.plan import plan_replicas
 from model.train_config import TrainConfig
-from model.training.fit import make_optimizer, masked_error
+from model.training.optimizer import make_optimizer
+from model.training.trainer import masked_error
 from tests.model.fake_cudnn import fake_cudnn
 from tests.support.exported_models import FEATURES, OUTPUTS, no_card, raw_sequence, to_json
 

@@ -10,7 +10,8 @@ import pytest
 
 from model import run, train
 from model.command import Command, parse_arguments
-from model.train_config import TrainConfig
+from model.train_config import TrainConfig, flag_of
+from model.training.trainer import Diverged
 from tests.model.children import pool, run_command
 
 WEATHER = Path(__file__).parents[2] / "model" / "tasks" / "weather.toml"
@@ -51,7 +52,7 @@ def test_help_names_every_field_with_its_meaning_and_default(
     for name, field in TrainConfig.model_fields.items():
         default = field.default
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-        flag = re.escape(f"--{name.replace('_', '-')}")
+        flag = re.escape(flag_of(name))
         # A name has no default of its own: its description says what it is instead.
         known = "" if default is None else f" (default: {shown})"
         meaning = re.escape(f"{field.description}{known}")
@@ -104,9 +105,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
     """What `main` would have trained."""
     found: list[TrainConfig] = []
 
-    def trained(config: TrainConfig, verbose: Any) -> Path:
-        found.append(config)
-        return config.models_dir
+    def trained(command: Command) -> Path:
+        found.append(command.config)
+        return command.config.models_dir
 
     monkeypatch.setattr(run, "run", trained)
     return found
@@ -160,15 +161,12 @@ def command_with_fit(outcome: Any, arguments: list[str]) -> tuple[int, str, str]
         return run_command(train.main, arguments)
 
 
-@pytest.mark.parametrize("losses", [[1.0, float("nan")], [float("inf"), 1.0]])
-def test_training_that_diverged_ends_with_status_1_and_exports_nothing(
-    tmp_path: Path, losses: list[float]
-) -> None:
-    history = {"loss": losses, "val_loss": [1.0, 1.0]}
+def test_training_that_diverged_ends_with_status_1_and_exports_nothing(tmp_path: Path) -> None:
+    diverged = Diverged("training diverged: lower --learning-rate or --clip-norm")
     options = ["--task", str(WEATHER), "--models-dir", str(tmp_path), "--layers", "rnn:1"]
     options += ["--output-keep-prob", "1"]
     with pool(1) as processes:
-        status, _, err = processes.submit(command_with_fit, history, options).result()
+        status, _, err = processes.submit(command_with_fit, diverged, options).result()
     assert (status, err) == (1, "error: training diverged: lower --learning-rate or --clip-norm\n")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -1,24 +1,21 @@
 """Training as a whole, on a small table: what it prints, exports and repeats bit by bit."""
 
-import dataclasses
 import json
 import re
 from pathlib import Path
 from unittest import mock
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 
 from app.manifest import verified_manifest
-from model import run, train
+from model import train
 from model.data import dataset
 from model.evaluation import skill
 from model.tasks.task import load_task
 from model.train_config import TrainConfig
-from model.training.fit import fit, masked_error
 from tests.model.children import pool, run_command
 from tests.model.tables import make_table, write_table
 
@@ -174,6 +171,7 @@ def test_the_manifest_has_metrics_example_and_training(task: Path, models_dir: P
     assert raw["time_step_s"] == 3600
     training = raw["training"]
     assert training["epochs"] == 2 == len(training["history"]["loss"])
+    assert training["updates"] == training["history"]["update"][-1]
     assert len(training["history"]["val_loss"]) == 2
     config = TrainConfig.model_validate(training["config"])
     assert config.layers == ("gru:4",)
@@ -219,80 +217,3 @@ def test_small_numbers_and_a_long_window_end_with_errors_that_can_be_read(tmp_pa
     for text in (out, card):
         assert f"| {name} | {errors[name]['temp_1']:.3g} |" in text
         assert "would have 25 columns, more than 10: it sees the last 3 only" in text
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_it_stops_when_validation_does_and_keeps_the_weights_that_did_best(
-    task: Path, momentum: float
-) -> None:
-    """Whether the running average of the weights is validated, or the weights themselves."""
-    keras.utils.set_random_seed(0)
-    toy = load_task(task)
-    splits = dataset.load(toy)
-    # What comes is turned round: the more is learnt of the training split, the worse.
-    validation = splits["validation"]
-    turned = 2 * validation.present - validation.targets
-    splits["validation"] = dataclasses.replace(validation, targets=turned)
-    config = TrainConfig(
-        layers=("rnn:3",), output_keep_prob=(1.0,), input_noise=0.0, window_steps=8,
-        stride_steps=8, batch_size=16, epochs=9, patience=1, learning_rate=0.1,
-        average_momentum=momentum,
-    )  # fmt: skip
-    model = run.build_model(toy, config, splits["train"])
-    history = fit(model, splits, config, verbose=0)
-    assert history["val_loss"] == sorted(history["val_loss"])
-    assert len(history["val_loss"]) == 2, "one epoch without a better error is enough"
-    places = dataset.windows(validation, 8, 4)
-    kept = model.evaluate(dataset.batches(splits["validation"], places, 8, 16), verbose=0)
-    # float32 sums of the same batches; a relative 1e-6 for another order.
-    assert kept == pytest.approx(history["val_loss"][0], rel=1e-6)
-    assert kept != pytest.approx(history["val_loss"][1], rel=1e-3)
-
-
-def test_training_windows_are_shuffled_by_the_seed_and_validation_windows_are_not(
-    task: Path,
-) -> None:
-    toy = load_task(task)
-    splits = dataset.load(toy)
-
-    def passes(seed: int) -> tuple[list[list[float]], list[list[float]]]:
-        """First temperature of each window, of two passes over each of the two splits."""
-        config = TrainConfig(layers=("rnn:1",), output_keep_prob=(1.0,), seed=seed)
-        model = run.build_model(toy, config, splits["train"])
-        with mock.patch.object(model, "fit", return_value=mock.Mock(history={})) as keras_fit:
-            fit(model, splits, config, verbose=0)
-        given = keras_fit.call_args
-        return tuple(
-            [[float(t) for x, _ in batches for t in x["sequences"][:, 0, 0]] for _ in range(2)]
-            for batches in (given.args[0], given.kwargs["validation_data"])
-        )
-
-    (first, second), (validation, again) = passes(seed=1)
-    assert first != second
-    assert sorted(first) == sorted(second)
-    assert validation == again
-    assert passes(seed=1) == ([first, second], [validation, again])
-    assert passes(seed=2)[0][0] != first
-
-
-TARGETS = [[[1.0, np.nan], [3.0, 5.0]]]
-OUTPUTS = [[[2.0, 9.0], [1.0, 5.5]]]
-
-
-def test_masked_error_is_the_mean_over_known_targets_in_spreads() -> None:
-    """|2 - 1| / 2 = 0.5, |1 - 3| / 2 = 1 and |5.5 - 5| / 0.5 = 1; the 9 is for nothing known."""
-    outputs = tf.Variable(OUTPUTS)
-    with tf.GradientTape() as tape:
-        error = masked_error(np.array([2.0, 0.5], np.float32))(tf.constant(TARGETS), outputs)
-    assert float(error) == pytest.approx(2.5 / 3, rel=1e-6)
-    # The sign over the spread, over 3.
-    expected = [[[1 / 6, 0.0], [-1 / 6, 2 / 3]]]
-    np.testing.assert_allclose(tape.gradient(error, outputs), expected, rtol=1e-6)
-
-
-def test_masked_error_of_nothing_known_is_zero_with_a_gradient_of_zero() -> None:
-    outputs = tf.Variable(OUTPUTS)
-    with tf.GradientTape() as tape:
-        error = masked_error(np.ones(2, np.float32))(tf.fill([1, 2, 2], np.nan), outputs)
-    assert float(error) == 0.0
-    np.testing.assert_array_equal(tape.gradient(error, outputs), np.zeros((1, 2, 2)))

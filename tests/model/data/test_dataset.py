@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
-from model.data.dataset import Split, batches, fit_features, fit_outputs, load, windows
+from model.data.batches import Batches
+from model.data.dataset import Split, fit_features, fit_outputs, load, windows
 from model.data.table import DataError
 from model.tasks.task import TaskConfig
 from model.transforms import Change, Cyclic, Standardize
@@ -138,11 +139,12 @@ def test_batches_hold_the_rows_of_each_window_padded_by_its_length(folder: Path)
     steps = 12
     places = windows(split, steps, 5)
     assert 0 < (places[:, 1] < steps).sum() < len(places), "whole windows and short ones"
-    found = list(batches(split, places, steps, batch_size=4))
-    assert [len(targets) for _, targets in found] == [4] * (len(places) // 4) + [len(places) % 4]
-    sequences = np.concatenate([inputs["sequences"] for inputs, _ in found])
-    lengths = np.concatenate([inputs["lengths"] for inputs, _ in found])
-    targets = np.concatenate([targets for _, targets in found])
+    found = list(Batches(split, places, steps, batch_size=4))
+    sizes = [len(batch.targets) for batch in found]
+    assert sizes == [4] * (len(places) // 4) + [len(places) % 4]
+    sequences = np.concatenate([batch.sequences for batch in found])
+    lengths = np.concatenate([batch.lengths for batch in found])
+    targets = np.concatenate([batch.targets for batch in found])
     assert (sequences.dtype, lengths.dtype, targets.dtype) == (np.float32, np.int32, np.float32)
     assert sequences.shape == (len(places), steps, 3)
     assert targets.shape == (len(places), steps, 2)
@@ -162,10 +164,11 @@ def test_a_shuffle_seed_gives_every_window_once_a_pass_in_a_new_order(folder: Pa
 
     def orders(seed: int | None) -> list[list[float]]:
         """First temperature, the window's start, of all windows of two passes."""
-        batched = batches(split, places, 4, batch_size=16, shuffle_seed=seed)
+        batches = Batches(split, places, 4, batch_size=16, seed=seed)
+        each = len(batches)
         return [
-            [float(first) for inputs, _ in batched for first in inputs["sequences"][:, 0, 0]]
-            for _ in range(2)
+            [float(first) for n in numbers for first in batches.batch(n).sequences[:, 0, 0]]
+            for numbers in (range(each), range(each, 2 * each))
         ]
 
     first, second = orders(seed=3)

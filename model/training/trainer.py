@@ -1,0 +1,202 @@
+"""`Trainer`: a model, its optimizer and its data, one batch at a time.
+
+All that the next batch depends on is in `checkpoint()`: a trainer that restores it computes the
+same numbers, bit for bit on the same devices.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from model.data import dataset
+from model.data.batches import Batch, Batches
+from model.network.sequence_model import SequenceModel
+from model.train_config import TrainConfig
+from model.training.checkpoint import Checkpoint, Progress
+from model.training.fingerprint import fingerprint
+from model.training.optimizer import make_optimizer
+
+
+def masked_error(scale: np.ndarray) -> Any:
+    """Mean absolute error over known targets, each output in units of its own spread.
+
+    The absolute error is what the skill table reports, and a storm's large error does not outweigh
+    a week of small ones.
+
+    Args:
+        scale: float32 `[O]`, the spread of each output.
+    """
+
+    def loss(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        total, count = _sums(targets, outputs, scale)
+        return total / tf.maximum(count, 1.0)
+
+    return loss
+
+
+def _sums(targets: tf.Tensor, outputs: tf.Tensor, scale: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    """The sum of the errors of the known targets, and how many are known."""
+    known = tf.math.is_finite(targets)
+    error = tf.abs(tf.where(known, targets, 0.0) - outputs) / scale
+    total = tf.reduce_sum(tf.where(known, error, 0.0))
+    return total, tf.reduce_sum(tf.cast(known, tf.float32))
+
+
+class Diverged(ValueError):
+    """The loss is no number any more."""
+
+
+class Trainer:
+    """Learns from batch after batch; after each round of them it validates and keeps the best.
+
+    Args:
+        model: with fresh weights, or those to begin from.
+        splits: as `dataset.load` gives them.
+        config: how to train.
+
+    Attributes:
+        progress: how far it has come.
+        total_updates: how many batches there are to learn from, at most.
+        round_updates: after how many it validates.
+    """
+
+    def __init__(
+        self, model: SequenceModel, splits: dict[str, dataset.Split], config: TrainConfig
+    ) -> None:
+        self.model, self.config = model, config
+        self.progress = Progress()
+        steps, size = config.window_steps, config.batch_size
+        places = dataset.windows(splits["train"], steps, config.stride_steps)
+        self.batches = Batches(splits["train"], places, steps, size, config.seed)
+        # Windows half a window apart: each hour is forecast with little and with much behind it.
+        places = dataset.windows(splits["validation"], steps, steps // 2)
+        self.validation = Batches(splits["validation"], places, steps, size)
+        self.round_updates = len(self.batches)
+        self.total_updates = config.epochs * self.round_updates
+        self._fingerprint = fingerprint(model, splits)
+        self._scale = np.array([o.transform.std for o in model.outputs_spec], np.float32)
+        model.compile(
+            optimizer=make_optimizer(config, self.total_updates),
+            loss=masked_error(self._scale),
+            # Each layer's loops are compiled by themselves: XLA cannot compile across devices.
+            jit_compile=False,
+        )
+        model.optimizer.build(model.trainable_variables)
+        self._learn, self._judge = self._functions()
+
+    def _functions(self) -> tuple[Any, Any]:
+        steps, model = self.config.window_steps, self.model
+        given = (
+            tf.TensorSpec([None, steps, len(model.features)], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None, steps, len(model.outputs_spec)], tf.float32),
+        )
+
+        def learn(sequences: tf.Tensor, lengths: tf.Tensor, targets: tf.Tensor) -> None:
+            model.train_step(({"sequences": sequences, "lengths": lengths}, targets))
+
+        def judge(sequences: tf.Tensor, lengths: tf.Tensor, targets: tf.Tensor) -> Any:
+            outputs = model({"sequences": sequences, "lengths": lengths})
+            return _sums(targets, outputs, self._scale)
+
+        return tuple(
+            tf.function(each, input_signature=given, autograph=False) for each in (learn, judge)
+        )
+
+    @property
+    def at_end_of_round(self) -> bool:
+        """Whether it is time to validate."""
+        return self.progress.update % self.round_updates == 0
+
+    def update(self) -> None:
+        """Learns from the next batch, and at the end of a round validates.
+
+        Raises:
+            Diverged: an error is no number.
+        """
+        started = time.monotonic()
+        self._learn(*_tensors(self.batches.batch(self.progress.update)))
+        self.progress.update += 1
+        if self.at_end_of_round:
+            self._end_round()
+        self.progress.seconds += time.monotonic() - started
+
+    def loss(self) -> float:
+        """Of the batches of this round so far."""
+        return float(self.model.metrics[0].result())
+
+    def _end_round(self) -> None:
+        progress, history = self.progress, self.progress.history
+        own = self._swap_in_averages()
+        error, loss = self.validation_error(), self.loss()
+        if not np.isfinite([error, loss]).all():
+            raise Diverged("training diverged: lower --learning-rate or --clip-norm")
+        if error < progress.best_error:
+            progress.best = [weight.numpy() for weight in self.model.trainable_variables]
+            progress.rounds_without_better = 0
+        else:
+            progress.rounds_without_better += 1
+        for name, value in (("update", progress.update), ("loss", loss), ("val_loss", error)):
+            history[name].append(value)
+        for weight, value in zip(self.model.trainable_variables, own, strict=True):
+            weight.assign(value)
+        self.model.reset_metrics()
+        progress.finished = (
+            progress.update >= self.total_updates
+            or progress.rounds_without_better >= self.config.patience
+        )
+
+    def _swap_in_averages(self) -> list[tf.Tensor]:
+        """Puts the average of the weights in their place; gives the weights themselves."""
+        own = [tf.identity(weight.value) for weight in self.model.trainable_variables]
+        if self.config.average_momentum > 0:
+            averages = self.model.optimizer._model_variables_moving_average
+            for weight, average in zip(self.model.trainable_variables, averages, strict=True):
+                weight.assign(average)
+        return own
+
+    def validation_error(self) -> float:
+        """The mean error over all known targets, in spreads."""
+        sums = [self._judge(*_tensors(batch)) for batch in self.validation]
+        total, count = np.array(sums, np.float64).sum(axis=0)
+        return float(total / max(count, 1.0))
+
+    def take_best(self) -> None:
+        """Gives the model the best weights so far: before the first round, the average of them."""
+        if not self.progress.best:
+            self._swap_in_averages()
+            return
+        for weight, value in zip(self.model.trainable_variables, self.progress.best, strict=True):
+            weight.assign(value)
+
+    def checkpoint(self) -> Checkpoint:
+        """All that the next batch depends on."""
+        variables = [variable.numpy() for variable in self._variables()]
+        config = self.config.model_dump(mode="json", by_alias=True)
+        return Checkpoint(config, self._fingerprint, self.progress, variables)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from there.
+
+        Raises:
+            ValueError: the data or the task are not those of the checkpoint.
+        """
+        if checkpoint.fingerprint != self._fingerprint:
+            raise ValueError(
+                "the table or the task has changed since this training began: train anew without "
+                "--resume, or --export-best with the table as it was"
+            )
+        for variable, value in zip(self._variables(), checkpoint.variables, strict=True):
+            variable.assign(value)
+        self.progress = checkpoint.progress
+
+    def _variables(self) -> list[Any]:
+        model = self.model
+        # Of the model also the counters of its random numbers.
+        return [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+
+
+def _tensors(batch: Batch) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    return tf.constant(batch.sequences), tf.constant(batch.lengths), tf.constant(batch.targets)

@@ -1,0 +1,161 @@
+"""Trainings that are interrupted and gone on with, as commands: what is left, told and exported."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from app.manifest import verified_manifest
+from model import run, train
+from model.training.trainer import Trainer
+from tests.model.children import pool, run_command
+from tests.model.test_train import arguments, weights, write_task
+
+
+def stopped_at(update: int, where: str, given: list[str]) -> tuple[int, str, str]:
+    """The command, with SIGINT in a batch, or while it evaluates, exports or begins."""
+    learn = Trainer.update
+
+    def spy(trainer: Trainer) -> None:
+        if trainer.progress.update == update:
+            signal.raise_signal(signal.SIGINT)
+        learn(trainer)
+
+    def interrupt(*given: Any, **named: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    if where == "batch":
+        patched = mock.patch.object(Trainer, "update", spy)
+    else:
+        patched = mock.patch.object(run, where, interrupt)
+    with patched:
+        return run_command(train.main, given)
+
+
+def run_all(steps: list[tuple[Any, ...]]) -> list[tuple[int, str, str]]:
+    """Each in a process of its own, one after the other."""
+    with pool(1) as processes:
+        return [processes.submit(*step).result() for step in steps]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def steps(task: Path, models_dir: Path) -> dict[str, tuple[int, str, str]]:
+    """A training that runs through, and one with an interruption in a batch and at the export."""
+    whole = arguments(task, models_dir, name=["whole"])
+    given = arguments(task, models_dir, name=["cut"])
+    short = ["--models-dir", str(models_dir), "--name", "cut"]
+    told = {
+        "whole": (run_command, train.main, whole),
+        "stopped": (stopped_at, 9, "batch", given),
+        "exported": (run_command, train.main, [*short, "--export-best"]),
+        "refused": (run_command, train.main, [*given, "--resume", "--batch-size", "8"]),
+        "stopped again": (stopped_at, 0, "export_model", [*given, "--resume"]),
+        "resumed": (run_command, train.main, [*short, "--resume"]),
+        "on": (
+            run_command,
+            train.main,
+            [
+                *arguments(task, models_dir, layers=["gru:4"], epochs=[1]),
+                *("--from", str(models_dir / "cut" / "1"), "--learning-rate", "1e-9"),
+                *("--average-momentum", "0", "--weight-decay", "0"),
+            ],
+        ),
+        "too early": (stopped_at, 0, "prepare", arguments(task, models_dir, name=["early"])),
+    }
+    return dict(zip(told, run_all(list(told.values())), strict=True))
+
+
+def test_ctrl_c_ends_with_130_and_tells_how_to_go_on(
+    steps: dict[str, tuple[int, str, str]], models_dir: Path
+) -> None:
+    for name, update in (("stopped", "10"), ("stopped again", "14")):
+        status, _, err = steps[name]
+        assert status == 130
+        again = f"python -m model.train --name cut --models-dir {models_dir}"
+        best = json.loads((models_dir / "whole" / "1" / "manifest.json").read_text())
+        errors = best["training"]["history"]["val_loss"]
+        shown = min(errors[:1] if name == "stopped" else errors)
+        assert err.splitlines() == [
+            "",
+            f"stopped at update {update}; the best validation error so far is {shown:.4f}",
+            f"to go on:           {again} --resume",
+            f"to export the best: {again} --export-best",
+        ]
+
+
+def test_before_anything_is_learnt_there_is_nothing_to_go_on_with(
+    steps: dict[str, tuple[int, str, str]],
+) -> None:
+    assert steps["too early"] == (130, "", "\nstopped: nothing was learnt yet\n")
+
+
+def test_resumed_is_uninterrupted(steps: dict[str, tuple[int, str, str]], models_dir: Path) -> None:
+    """Without any option but the name, after two interruptions."""
+    status, out, err = steps["resumed"]
+    assert (status, err) == (0, "")
+    assert "goes on from update 14" in out
+    assert weights(models_dir / "cut" / "2") == weights(models_dir / "whole" / "1")
+    ours, theirs = (verified_manifest(models_dir / at) for at in ("cut/2", "whole/1"))
+    assert ours.metrics == theirs.metrics
+    assert sorted(path.name for path in (models_dir / "cut").iterdir())[:2] == ["1", "2"]
+    assert not (models_dir / "cut" / ".training").exists()
+
+
+def test_the_best_so_far_can_be_exported_and_gone_on_with(
+    steps: dict[str, tuple[int, str, str]], models_dir: Path
+) -> None:
+    status, out, err = steps["exported"]
+    assert (status, err) == (0, "")
+    assert f"Exported to {models_dir / 'cut' / '1'}" in out
+    assert weights(models_dir / "cut" / "1") != weights(models_dir / "cut" / "2")
+    manifest = json.loads((models_dir / "cut" / "1" / "manifest.json").read_text())
+    assert manifest["training"]["updates"] == 10
+
+
+def test_other_options_than_it_began_with_are_refused(
+    steps: dict[str, tuple[int, str, str]],
+) -> None:
+    assert steps["refused"] == (
+        1,
+        "",
+        "error: --resume goes on with the options that the training began with: --batch-size was "
+        "16, not 8\n",
+    )
+
+
+def test_a_version_is_trained_on_as_the_next_one(
+    steps: dict[str, tuple[int, str, str]], models_dir: Path
+) -> None:
+    """It has the name of the version; with next to no learning rate, its weights too."""
+    status, out, err = steps["on"]
+    assert (status, err) == (0, "")
+    assert f"Exported to {models_dir / 'cut' / '3'}" in out
+    ours, theirs = (verified_manifest(models_dir / at) for at in ("cut/3", "cut/1"))
+    assert ours.features == theirs.features
+    for output, error in ours.metrics["mean_absolute_error"]["model"].items():
+        # A few updates of 1e-9 each.
+        assert error == pytest.approx(theirs.metrics["mean_absolute_error"]["model"][output], 1e-4)
+
+
+def test_the_options_stand_beside_the_artifact(
+    steps: dict[str, tuple[int, str, str]], models_dir: Path
+) -> None:
+    config = train.parse_arguments(
+        ["--config", str(models_dir / "whole" / "1" / "options.toml")]
+    ).config
+    manifest = json.loads((models_dir / "whole" / "1" / "manifest.json").read_text())
+    assert json.loads(config.model_dump_json(by_alias=True)) == manifest["training"]["config"]
+    assert "options.toml" in manifest["files"]
