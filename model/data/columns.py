@@ -1,12 +1,12 @@
 """Columns of a table as the network takes them: less a base, as 0 and 1, as codes.
 
-`table.py` reads text and flags with `texts` and `flags`; `Columns.of` finds in the training split
-what bases and values there are, and `dataset.py` takes every number through `Columns`.
+`Columns.of` finds in the training split what bases and values there are, and `dataset.py` takes
+every number of a table through `Columns`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -25,38 +25,6 @@ MOST_VALUES = 64
 # What stands for a value in a caller's row.
 Sent: TypeAlias = float | bool | str | None
 
-FLAGS = {"true": 1.0, "yes": 1.0, "1": 1.0, "false": 0.0, "no": 0.0, "0": 0.0}
-
-
-def texts(column: pd.Series) -> pd.Series:
-    """The values of a category as text, None where there is none. A whole number is its digits."""
-    codes, values = pd.factorize(column)
-    found = [None if value == "" else _text_of(value) for value in values]
-    # A cell without a value has the code -1.
-    return pd.Series(np.array([*found, None], object)[codes], column.index, object)
-
-
-def _text_of(value: Any) -> str:
-    # Numbers with gaps among them were read as float64.
-    if isinstance(value, float | np.floating) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def flags(column: pd.Series) -> pd.Series:
-    """1 for true, 0 for false, NaN where there is none, float64.
-
-    Raises:
-        ValueError: a value is none of these; its arguments are the value and its row.
-    """
-    found = texts(column)
-    made = found.str.lower().map(FLAGS)
-    wrong = found.notna() & made.isna()
-    if wrong.any():
-        row = int(np.argmax(wrong.to_numpy()))
-        raise ValueError(column.iloc[row], row)
-    return made.astype(np.float64)
-
 
 @dataclass(frozen=True)
 class Columns:
@@ -71,16 +39,16 @@ class Columns:
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, task: TaskConfig, train: pd.DataFrame) -> Self:
-        """Looks at the rows of the training split."""
+    def of(cls, task: TaskConfig, table: pd.DataFrame, train: np.ndarray) -> Self:
+        """Looks at the rows of the training split, int64 `[K]`."""
         measured = [f.column for f in task.features if f.kind == "number"]
         cyclic = {f.column for f in task.features if f.kind != "number"}
         numbers = dict.fromkeys([*measured, *(o.column for o in task.outputs)])
-        bases = {column: _base_of(train[column]) for column in numbers if column not in cyclic}
+        bases = {c: _base_of(table[c].to_numpy()[train]) for c in numbers if c not in cyclic}
         categories = {f.column for f in task.features if f.kind == "category"}
         return cls(
             {column: base for column, base in bases.items() if base},
-            {column: _shares_of(train[column]) for column in categories},
+            {column: _shares_of(table[column].iloc[train]) for column in categories},
         )
 
     def numbers(self, table: pd.DataFrame, column: str) -> np.ndarray:
@@ -93,14 +61,14 @@ class Columns:
         if config.kind != "category":
             return self.numbers(table, config.column)
         codes = {value: code for code, value in enumerate(self.values[config.column], 1)}
-        column = table[config.column]
-        made = column.map(codes).fillna(0.0).where(column.notna(), np.nan)
-        return np.asarray(made.to_numpy(np.float64, na_value=np.nan), np.float32)
+        column = pd.Categorical(table[config.column])
+        # A cell without a value has the code -1.
+        made = [*(codes.get(str(value), 0) for value in column.categories), np.nan]
+        return np.array(made, np.float32)[column.codes]
 
 
-def _base_of(column: pd.Series) -> float:
+def _base_of(numbers: np.ndarray) -> float:
     """A round number amid a column, or 0 where it needs no base."""
-    numbers = column.to_numpy(np.float64, na_value=np.nan)
     numbers = numbers[np.isfinite(numbers)]
     if not len(numbers):
         return 0.0
@@ -114,6 +82,7 @@ def _base_of(column: pd.Series) -> float:
 def _shares_of(column: pd.Series) -> dict[str, float]:
     """The known values of a category, in order, and their shares of the rows that have one."""
     counts = column.value_counts()
+    counts = counts[counts > 0].rename(str)
     total = int(counts.sum())
     # Of values that are as frequent, the first in order.
     kept = counts.sort_index(kind="stable").sort_values(ascending=False, kind="stable")

@@ -3,8 +3,7 @@
     `read_table` -> `load` -> one `Split` each for training, validation and test
                    -> `windows` -> `Batches` of raw `[B, T, F]`, lengths and targets
 
-The splits are cut by time, at the same moment for every series, with a gap of the longest horizon
-between them. A run is a stretch of a split without a gap in time; no window crosses from one run
+A run is a stretch of a split without a gap in time; no window crosses from one run
 to the next. Numbers stay raw: the transforms that `fit_features` and `fit_outputs` find are applied
 inside the graph.
 """
@@ -14,8 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from model.data.cells import DataError
+from model.data.clock import Ticks, count_ticks, time_column
 from model.data.columns import Columns
-from model.data.table import DataError, because, left_out, read_table
+from model.data.cuts import cut
+from model.data.table import left_out, read_table
 from model.tasks.task import FeatureConfig, OutputConfig, TaskConfig
 from model.transforms import (
     Change,
@@ -42,7 +44,7 @@ class Split:
 
     Attributes:
         name: `train`, `validation` or `test`.
-        times: datetime64 `[N]`.
+        times: datetime64 `[N]`, or numbers where the task has no times.
         series: which series a row is of, `[N]`.
         features: float32 `[N, F]`, raw, NaN where missing; columns that have a base less that,
             flags as 0 and 1, categories as codes.
@@ -74,71 +76,80 @@ class Split:
 
 
 def load(task: TaskConfig) -> dict[str, Split]:
-    """Reads the table and cuts it by time into `train`, `validation` and `test`.
+    """Reads the table and cuts it into `train`, `validation` and `test`, see `cuts.py`.
 
     Raises:
-        OSError, DataError: as of `read_table`; DataError also when a split is empty.
+        OSError, DataError: as of `read_table` and `split_table`.
     """
-    table = read_table(task)
-    times = table[task.time]
-    first, last = times.min(), times.max()
-    step = pd.Timedelta(seconds=task.time_step_s)
-    cuts = [
-        first + (last - first) * fraction
-        for fraction in (task.train_fraction, task.train_fraction + task.validation_fraction)
-    ]
-    gap = task.max_horizon * step
-    spans = {
-        "train": (first, cuts[0]),
-        "validation": (cuts[0] + gap, cuts[1]),
-        "test": (cuts[1] + gap, last + step),
+    return split_table(read_table(task), task)
+
+
+def split_table(table: pd.DataFrame, task: TaskConfig) -> dict[str, Split]:
+    """Cuts a table, as `read_table` gives it.
+
+    Raises:
+        DataError: a split is empty.
+    """
+    times = table[time_column(task)].to_numpy()
+    ticks = count_ticks(times, task)
+    series = _series(table, task)
+    found = cut(times, ticks, series.codes, task, left_out(table))
+    columns = Columns.of(task, table, found["train"])
+    return {
+        name: _split(
+            name, table, rows, columns, task, Ticks(ticks.of_rows[rows], ticks.step), series[rows]
+        )
+        for name, rows in found.items()
     }
-    parts = {name: table[(times >= start) & (times < end)] for name, (start, end) in spans.items()}
-    columns = Columns.of(task, parts["train"])
-    return {name: _split(name, part, columns, task, step) for name, part in parts.items()}
+
+
+def _series(table: pd.DataFrame, task: TaskConfig) -> pd.Categorical:
+    """Which series a row is of, `[N]`, of those that there are."""
+    if task.series is None:
+        return pd.Categorical.from_codes(np.zeros(len(table), np.int8), [""])
+    codes, names = pd.factorize(table[task.series], sort=True)
+    return pd.Categorical.from_codes(codes, [str(name) for name in names])
 
 
 def _split(
-    name: str, table: pd.DataFrame, columns: Columns, task: TaskConfig, step: pd.Timedelta
+    name: str,
+    table: pd.DataFrame,
+    rows: np.ndarray,
+    columns: Columns,
+    task: TaskConfig,
+    ticks: Ticks,
+    series: pd.Categorical,
 ) -> Split:
-    if table.empty:
-        raise DataError(
-            f"the {name} split is empty: the table is too short{because(left_out(table))}"
-        )
-    times = table[task.time]
-    series = table[task.series].astype(str).to_numpy() if task.series else np.full(len(table), "")
-    index = pd.MultiIndex.from_arrays([series, times])
 
     def shifted(numbers: np.ndarray, steps: int) -> np.ndarray:
         """A column so many time steps later, found by time: a gap between does no harm."""
-        wanted = pd.MultiIndex.from_arrays([series, times + steps * step])
-        return np.asarray(pd.Series(numbers, index=index).reindex(wanted), np.float32)
+        later = rows_later(ticks.of_rows, series.codes, steps * ticks.step)
+        return np.where(later < 0, np.float32(np.nan), numbers[later])
 
-    features = []
+    features = np.empty((len(rows), len(task.features)), np.float32)
     # Where the future of a feature is not known that must not be missing, the network has no row.
-    kept = np.ones(len(table), bool)
-    for config in task.features:
-        column = columns.feature(table, config)
+    kept = np.ones(len(rows), bool)
+    for index, config in enumerate(task.features):
+        features[:, index] = columns.feature(table, config)[rows]
         if config.ahead:
-            column = shifted(column, config.ahead)
-            kept &= config.missing | ~np.isnan(column)
-        features.append(column)
-    present = [columns.numbers(table, o.column) for o in task.outputs]
-    pairs = list(zip(task.outputs, present, strict=True))
+            features[:, index] = shifted(features[:, index], config.ahead)
+            kept &= config.missing | ~np.isnan(features[:, index])
     if not kept.any():
         raise DataError(f"the {name} split is empty: no row has the future of the features ahead")
+    present = [columns.numbers(table, o.column)[rows] for o in task.outputs]
+    pairs = list(zip(task.outputs, present, strict=True))
     return Split(
         name=name,
-        times=times.to_numpy()[kept],
-        series=series[kept],
-        features=np.stack(features, axis=1)[kept],
+        times=table[time_column(task)].to_numpy()[rows[kept]],
+        series=series.categories.to_numpy(object)[series.codes[kept]],
+        features=features if kept.all() else features[kept],
         targets=np.stack([shifted(x, o.horizon) for o, x in pairs], axis=1)[kept],
         present=np.stack(present, axis=1)[kept],
         season_before=np.stack(
             [shifted(x, o.horizon - _whole_seasons(o, task)) for o, x in pairs], axis=1
         )[kept],
         known=np.isin([o.column for o in task.outputs], [f.column for f in _now(task)]),
-        run_starts=_run_starts(times.to_numpy()[kept], series[kept], step),
+        run_starts=_run_starts(ticks.of_rows[kept], series.codes[kept], ticks.step),
         left_out=left_out(table),
         columns=columns,
     )
@@ -149,11 +160,33 @@ def _now(task: TaskConfig) -> list[FeatureConfig]:
     return [feature for feature in task.features if not feature.ahead]
 
 
-def _run_starts(times: np.ndarray, series: np.ndarray, step: pd.Timedelta) -> np.ndarray:
+def _run_starts(ticks: np.ndarray, series: np.ndarray, step: int) -> np.ndarray:
     """The row, int64 `[N]`, at which each row's run starts."""
-    new_run = np.ones(len(times), dtype=bool)
-    new_run[1:] = (np.diff(times) != step.to_timedelta64()) | (series[1:] != series[:-1])
-    return np.asarray(np.maximum.accumulate(np.where(new_run, np.arange(len(times)), 0)))
+    new_run = np.ones(len(ticks), dtype=bool)
+    new_run[1:] = (np.diff(ticks) != step) | (np.diff(series) != 0)
+    return np.asarray(np.maximum.accumulate(np.where(new_run, np.arange(len(ticks)), 0)))
+
+
+def rows_later(ticks: np.ndarray, series: np.ndarray, later: int) -> np.ndarray:
+    """The row of the same series that stands so many ticks later.
+
+    Args:
+        ticks: int64 `[N]`, rising within a series.
+        series: int `[N]`, in one piece each.
+        later: ticks; below zero for earlier.
+
+    Returns:
+        int64 `[N]`; -1 where there is no such row.
+    """
+    found = np.full(len(ticks), -1)
+    starts = np.flatnonzero(np.diff(series, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(ticks)], strict=True):
+        of_series = ticks[start:end]
+        places = np.searchsorted(of_series, of_series + later)
+        places = np.minimum(places, end - start - 1)
+        there = of_series[places] == of_series + later
+        found[start:end][there] = start + places[there]
+    return found
 
 
 def _whole_seasons(output: OutputConfig, task: TaskConfig) -> int:
@@ -205,6 +238,7 @@ def fit_outputs(task: TaskConfig, train: Split) -> tuple[Output, ...]:
     outputs = []
     for index, config in enumerate(task.outputs):
         target = train.targets[:, index].astype(np.float64)
+        _check_changes(target, config, train)
         transform: Standardize | Relative | Change
         if config.change:
             change = target - train.present[:, index]
@@ -221,13 +255,30 @@ def fit_outputs(task: TaskConfig, train: Split) -> tuple[Output, ...]:
     return tuple(outputs)
 
 
+def _check_changes(target: np.ndarray, output: OutputConfig, train: Split) -> None:
+    """Refuses an output that is the same throughout: there is nothing to learn, or to get wrong."""
+    known = target[~np.isnan(target)]
+    if len(known) and np.std(known) < _smallest_spread(known):
+        value = known[0] + train.columns.bases.get(output.column, 0.0)
+        raise DataError(
+            f"output {output.name!r}: column {output.column!r} is {value:.7g} in all "
+            f"{len(train):,} rows of the training split: there is nothing to learn; choose another column, or a "
+            "larger train_fraction if it changes later"
+        )
+
+
+def _smallest_spread(column: np.ndarray) -> float:
+    """Below it a column's spread is no more than its rounding."""
+    return max(SMALLEST_STD, SMALLEST_SPREAD * float(np.nanmax(np.abs(column))))
+
+
 def _standardize(numbers: np.ndarray, column: np.ndarray, what: str) -> Standardize:
     """Mean and spread of `numbers`, which were made of `column` and have its rounding."""
     if np.isnan(numbers).all():
         raise DataError(f"{what} has no number in the training split")
     std = float(np.nanstd(numbers))
-    smallest = max(SMALLEST_STD, SMALLEST_SPREAD * float(np.nanmax(np.abs(column))))
-    return Standardize(mean=float(np.nanmean(numbers)), std=std if std >= smallest else 1.0)
+    std = std if std >= _smallest_spread(column) else 1.0
+    return Standardize(mean=float(np.nanmean(numbers)), std=std)
 
 
 def windows(split: Split, steps: int, stride: int) -> np.ndarray:

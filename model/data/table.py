@@ -1,84 +1,56 @@
-"""The task's table: CSV or Parquet, read, cleaned, and refused where training could not use it."""
-
-import lzma
-import tarfile
-import zipfile
-import zlib
+"""The task's table: read, cleaned, and refused where training could not use it."""
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from model.data.columns import flags, texts
+from model.data.calendar import calendar_column
+from model.data.cells import DataError, Origin
+from model.data.clock import count_ticks, shown_exactly, time_column
+from model.data.grid import put_on_grid
+from model.data.rows import Rows, read_rows
 from model.tasks.task import FeatureConfig, TaskConfig
-
-# What pandas, pyarrow and the decompressors raise on a file that is broken or no table. A package
-# that a format needs and that is not there is an ImportError, a ZIP with a password a RuntimeError.
-UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    ImportError,
-    RuntimeError,
-    LookupError,
-    TypeError,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-# What stands for no number or no time in CSV: what pandas takes for it.
-MISSING = [
-    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
-    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
-]
-
 
 # Where a table's `attrs` have what was left out of it.
 LEFT_OUT = "left_out"
-
-
-class DataError(ValueError):
-    """The table does not fit the task; the message says which column and why."""
 
 
 def read_table(task: TaskConfig) -> pd.DataFrame:
     """Reads the task's table, clean and sorted by series and time.
 
     Rows are left out that have no time or no series, where a feature that is never missing is
-    missing, or where a feature is infinite or out of the task's limits; they become gaps.
-    `left_out` of the table tells how many and why.
+    missing, or where a feature is infinite or out of the task's limits; they become gaps. So is a
+    row that another repeats in all that the task reads. `left_out` of the table tells how many and
+    why.
+
+    Returns:
+        A column of times, `clock.time_column`: datetime64 in UTC, or numbers where the task has
+        no times; the series, if there are any; and float64 columns, NaN where there is no number.
 
     Raises:
         OSError: the file cannot be opened.
-        DataError: it is broken, a column is absent or of another type, a number is beyond float32,
-            a time stands twice, or nothing is left.
+        DataError: it is broken, a column is absent or of another type, a cell is no number or no
+            time, a number is beyond float32, a time stands twice, or nothing is left.
     """
-    path = task.data
-    table = _read(task)
-    columns, categories = _numeric_columns(task), _categories(task)
-    key = [task.series] if task.series else []
-    for column in [task.time, *key, *columns, *categories]:
-        if column not in table.columns:
-            raise DataError(f"{path}: no column {column!r}; it has {', '.join(map(str, table))}")
-    if table.empty:
-        raise DataError(f"{path}: no usable row")
-    for column in categories:
-        table[column] = texts(table[column])
-    _read_flags(table, task)
-    for column in columns:
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            raise DataError(f"{path}: column {column!r} is not numeric")
-    table[task.time] = _times(table[task.time], task)
-    faults = _faults(table, task)
-    keep = ~np.any(list(faults.values()), axis=0)
-    for column in columns:
-        _check_float32(table[column], keep, f"{path}: column {column!r}")
-    told = _told(faults, keep)
-    table = table[keep].sort_values([*key, task.time]).reset_index(drop=True)
-    if table.empty:
-        raise DataError(f"{path}: no usable row{because(told)}")
-    _check_times_differ(table, task)
+    rows = read_rows(task)
+    faults = _faults(rows, task)
+    told = ""
+    if task.every is not None:
+        rows, told = _on_grid(rows, faults, task)
+        faults = _faults(rows, task)
+    for feature in task.features:
+        if feature.calendar is not None:
+            made = calendar_column(rows.times, feature.calendar, task.timezone)
+            rows.columns[feature.column] = made
+    keep = ~_any(faults, len(rows))
+    if task.every is None:
+        for name, numbers in rows.columns.items():
+            _check_float32(numbers, keep, name, rows.origin)
+    order = _in_order(rows, keep, task, faults)
+    told = ", ".join(filter(None, [told, _told(faults, len(rows))]))
+    if len(order) == 0:
+        raise DataError(f"{task.data}: no usable row{because(told)}")
+    table = _frame(rows, order, task)
     _check_static(table, task)
     table.attrs[LEFT_OUT] = told
     return table
@@ -94,27 +66,22 @@ def because(left_out: str) -> str:
     return f" ({left_out})" if left_out else ""
 
 
-def _numeric_columns(task: TaskConfig) -> list[str]:
-    features = [f.column for f in task.features if f.kind != "category"]
-    return list(dict.fromkeys([*features, *(o.column for o in task.outputs)]))
-
-
-def _categories(task: TaskConfig) -> list[str]:
-    return list(dict.fromkeys(f.column for f in task.features if f.kind == "category"))
-
-
-def _read_flags(table: pd.DataFrame, task: TaskConfig) -> None:
-    """Makes the columns of flags 0 and 1."""
-    for feature in task.features:
-        if feature.kind == "flag":
-            try:
-                table[feature.column] = flags(table[feature.column])
-            except ValueError as error:
-                value, row = error.args
-                raise DataError(
-                    f"{task.data}: column {feature.column!r}, row {row + 1} has {str(value)!r}: a "
-                    "flag is true or false, yes or no, 1 or 0"
-                ) from None
+def _frame(rows: Rows, order: np.ndarray, task: TaskConfig) -> pd.DataFrame:
+    """The rows of `order`, int64 `[K]`, as a table; takes their columns from them."""
+    whole = len(order) == len(rows) and bool((np.diff(order) == 1).all())
+    table = {time_column(task): rows.times if whole else rows.times[order]}
+    if task.series is not None and (task.series not in rows.columns or task.series in rows.values):
+        table[task.series] = rows.series if whole else rows.series[order]
+    for name in list(rows.columns):
+        column = rows.columns.pop(name) if whole else rows.columns.pop(name)[order]
+        if name in rows.values:
+            codes = np.nan_to_num(column, nan=-1).astype(np.int32)
+            table[name] = pd.Categorical.from_codes(codes, rows.values[name])
+        else:
+            table[name] = column
+    # The columns as the file has them are gone; their memory is of use to others.
+    pa.default_memory_pool().release_unused()
+    return pd.DataFrame(table, copy=False)
 
 
 def _check_static(table: pd.DataFrame, task: TaskConfig) -> None:
@@ -122,7 +89,7 @@ def _check_static(table: pd.DataFrame, task: TaskConfig) -> None:
     for feature in task.features:
         if not feature.static:
             continue
-        column = table[feature.column]
+        column = table[feature.column].astype(object)
         first = column.groupby(table[task.series].astype(str)).transform("first")
         changed = (column != first) & column.notna()
         if changed.any():
@@ -130,110 +97,118 @@ def _check_static(table: pd.DataFrame, task: TaskConfig) -> None:
             raise DataError(
                 f"{task.data}: column {feature.column!r} is static, but in the series "
                 f"{str(table[task.series].iloc[row])!r} it changes from {first.iloc[row]} to "
-                f"{column.iloc[row]} at {table[task.time].iloc[row]}: leave static out"
+                f"{column.iloc[row]} at {table[time_column(task)].iloc[row]}: leave static out"
             )
 
 
-def _read(task: TaskConfig) -> pd.DataFrame:
-    path = task.data
-    try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        numeric = _numeric_columns(task)
-        # A series, or the value of a category, may be called 007 or NA: it is text, and nothing
-        # but an empty cell is missing.
-        text = [*([task.series] if task.series else []), *_categories(task)]
-        return pd.read_csv(
-            path,
-            dtype={column: str for column in text if column not in numeric},
-            keep_default_na=False,
-            na_values=dict.fromkeys([task.time, *numeric], MISSING),
-        )
-    except UNREADABLE as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # it names the file itself
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"{path}: cannot be read as a table: {reason}") from error
-
-
-def _times(column: pd.Series, task: TaskConfig) -> pd.Series:
-    """The times in UTC, datetime64 without a zone; NaT where there is none."""
-    where, unit = f"{task.data}: column {task.time!r}", task.time_unit
-    numeric = pd.api.types.is_numeric_dtype(column)
-    if numeric and unit is None and column.notna().any():
-        raise DataError(
-            f"{where} holds numbers: if they count from 1970-01-01 UTC, say in the task what, "
-            'time_unit = "s" (or "ms", "us", "ns"); else write times, such as 2020-01-31 13:00'
-        )
-    if unit is not None and not numeric:
-        raise DataError(f"{where} holds no numbers, but the task has time_unit = {unit!r}")
-    try:
-        times = pd.to_datetime(column, unit=unit, utc=True).dt.tz_localize(None)
-    except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{where} is not of times: {reason}") from error
-    # Seconds with a fraction are told to a quarter of a microsecond by float64, and a difference
-    # that is not exactly a time step would be a gap.
-    return times.dt.round("us") if pd.api.types.is_float_dtype(column) else times
-
-
-def _faults(table: pd.DataFrame, task: TaskConfig) -> dict[str, np.ndarray]:
+def _faults(rows: Rows, task: TaskConfig) -> dict[str, np.ndarray]:
     """The rows, bool `[N]`, that cannot be used, by what is wrong with them."""
-    faults = {f"{task.time} is missing": table[task.time].isna().to_numpy()}
+    faults = {f"{time_column(task)} is missing": pd.isna(rows.times)}
     if task.series:
-        series = table[task.series]
-        nameless = series.isna() | (series.astype(str).str.strip() == "")
-        faults[f"{task.series} is missing"] = nameless.to_numpy(bool)
+        faults[f"{task.series} is missing"] = rows.series.codes < 0
     for feature in task.features:
-        faults |= _faults_of(table[feature.column], feature)
-    return faults
+        if feature.calendar is None:
+            faults |= _faults_of(rows.columns[feature.column], feature)
+    return {fault: wrong for fault, wrong in faults.items() if wrong.any()}
 
 
-def _faults_of(column: pd.Series, feature: FeatureConfig) -> dict[str, np.ndarray]:
+def _faults_of(column: np.ndarray, feature: FeatureConfig) -> dict[str, np.ndarray]:
     name = feature.column
     if feature.kind == "category":
-        return {} if feature.missing else {f"{name} has no value": column.isna().to_numpy()}
-    numbers = column.to_numpy(np.float64, na_value=np.nan)
-    infinite = np.isinf(numbers)
+        return {} if feature.missing else {f"{name} has no value": np.isnan(column)}
+    infinite = np.isinf(column)
     faults = {f"{name} is infinite": infinite}
     if not feature.missing:
-        faults[f"{name} has no number"] = np.isnan(numbers)
+        faults[f"{name} has no number"] = np.isnan(column)
     if feature.minimum is not None:
-        faults[f"{name} is below its minimum"] = ~infinite & (numbers < feature.minimum)
+        faults[f"{name} is below its minimum"] = ~infinite & (column < feature.minimum)
     if feature.maximum is not None:
-        faults[f"{name} is above its maximum"] = ~infinite & (numbers > feature.maximum)
+        faults[f"{name} is above its maximum"] = ~infinite & (column > feature.maximum)
     return faults
 
 
-def _told(faults: dict[str, np.ndarray], keep: np.ndarray) -> str:
+def _any(faults: dict[str, np.ndarray], rows: int) -> np.ndarray:
+    found = np.zeros(rows, bool)
+    for fault in faults.values():
+        found |= fault
+    return found
+
+
+def _on_grid(rows: Rows, faults: dict[str, np.ndarray], task: TaskConfig) -> tuple[Rows, str]:
+    """The rows on the grid of `every`, and what was left out before.
+
+    A row without a number in one column still has the others: of the faults only those count that
+    leave nothing to take a mean of.
+    """
+    lost = {f: w for f, w in faults.items() if not f.endswith(("has no number", "has no value"))}
+    keep = ~_any(lost, len(rows))
+    columns = {name: numbers[keep] for name, numbers in rows.columns.items()}
+    times, codes, columns = put_on_grid(rows.times[keep], rows.series.codes[keep], columns, task)
+    series = pd.Categorical.from_codes(codes, rows.series.categories)
+    on_grid = Rows(times, series, columns, rows.values, rows.origin)
+    return on_grid, _told(lost, len(rows))
+
+
+def _told(faults: dict[str, np.ndarray], rows: int) -> str:
     """In one line, how many rows are left out and for what."""
-    if keep.all():
+    if not faults:
         return ""
-    reasons = [f"{fault} in {rows.sum():,}" for fault, rows in faults.items() if rows.any()]
-    return f"{(~keep).sum():,} of {len(keep):,} rows left out: {', '.join(reasons)}"
+    reasons = [f"{fault} in {wrong.sum():,}" for fault, wrong in faults.items()]
+    count = int(_any(faults, rows).sum())
+    return f"{count:,} of {rows:,} rows left out: {', '.join(reasons)}"
 
 
-def _check_times_differ(table: pd.DataFrame, task: TaskConfig) -> None:
-    """Refuses a time that stands twice in one series."""
-    key = [task.series] if task.series else []
-    again = table[table.duplicated([*key, task.time])]
-    if again.empty:
-        return
-    first = again.iloc[0]
-    of_series = f" of the series {str(first[task.series])!r}" if task.series else ""
-    raise DataError(
-        f"{task.data}: {first[task.time]} stands twice in column {task.time!r}{of_series}"
+def _in_order(
+    rows: Rows, keep: np.ndarray, task: TaskConfig, faults: dict[str, np.ndarray]
+) -> np.ndarray:
+    """The rows to keep, int64 `[K]`, by series and time; tells in `faults` which repeat others.
+
+    Raises:
+        DataError: a time stands twice in one series.
+    """
+    codes = rows.series.codes
+    order = np.flatnonzero(keep)
+    ticks = count_ticks(rows.times[order], task).of_rows
+    by_time = np.lexsort((ticks, codes[order]))
+    order, ticks = order[by_time], ticks[by_time]
+    again = np.zeros(len(order), bool)
+    again[1:] = (np.diff(ticks) == 0) & (np.diff(codes[order]) == 0)
+    if not again.any():
+        return order
+    same = again.copy()
+    for numbers in rows.columns.values():
+        here, before = numbers[order][1:], numbers[order][:-1]
+        same[1:] &= (here == before) | (np.isnan(here) & np.isnan(before))
+    if (again & ~same).any():
+        place = int(np.argmax(again & ~same))
+        name = rows.series.categories[codes[order[place]]]
+        raise DataError(_twice(rows.times, order[place - 1 : place + 1], str(name), task))
+    repeated = np.zeros(len(rows), bool)
+    repeated[order[same]] = True
+    faults["another row is the same"] = repeated
+    return order[~same]
+
+
+def _twice(times: np.ndarray, rows: np.ndarray, name: str, task: TaskConfig) -> str:
+    one, other = (shown_exactly(times[row]) for row in rows)
+    of_series = "" if task.series is None else f" of the series {name!r}"
+    what = (
+        f"{one} stands twice" if one == other else f"{one} and {other} are of one {task.time_step}"
+    )
+    return (
+        f"{task.data}: {what} in column {task.time!r}{of_series}, in rows {rows[0] + 1} and "
+        f"{rows[1] + 1}, with other numbers: name the column that tells series apart as series, "
+        "the zone of local times as timezone, or leave one out"
     )
 
 
-def _check_float32(column: pd.Series, keep: np.ndarray, where: str) -> None:
+def _check_float32(values: np.ndarray, keep: np.ndarray, name: str, origin: Origin) -> None:
     """Refuses a number that would be infinite in training: its loss would be too, after hours."""
-    numbers = column.to_numpy(np.float64, na_value=np.nan)
-    with np.errstate(over="ignore"):
-        wrong = np.isinf(numbers.astype(np.float32)) & keep
+    largest = float(np.finfo(np.float32).max)
+    wrong = (np.abs(values) > largest) & keep
     if wrong.any():
         row = int(np.argmax(wrong))
         raise DataError(
-            f"{where}, row {row + 1} has {float(numbers[row])!r}, more than float32 can hold "
+            f"{origin.cell(name, row)} has {float(values[row])!r}, more than float32 can hold "
             "(3.4e+38): correct it, or leave it empty if it is not known"
         )

@@ -32,6 +32,7 @@ def describe_training(
     return {
         "description": task.description,
         "time_step_s": task.time_step_s,
+        "time_step": task.time_step,
         "metrics": {
             "split": "test",
             "forecasts": skill.num_forecasts,

@@ -39,16 +39,30 @@ def check_forecastable(splits: dict[str, Split], steps: int, season_steps: int) 
 
 
 def _what_is_wanting(split: Split, steps: int, season_steps: int) -> str:
-    longest = int((np.arange(len(split)) - split.run_starts).max()) + 1
+    """In numbers, why no row can be forecast, and which option helps."""
+    past = np.arange(len(split)) - split.run_starts + 1
+    longest = int(past.max())
     if longest < steps:
         return (
-            f": its longest run without a gap has {longest} (time_step_s of the task says what "
-            "no gap is, --window-steps how many are needed)"
+            f": its longest run without a gap has {longest} time steps: lower --window-steps to "
+            "that, give a longer table or larger parts of it (train_fraction, "
+            "validation_fraction), or look at the time step, which says what no gap is"
         )
     present, _ = _past_values(split)
-    if len(_rows(split, steps, split.targets, present)):
+    known = np.isfinite(split.targets).all(axis=1) & np.isfinite(present).all(axis=1)
+    if not known.any():
         return (
-            " and with what was known whole seasons before them: a season is season_steps = "
-            f"{season_steps} time steps; give a longer table, or a smaller season_steps in the task"
+            f": none of its {len(split):,} rows has all targets within the split: give shorter "
+            "horizons or a longer table"
         )
-    return ""
+    if int(past[known].max()) < steps:
+        return (
+            f": its longest run has {longest}, but a row whose targets are known has at most "
+            f"{past[known].max()} of past, since the longest horizon takes the end of each run: "
+            f"lower --window-steps to {past[known].max()}, or give shorter horizons or a longer "
+            "table"
+        )
+    return (
+        " and with what was known whole seasons before them: a season is season_steps = "
+        f"{season_steps} time steps; give a longer table, or a smaller season_steps in the task"
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from model.data.clock import later, shown
 from model.data.dataset import Split
 from model.evaluation.forecastable import forecast_rows
 from model.evaluation.skill import Skill, model_forecasts, readable, skill_table
@@ -53,7 +54,7 @@ def forecast_plot(
     )
     for axes, index in zip(panels[:, 0], shown, strict=True):
         output = task.outputs[index]
-        times = split.times[rows] + np.timedelta64(int(output.horizon * task.time_step_s), "s")
+        times = later(split.times[rows], output.horizon, task)
         axes.plot(times, split.targets[rows, index], color="0.35", lw=1.2, label="what came")
         axes.plot(times, made[:, index], color="C0", lw=1.4, label="forecast")
         axes.fill_between(times, split.targets[rows, index], made[:, index], color="C0", alpha=0.15)
@@ -75,13 +76,9 @@ def _steps(count: int) -> str:
     return f"{count} time step" + ("" if count == 1 else "s")
 
 
-def _minute(time: np.datetime64) -> str:
-    return str(time.astype("datetime64[m]")).replace("T", " ")
-
-
-def _spans(splits: dict[str, Split]) -> str:
+def _spans(splits: dict[str, Split], task: TaskConfig) -> str:
     return "\n".join(
-        f"- {name}: {_minute(split.times.min())} to {_minute(split.times.max())} "
+        f"- {name}: {shown(split.times.min(), task)} to {shown(split.times.max(), task)} "
         f"({len(split):,} rows)"
         for name, split in splits.items()
     )
@@ -144,7 +141,7 @@ for the absolute error.
 ![learning curve](learning_curve.png)
 
 ## Splits (cut by time, the longest horizon apart)
-{_spans(splits)}
+{_spans(splits, task)}
 
 {_columns(manifest)}
 

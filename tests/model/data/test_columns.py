@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.data.columns import MOST_VALUES, RELATIVE, Columns, as_callers_send, flags, texts
+from model.data.cells import DataError, Origin, categories, flags
+from model.data.columns import MOST_VALUES, RELATIVE, Columns, as_callers_send
 from model.data.dataset import Split, fit_features, fit_outputs, load
-from model.data.table import DataError
 from model.transforms import Change, Feature, Flag, OneHot, Relative, Standardize
 from tests.model.tables import make_table, make_task, write_table
 
@@ -30,6 +31,12 @@ def split_table(folder: Path, columns: dict[str, Any], **changes: Any) -> dict[s
     table = make_table({"a": range(HOURS)}).assign(**columns)
     fields = {"features": [NUMBER], "outputs": [OUTPUT]} | changes
     return load(make_task(write_table(table, folder / "table.parquet"), **fields))
+
+
+def arrow(column: Any) -> pa.ChunkedArray:
+    """A column as a file of Parquet has it."""
+    table = pa.Table.from_pandas(pd.DataFrame({"x": column}))["x"]
+    return table.cast(pa.string()) if pa.types.is_dictionary(table.type) else table
 
 
 def fitted(train: Split, *features: dict[str, Any]) -> Feature:
@@ -117,7 +124,8 @@ def test_a_base_is_found_in_the_training_split_alone(folder: Path) -> None:
     ],
 )
 def test_values_of_a_category_are_text(column: Any, expected: list[str | None]) -> None:
-    assert texts(pd.Series(column)).tolist() == expected
+    found = categories(arrow(column))
+    assert [None if pd.isna(value) else value for value in found] == expected
 
 
 @pytest.mark.parametrize(
@@ -131,11 +139,13 @@ def test_values_of_a_category_are_text(column: Any, expected: list[str | None]) 
     ],
 )
 def test_a_flag_may_be_written_in_many_ways(column: Any) -> None:
-    np.testing.assert_array_equal(flags(pd.Series(column)), [1.0, 0.0, np.nan])
+    origin = Origin(((Path("t.csv"), 3),), Path("t.csv"))
+    found = flags(arrow(column), "on", origin, ())
+    np.testing.assert_array_equal(found, [1.0, 0.0, np.nan])
 
 
 def test_what_is_no_flag_is_told_with_its_row(folder: Path) -> None:
-    told = "column 'temp', row 8 has '2': a flag is true or false, yes or no, 1 or 0"
+    told = "column 'temp', row 8 has '2': a flag is true or false, yes or no, on or off"
     flag = {"name": "temp", "kind": "flag"}
     with pytest.raises(DataError, match=told):
         split_table(folder, {"temp": np.arange(HOURS) // 7 + 1}, features=[flag])
@@ -176,7 +186,8 @@ def test_of_very_many_values_the_most_frequent_are_known() -> None:
     task = make_task(
         Path("table.csv"), features=[{"name": "place", "kind": "category"}], outputs=[OUTPUT]
     )
-    found = Columns.of(task, table.assign(rain=1.0)).values["place"]
+    train = np.arange(len(table))
+    found = Columns.of(task, table.assign(rain=1.0), train).values["place"]
     assert list(found) == names[5:]
 
 

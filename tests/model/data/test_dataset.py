@@ -3,6 +3,7 @@
 `tables.make_table` numbers its rows, so that each number tells the series and hour it is from.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from model.data.batches import Batches
+from model.data.cells import DataError
 from model.data.dataset import Split, fit_features, fit_outputs, load, windows
-from model.data.table import DataError
 from model.tasks.task import TaskConfig
 from model.transforms import Change, Cyclic, Standardize
 from tests.model.tables import (
@@ -204,6 +205,12 @@ def test_transforms_are_fitted_on_known_numbers_of_the_training_split(folder: Pa
     assert (change.horizon, rain.horizon) == HORIZONS
 
 
+WIND_ONLY = [
+    {"name": "wind", "unit": "m/s", "missing": True},
+    {"name": "temp", "unit": "degC"},
+]
+
+
 def fitted(folder: Path, temp: np.ndarray, name: str = "std.parquet") -> tuple[float, ...]:
     """Spreads of a column as a feature, as an output, and of its change from hour to hour."""
     table = make_table({"a": range(len(temp))}).assign(temp=temp, rain=temp)
@@ -229,7 +236,27 @@ def test_a_spread_is_found_at_any_magnitude(folder: Path, exponent: int, offset:
 def test_a_column_that_never_changes_is_not_divided_by_its_rounding(
     folder: Path, value: float
 ) -> None:
-    assert fitted(folder, np.full(101, value)) == (1.0, 1.0, 1.0)
+    """Of a feature; an output like that is refused."""
+    table = make_table({"a": range(101)}).assign(wind=value)
+    task = make_task(write_table(table, folder / "same.parquet"), features=WIND_ONLY)
+    feature, _ = fit_features(task, load(task)["train"])
+    assert feature.transform.std == 1.0
+
+
+@few
+@given(value=st.floats(-1e37, 1e37))
+def test_an_output_that_never_changes_in_training_is_refused_with_its_value(
+    folder: Path, value: float
+) -> None:
+    table = make_table({"a": range(101)}).assign(rain=value)
+    table.loc[90:, "rain"] = 0.5 * value + 7.0  # later is too late
+    task = make_task(write_table(table, folder / "same.parquet"))
+    train = load(task)["train"]
+    message = (
+        f"'rain_5': column 'rain' is {np.float32(value) + 0.0:.7g} in all 50 rows of the training "
+    )
+    with pytest.raises(DataError, match=re.escape(message)):
+        fit_outputs(task, train)
 
 
 @few
@@ -242,7 +269,13 @@ def test_a_steady_rise_is_a_change_that_never_changes(folder: Path, step: float)
 def test_a_spread_that_kernels_take_for_zero_is_not_divided_by(folder: Path) -> None:
     """Below 1.2e-38 float32 is denormal: flushed to zero, and 0 / 0 is no number."""
     wave = np.random.default_rng(0).normal(0.0, 1e-40, 101)
-    assert fitted(folder, wave) == (1.0, 1.0, 1.0)
+    table = make_table({"a": range(101)}).assign(wind=wave, rain=wave)
+    task = make_task(write_table(table, folder / "tiny.parquet"), features=WIND_ONLY)
+    train = load(task)["train"]
+    feature, _ = fit_features(task, train)
+    assert feature.transform.std == 1.0
+    with pytest.raises(DataError, match="'rain_5': column 'rain' is .* nothing to learn"):
+        fit_outputs(task, train)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from model.data.cells import DataError
 from model.data.dataset import load
-from model.data.table import DataError, read_table
+from model.data.table import read_table
 from tests.model.tables import hours_of, make_table, make_task, write_table
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from pydantic import ValidationError
 
@@ -208,14 +207,23 @@ def test_a_table_is_looked_for_in_the_working_directory_then_beside_the_task(
 
 
 def test_the_document_shows_a_task_with_every_key() -> None:
-    """Only `time_unit` stands apart: the example has written times."""
-    example, unit = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
-    fields = tomllib.loads(example)
-    numbers = TaskConfig.model_validate(fields | tomllib.loads(unit))
-    assert {*fields, "time_unit"} == set(TaskConfig.model_fields)
-    for kind, group in ((FeatureConfig, numbers.features), (OutputConfig, numbers.outputs)):
-        shown = set().union(*(entry.model_fields_set for entry in group))
-        assert shown == set(kind.model_fields)
+    """Each block besides the first is a part of another task."""
+    example, *parts = map(tomllib.loads, re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL))
+    tasks = [TaskConfig.model_validate(example)]
+    shown = set(example)
+    for part in parts:
+        shown |= set(part)
+        seconds = {} if {"every", "time_step"} & set(part) else {"time_step_s": 3600}
+        fields = {k: v for k, v in example.items() if k != "time_step_s"} | seconds | part
+        for name, value in part.items():  # one at a time: some do not go together
+            alone = {k: v for k, v in fields.items() if k not in part}
+            value = [*example["features"], *value] if name == "features" else value
+            alone |= {name: value} | ({"every": part["every"]} if "every" in part else {})
+            tasks.append(TaskConfig.model_validate(alone))
+    assert shown == set(TaskConfig.model_fields)
+    for kind, group in ((FeatureConfig, "features"), (OutputConfig, "outputs")):
+        keys = set().union(*(entry.model_fields_set for t in tasks for entry in getattr(t, group)))
+        assert keys == set(kind.model_fields)
 
 
 def test_the_document_names_what_is_required() -> None:
@@ -225,23 +233,52 @@ def test_the_document_names_what_is_required() -> None:
         assert required <= {*re.findall(r"`(\w+)`", paragraph), "features", "outputs"}
 
 
-def test_the_document_puts_a_table_on_a_grid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows at any minute become one an hour of each unit."""
-    monkeypatch.chdir(tmp_path)
-    random = np.random.default_rng(0)
-    minutes = np.sort(random.choice(200 * 60, 2000, replace=False))
-    raw = pd.DataFrame({"timestamp": pd.Timestamp("2024-01-01") + minutes * pd.Timedelta("1min")})
-    raw["power"], raw["pressure"], raw["wind_dir"] = 100.0, 1013.0, 350.0
-    raw["fuel"], raw["holiday"] = "gas", False
-    pd.concat([raw.assign(unit_id=name) for name in "ab"]).to_csv("raw.csv", index=False)
-    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
-    exec(compile(code, "docs/tasks.md", "exec"), {})
-    example = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)[0]
-    splits = load(TaskConfig.model_validate(tomllib.loads(example)))
-    # 10 minutes an hour on average; with this seed no hour is without one.
-    assert len(np.unique(splits["train"].run_starts)) == 2
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"time_step": 1}, "give either time_step_s, in seconds, or time_step: week, month, "),
+        ({"time_step_s": None}, "give either time_step_s, in seconds, or time_step"),
+        ({"time_step_s": None, "time_step": "fortnight"}, "time_step"),
+        ({"time": None}, "time_step_s is of the column of times: name it as time"),
+        ({"every": "5min"}, "every is the time step: leave time_step_s and time_step out"),
+        ({"every": "often", "time_step_s": 300}, "'often' is no step of a grid, such as 5min"),
+        ({"every": "-1h", "time_step_s": 300}, "'-1h' is no step of a grid"),
+        ({"every_rules": {"rain": "sum"}}, "every_rules are of a grid: give its step as every"),
+        ({"timezone": "Berlin"}, "no time zone is called 'Berlin'; one is Europe/Berlin"),
+        ({"timezone": "../x"}, "no time zone is called '../x'"),
+        (
+            {"time_step_s": None, "time_step": 1, "time_unit": "s"},
+            "a time_step that is a number is of numbers that count rows",
+        ),
+        (
+            {
+                "time": None,
+                "time_step_s": None,
+                "features": [TEMP, WIND, {**HOUR, "calendar": "hour_of_day"}],
+            },
+            "feature 'hour': its calendar is of times, and the task has none",
+        ),
+    ],
+)
+def test_clocks_that_do_not_go_together_are_refused(changes: dict[str, Any], why: str) -> None:
+    assert why in refusal(**changes)
+
+
+@pytest.mark.parametrize(
+    ("clock", "season_steps"),
+    [
+        ({"time_step": "month"}, 12), ({"time_step": "quarter"}, 4), ({"time_step": "week"}, 52),
+        ({"time_step": "business day"}, 5), ({"time_step": "year"}, 1), ({"time_step": 10}, 1),
+        ({"every": "5min"}, 288), ({"time": None}, 1),
+    ],
+)  # fmt: skip
+def test_a_season_follows_from_the_clock(clock: dict[str, Any], season_steps: int) -> None:
+    fields = {k: v for k, v in task_fields(Path("t.csv")).items() if k != "season_steps"}
+    task = TaskConfig.model_validate(
+        {**fields, "time_step_s": None, **clock}
+        | ({"time_step_s": 300} if "every" in clock else {})
+    )
+    assert task.season_steps == season_steps
 
 
 def test_a_season_may_have_its_name_before(tmp_path: Path) -> None:

@@ -1,0 +1,215 @@
+"""The time axis of a table of which nothing was said: which column it is, what a step is.
+
+`draft.py` asks; what is found is written into the task, where it can be changed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.data.cells import float64, is_number, is_text, present
+from model.data.formats import INDEX, Columns
+from model.data.time_formats import looks_like_times
+from model.tasks.task import CalendarStep, TaskConfig
+
+TIME_NAMES = {
+    *("time", "date", "datetime", "timestamp", "ts", "datum", "zeit", "zeitstempel", "date_time"),
+    *("time_utc", "utc", "local_time", "epoch", "unixtime", "unix_time", "fecha", "day", "ds"),
+    *("period", "month", "quarter", "year", "week", "dt", "index", "valid", "observed"),
+}
+COUNT_NAMES = {
+    "t",
+    "step",
+    "idx",
+    "row",
+    "n",
+    "i",
+    "k",
+    "id",
+    "time_step",
+    "unnamed: 0",
+    INDEX,
+    "no",
+}
+# In which range numbers count from 1970 in a unit: 1973 to 2100.
+EPOCHS = {unit: (1e8 * size, 4.1e9 * size) for unit, size in
+          (("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))}  # fmt: skip
+# Steps of a grid that people use, in seconds.
+NICE_S = (
+    *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600),
+    *(7200, 10_800, 14_400, 21_600, 43_200, 86_400),
+)
+DAY_S = 86_400
+# Of all steps so many are whole ones where rows are not irregular: others are gaps.
+REGULAR = 0.95
+SAMPLE = 2000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What was found of a time axis: fields of a task.
+
+    Attributes:
+        time: the column.
+        time_unit: of numbers.
+        time_format: of numbers that are written dates.
+        counts: whether it counts rows and is no time.
+    """
+
+    time: str | None = None
+    time_unit: str | None = None
+    time_format: str | None = None
+    counts: bool = False
+
+
+def find_axis(columns: Columns, said: str | None, excluded: set[str]) -> Axis:
+    """Finds the column of times.
+
+    Args:
+        columns: of the table.
+        said: its name, where that is known.
+        excluded: columns that are something else.
+    """
+    names = [said] if said is not None else [
+        name for name in columns.names if name not in excluded
+    ]  # fmt: skip
+    found = [(rank, place, axis)
+             for place, name in enumerate(names)
+             if (rank_axis := _axis_of(columns.table[name], name, said is not None)) is not None
+             for rank, axis in (rank_axis,)]  # fmt: skip
+    return min(found, key=lambda entry: entry[:2])[2] if found else Axis(said)
+
+
+def _axis_of(column: pa.ChunkedArray, name: str, said: bool) -> tuple[int, Axis] | None:
+    """How likely a column is to be that of times, 0 most; None for one that is not."""
+    called = name.lower().strip() in TIME_NAMES or "time" in name.lower() or "date" in name.lower()
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return (0 if called else 1), Axis(name)
+    if is_text(column):
+        texts = present(column, ())
+        if looks_like_times(texts):
+            return (2 if called else 3), Axis(name)
+        values = _values(texts)
+    else:
+        values = float64(column) if is_number(column) else None
+    if values is None or not (called or said or name.lower().strip() in COUNT_NAMES):
+        return None
+    return _axis_of_numbers(values, name, said)
+
+
+def _values(texts: pa.ChunkedArray) -> np.ndarray | None:
+    try:
+        values: np.ndarray = pc.drop_null(texts).cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid:
+        return None
+    return values
+
+
+def _axis_of_numbers(values: np.ndarray, name: str, said: bool) -> tuple[int, Axis] | None:
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return None
+    low, high = values.min(), values.max()
+    whole = bool((values == np.round(values)).all())
+    if whole and low >= 19000101 and high <= 21001231 and _are_dates(values):
+        return 4, Axis(name, time_format="%Y%m%d")
+    if whole and low >= 1500 and high <= 2200 and "id" not in name.lower() and _few(values):
+        return 6, Axis(name, time_format="%Y")
+    for unit, (earliest, latest) in EPOCHS.items():
+        if earliest <= low and high <= latest:
+            return 4, Axis(name, time_unit=unit)
+    steps = np.diff(values)
+    usual = float(np.median(steps))
+    if usual > 0 and (said or np.isclose(steps, usual).mean() > 0.9):
+        return 7, Axis(name, counts=True)
+    return None
+
+
+def _are_dates(values: np.ndarray) -> bool:
+    texts = pd.Series(values[:SAMPLE].astype(np.int64).astype(str))
+    return bool(pd.to_datetime(texts, format="%Y%m%d", errors="coerce").notna().all())
+
+
+def _few(values: np.ndarray) -> bool:
+    """Whether numbers are years: neighbours are no more than some years apart."""
+    return bool((np.abs(np.diff(np.unique(values))) <= 10).all())
+
+
+def find_step(times: np.ndarray, series: np.ndarray) -> dict[str, object]:
+    """The time step: a field of a task, `time_step_s`, `time_step` or `every`.
+
+    Args:
+        times: datetime64 `[N]`, NaT where there is none; or numbers that count rows.
+        series: which series a row is of, int `[N]`.
+    """
+    order = np.lexsort((times, series))
+    times, series = times[order], series[order]
+    steps = np.diff(times)[np.diff(series) == 0]
+    if not np.issubdtype(times.dtype, np.datetime64):
+        steps = steps[steps > 0]
+        return {"time_step": _usual(steps)} if len(steps) else {"time_step": 1.0}
+    seconds = steps[steps > np.timedelta64(0)] / np.timedelta64(1, "s")
+    if len(seconds) == 0:
+        return {"time_step_s": float(DAY_S)}
+    midnight = times[~np.isnat(times)] - times[~np.isnat(times)].astype("datetime64[D]")
+    if not midnight.astype(np.int64).any() and (calendar := _calendar_step(times, seconds)):
+        return calendar
+    usual = _usual(seconds)
+    whole = np.abs(seconds / usual - np.round(seconds / usual)) < 1e-6
+    if whole.mean() >= REGULAR:
+        return {"time_step_s": usual}
+    return {"every": _grid(float(np.median(seconds)))}
+
+
+def _usual(steps: np.ndarray) -> float:
+    values, counts = np.unique(steps, return_counts=True)
+    return float(values[np.argmax(counts)])
+
+
+def _calendar_step(times: np.ndarray, seconds: np.ndarray) -> dict[str, object] | None:
+    """The step of dates, where it is no number of seconds; None where it is, or is irregular."""
+    days = seconds / DAY_S
+    usual = float(np.median(days))
+    steps: dict[CalendarStep, tuple[float, float]] = {
+        "month": (28, 31), "quarter": (89, 92), "year": (364, 366)
+    }  # fmt: skip
+    for step, (low, high) in steps.items():
+        if low <= usual <= high:
+            return {"time_step": step}
+    if usual == 7:
+        return {"time_step_s": 7.0 * DAY_S} if (days % 7 == 0).all() else {"time_step": "week"}
+    weekdays = pd.DatetimeIndex(times[~np.isnat(times)]).day_of_week
+    if usual == 1 and len(days) >= 10 and not (weekdays >= 5).any():
+        return {"time_step": "business day"}
+    return None
+
+
+def _grid(seconds: float) -> str:
+    """The step of a grid that holds a row or more, as pandas writes it."""
+    step = next((nice for nice in NICE_S if nice >= seconds), NICE_S[-1])
+    for size, word in ((DAY_S, "D"), (3600, "h"), (60, "min")):
+        if step % size == 0:
+            return f"{step // size}{word}"
+    return f"{step}s"
+
+
+def clock_fields(axis: Axis) -> dict[str, object]:
+    """What an axis says in a task, besides its step."""
+    fields = {"time": axis.time, "time_unit": axis.time_unit, "time_format": axis.time_format}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def provisional(columns: Columns, axis: Axis, timezone: str | None) -> TaskConfig:
+    """A task with nothing but its times, to read them before all else is known."""
+    step: dict[str, object] = {"time_step": 1.0} if axis.counts else {"time_step_s": 1.0}
+    return TaskConfig.model_validate(
+        {
+            "name": "draft", "description": "", "data": columns.origin.name,
+            **clock_fields(axis), **step, "timezone": timezone,
+            "features": [{"name": "x", "unit": ""}],
+            "outputs": [{"name": "x", "unit": "", "column": "x", "horizon": 0}],
+        }
+    )  # fmt: skip
