@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from model.data.cells import DataError
-from model.tasks.task import CalendarStep, TaskConfig
+from model.tasks.task import TaskConfig
+from model.tasks.time_config import CalendarStep
 
 # What the column of times is called in a table that has none.
 ROW = "row"
@@ -96,6 +97,35 @@ def _of_business_days(local: pd.DatetimeIndex, where: str) -> Ticks:
         )
     days = local.to_numpy().astype("datetime64[D]")
     return Ticks(np.busday_count(np.datetime64("1970-01-01"), days).astype(np.int64), 1)
+
+
+def run_starts(ticks: np.ndarray, series: np.ndarray, step: int) -> np.ndarray:
+    """The row, int64 `[N]`, at which each row's run starts: a stretch without a gap."""
+    new_run = np.ones(len(ticks), dtype=bool)
+    new_run[1:] = (np.diff(ticks) != step) | (np.diff(series) != 0)
+    return np.asarray(np.maximum.accumulate(np.where(new_run, np.arange(len(ticks)), 0)))
+
+
+def rows_later(ticks: np.ndarray, series: np.ndarray, later: int) -> np.ndarray:
+    """The row of the same series that stands so many ticks later.
+
+    Args:
+        ticks: int64 `[N]`, rising within a series.
+        series: int `[N]`, in one piece each.
+        later: ticks; below zero for earlier.
+
+    Returns:
+        int64 `[N]`; -1 where there is no such row.
+    """
+    found = np.full(len(ticks), -1)
+    starts = np.flatnonzero(np.diff(series, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(ticks)], strict=True):
+        of_series = ticks[start:end]
+        places = np.searchsorted(of_series, of_series + later)
+        places = np.minimum(places, end - start - 1)
+        there = of_series[places] == of_series + later
+        found[start:end][there] = start + places[there]
+    return found
 
 
 def later(times: np.ndarray, steps: int, task: TaskConfig) -> np.ndarray:

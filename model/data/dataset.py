@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from model.data.cells import DataError
-from model.data.clock import Ticks, count_ticks, time_column
+from model.data.clock import Ticks, count_ticks, rows_later, run_starts, time_column
 from model.data.columns import Columns
 from model.data.cuts import cut
+from model.data.spread import check_changes, standardize
 from model.data.table import left_out, read_table
 from model.tasks.task import FeatureConfig, OutputConfig, TaskConfig
 from model.transforms import (
@@ -30,12 +31,6 @@ from model.transforms import (
     Relative,
     Standardize,
 )
-
-# A column whose spread is less than this part of its largest number never changes: what it has is
-# the rounding of float32. It is left as it is rather than divided by zero.
-SMALLEST_SPREAD = float(np.finfo(np.float32).eps)
-# Smaller numbers are zero to most kernels.
-SMALLEST_STD = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -149,7 +144,7 @@ def _split(
             [shifted(x, o.horizon - _whole_seasons(o, task)) for o, x in pairs], axis=1
         )[kept],
         known=np.isin([o.column for o in task.outputs], [f.column for f in _now(task)]),
-        run_starts=_run_starts(ticks.of_rows[kept], series.codes[kept], ticks.step),
+        run_starts=run_starts(ticks.of_rows[kept], series.codes[kept], ticks.step),
         left_out=left_out(table),
         columns=columns,
     )
@@ -158,35 +153,6 @@ def _split(
 def _now(task: TaskConfig) -> list[FeatureConfig]:
     """The features that tell of the time step that they are of."""
     return [feature for feature in task.features if not feature.ahead]
-
-
-def _run_starts(ticks: np.ndarray, series: np.ndarray, step: int) -> np.ndarray:
-    """The row, int64 `[N]`, at which each row's run starts."""
-    new_run = np.ones(len(ticks), dtype=bool)
-    new_run[1:] = (np.diff(ticks) != step) | (np.diff(series) != 0)
-    return np.asarray(np.maximum.accumulate(np.where(new_run, np.arange(len(ticks)), 0)))
-
-
-def rows_later(ticks: np.ndarray, series: np.ndarray, later: int) -> np.ndarray:
-    """The row of the same series that stands so many ticks later.
-
-    Args:
-        ticks: int64 `[N]`, rising within a series.
-        series: int `[N]`, in one piece each.
-        later: ticks; below zero for earlier.
-
-    Returns:
-        int64 `[N]`; -1 where there is no such row.
-    """
-    found = np.full(len(ticks), -1)
-    starts = np.flatnonzero(np.diff(series, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(ticks)], strict=True):
-        of_series = ticks[start:end]
-        places = np.searchsorted(of_series, of_series + later)
-        places = np.minimum(places, end - start - 1)
-        there = of_series[places] == of_series + later
-        found[start:end][there] = start + places[there]
-    return found
 
 
 def _whole_seasons(output: OutputConfig, task: TaskConfig) -> int:
@@ -223,7 +189,7 @@ def _input_transform(
             raise DataError(f"{what} has no value in the training split")
         return OneHot(values=tuple(shares), shares=tuple(shares.values()))
     column = numbers.astype(np.float64)
-    fitted = _standardize(column, column, what)
+    fitted = standardize(column, column, what)
     if config.kind == "flag":
         return Flag(mean=fitted.mean)
     return _relative(fitted, columns.bases.get(config.column))
@@ -238,47 +204,21 @@ def fit_outputs(task: TaskConfig, train: Split) -> tuple[Output, ...]:
     outputs = []
     for index, config in enumerate(task.outputs):
         target = train.targets[:, index].astype(np.float64)
-        _check_changes(target, config, train)
+        check_changes(target, config, train.columns.bases.get(config.column, 0.0))
         transform: Standardize | Relative | Change
         if config.change:
             change = target - train.present[:, index]
-            fitted = _standardize(change, target, f"output {config.name!r}")
+            fitted = standardize(change, target, f"output {config.name!r}")
             transform = Change(
                 feature=task.always_known[config.column], mean=fitted.mean, std=fitted.std
             )
         else:
-            fitted = _standardize(target, target, f"output {config.name!r}")
+            fitted = standardize(target, target, f"output {config.name!r}")
             transform = _relative(fitted, train.columns.bases.get(config.column))
         outputs.append(
             Output(name=config.name, unit=config.unit, horizon=config.horizon, transform=transform)
         )
     return tuple(outputs)
-
-
-def _check_changes(target: np.ndarray, output: OutputConfig, train: Split) -> None:
-    """Refuses an output that is the same throughout: there is nothing to learn, or to get wrong."""
-    known = target[~np.isnan(target)]
-    if len(known) and np.std(known) < _smallest_spread(known):
-        value = known[0] + train.columns.bases.get(output.column, 0.0)
-        raise DataError(
-            f"output {output.name!r}: column {output.column!r} is {value:.7g} in all "
-            f"{len(train):,} rows of the training split: there is nothing to learn; choose another column, or a "
-            "larger train_fraction if it changes later"
-        )
-
-
-def _smallest_spread(column: np.ndarray) -> float:
-    """Below it a column's spread is no more than its rounding."""
-    return max(SMALLEST_STD, SMALLEST_SPREAD * float(np.nanmax(np.abs(column))))
-
-
-def _standardize(numbers: np.ndarray, column: np.ndarray, what: str) -> Standardize:
-    """Mean and spread of `numbers`, which were made of `column` and have its rounding."""
-    if np.isnan(numbers).all():
-        raise DataError(f"{what} has no number in the training split")
-    std = float(np.nanstd(numbers))
-    std = std if std >= _smallest_spread(column) else 1.0
-    return Standardize(mean=float(np.nanmean(numbers)), std=std)
 
 
 def windows(split: Split, steps: int, stride: int) -> np.ndarray:

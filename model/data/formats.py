@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
@@ -25,6 +24,7 @@ import pyarrow.parquet
 
 from model.data.cells import MISSING, DataError, Decimal, Origin
 from model.data.dialect import HEAD_BYTES, SPACES, Dialect, find_dialect
+from model.data.ready_sequences import ready_sequences
 
 # What pandas, pyarrow and the decompressors raise on a file that is broken or no table. A ZIP with
 # a password is a RuntimeError.
@@ -44,8 +44,6 @@ UNREADABLE = (
 # What the index of a table of pandas is called that has no name, and which file a row is from
 # where there are several.
 INDEX, FILE = "index", "file"
-# Of ready sequences in an NPZ file: which sequence a row is of.
-SEQUENCE = "sequence"
 
 
 @dataclass(frozen=True)
@@ -199,40 +197,9 @@ def _plain(table: pa.Table) -> pa.Table:
 
 
 def _sequences(path: Path, wanted: Collection[str] | None) -> tuple[pa.Table, tuple[str, ...]]:
-    """Ready sequences, as requests have them, with the names of their columns."""
-    with np.load(path, allow_pickle=False) as arrays:
-        if "sequences" not in arrays:
-            raise ValueError(f"it has no array 'sequences', but {', '.join(arrays)}")
-        sequences = arrays["sequences"]
-        lengths = arrays.get("lengths")
-        names = [str(name) for name in arrays["columns"]] if "columns" in arrays else None
-    if sequences.ndim not in (2, 3):
-        raise ValueError(
-            f"'sequences' has the shape {list(sequences.shape)}; it may have [rows, columns] with "
-            "'lengths', or [sequences, time steps, columns]"
-        )
-    rows, lengths = _rows_of(sequences, lengths)
-    names = names or [f"column_{index}" for index in range(rows.shape[1])]
-    if len(names) != rows.shape[1]:
-        raise ValueError(f"'columns' has {len(names)} names for {rows.shape[1]} columns")
-    columns: dict[str, np.ndarray] = {SEQUENCE: np.repeat(np.arange(len(lengths)), lengths)}
-    columns |= {name: rows[:, index] for index, name in enumerate(names)}
+    columns = ready_sequences(path)
     table = pa.table(columns)
     return table.select(_chosen(table.column_names, wanted)), tuple(columns)
-
-
-def _rows_of(sequences: np.ndarray, lengths: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """All rows one after the other, `[rows, columns]`, and the lengths of the sequences."""
-    if sequences.ndim == 2:
-        if lengths is None or int(lengths.sum()) != len(sequences):
-            raise ValueError(f"'lengths' must be there and sum up to {len(sequences):,} rows")
-        return sequences, lengths
-    count, most, _ = sequences.shape
-    if lengths is None:
-        lengths = np.full(count, most)
-    if lengths.shape != (count,) or lengths.max(initial=0) > most:
-        raise ValueError(f"'lengths' must have {count:,} numbers of at most {most:,}")
-    return sequences[np.arange(most) < lengths[:, None]], lengths
 
 
 @contextlib.contextmanager

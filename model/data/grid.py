@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from model.tasks.task import Rule, TaskConfig
+from model.tasks.task import TaskConfig
+from model.tasks.time_config import Rule
 
 
 def put_on_grid(

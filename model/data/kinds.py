@@ -21,7 +21,9 @@ from model.data.cells import (
     numbers,
     parse_numbers,
     present,
+    shown,
 )
+from model.data.columns import MOST_VALUES
 from model.data.time_formats import looks_like_times
 
 Kind = Literal["number", "cyclic", "flag", "category", "times", "none"]
@@ -45,7 +47,7 @@ CYCLES = {
     "month": (12.0, "month"),
     "minute": (60.0, "min"),
 }
-FLAGS = [{"0", "1"}, {"true", "false"}, {"yes", "no"}, {"y", "n"}, {"on", "off"}, {"t", "f"}]
+FLAGS = [{"true", "false"}, {"yes", "no"}, {"y", "n"}, {"on", "off"}, {"t", "f"}]
 # Words that stand for no number, besides `cells.MISSING`; and numbers that do where they are far
 # from all others.
 WORDS = {
@@ -79,7 +81,9 @@ WORDS = {
     ),
 }
 MARKS = (-99.0, -99.9, -999.0, -999.9, -9999.0, -99999.0, 999.0, 9999.0, 99999.0, 999999.0)
-MOST_CATEGORIES = 50
+# Whole numbers that are called so, and are few, are codes of something.
+CODES = {"id", "code", "type", "class", "category", "kind", "mode", "group", "zone", "status"}
+MOST_CODES = 20
 # Text of which so much is numbers is a column of numbers with something wrong in it.
 MOSTLY = 0.9
 
@@ -99,6 +103,7 @@ class Finding:
         missing: the part of the rows that have no value.
         words: texts that stand for no number in it.
         why: why it is of no use; "" if it is.
+        static: whether each series has one value of it.
     """
 
     column: str
@@ -111,6 +116,7 @@ class Finding:
     words: tuple[str, ...] = ()
     why: str = ""
     of_numbers: bool = False
+    static: bool = False
 
 
 def find_kind(column: pa.ChunkedArray, name: str, decimal: Decimal, origin: Origin) -> Finding:
@@ -160,12 +166,14 @@ def _of_text(
         numbers(column, name, origin, decimal, words)  # names the cell that is neither
         return _of_numbers(values, name, plain, unit, words)
     missing = 1 - given / len(texts)
-    distinct = pc.unique(pc.utf8_lower(pc.drop_null(texts)))
-    if set(distinct.to_pylist()) in FLAGS:
+    distinct = pc.unique(pc.drop_null(texts))
+    if len(distinct) == 1:
+        return Finding(name, "none", plain, missing=missing, why=f"is {shown(odd[0])} throughout")
+    if {text.lower() for text in distinct[:3].to_pylist()} in FLAGS and len(distinct) == 2:
         return Finding(name, "flag", plain, unit, missing=missing)
     if looks_like_times(texts):
         return Finding(name, "times", plain, missing=missing, why="holds times")
-    if len(distinct) <= min(MOST_CATEGORIES, given / 2):
+    if len(distinct) <= min(MOST_VALUES, given / 2):
         return Finding(name, "category", plain, unit, missing=missing)
     why = f"is text with {len(distinct):,} different values"
     return Finding(name, "none", plain, missing=missing, why=why)
@@ -191,6 +199,8 @@ def _of_numbers(
     kind: Kind = "number"
     if (low, high) == (0.0, 1.0) and whole:
         kind = "flag"
+    elif whole and not unit and CODES & set(re.split(r"[^a-z]+", plain.lower())):
+        kind = "category" if len(np.unique(finite)) <= MOST_CODES else kind
     period, unit = _cycle(plain, unit, low, high, whole)
     if period is not None:
         kind = "cyclic"

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.tasks.task import Calendar, CalendarStep
+from model.tasks.task import Calendar
+from model.tasks.time_config import CalendarStep
 
 DAY_S, WEEK_S = 86_400, 604_800
 # How much more a column is like itself a season ago than in between, and how much at all, in

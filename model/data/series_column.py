@@ -5,7 +5,8 @@ import pandas as pd
 import pyarrow as pa
 
 from model.data.cells import categories, is_text, parse_numbers, present
-from model.data.formats import SEQUENCE, Columns
+from model.data.formats import Columns
+from model.data.ready_sequences import SEQUENCE
 
 # So much of the rows may have the time of another of their series, which is refused later.
 WRONG_PART = 0.01
@@ -61,6 +62,17 @@ def find_series(columns: Columns, times: np.ndarray | None, excluded: set[str]) 
         if again <= allowed and (best is None or (numeric, count) < best[0]):
             best = (numeric, count), name
     return None if best is None else best[1]
+
+
+def is_static(column: pa.ChunkedArray, series: np.ndarray) -> bool:
+    """Whether a column has one value in each of two series or more, and not the same in all."""
+    values = categories(column).codes
+    known = (series >= 0) & (values >= 0)
+    if not known.any():
+        return False
+    first = np.full(int(series.max()) + 1, -1)
+    first[series[known][::-1]] = values[known][::-1]
+    return bool((values[known] == first[series[known]]).all() and len(np.unique(first)) > 1)
 
 
 def _numeric(array: pa.ChunkedArray) -> bool:

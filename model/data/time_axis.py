@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from model.data.cells import float64, is_number, is_text, present
 from model.data.formats import INDEX, Columns
 from model.data.time_formats import looks_like_times
-from model.tasks.task import CalendarStep, TaskConfig
+from model.tasks.task import TaskConfig
+from model.tasks.time_config import CalendarStep
 
 TIME_NAMES = {
     *("time", "date", "datetime", "timestamp", "ts", "datum", "zeit", "zeitstempel", "date_time"),

@@ -8,14 +8,12 @@ import glob
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
-import pandas as pd
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from model.config import Frozen, first_error
+from model.tasks.time_config import TimeConfig
 
-DAY_S = 86_400
 # The columns of states in Arrow streams, see `app/codec/arrow.py`; what features and outputs are
 # called is the rest of such a stream's columns.
 STATE_IN_REQUESTS, STATE_IN_ANSWERS = "initial_state", "state"
@@ -23,18 +21,6 @@ STATE_IN_REQUESTS, STATE_IN_ANSWERS = "initial_state", "state"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
-# Steps of the calendar, and how many of them a season has by default. pandas calls them W, M, Q, Y
-# and B.
-CalendarStep = Literal["week", "month", "quarter", "year", "business day"]
-SEASONS: dict[CalendarStep, int] = {
-    "week": 52,
-    "month": 12,
-    "quarter": 4,
-    "year": 1,
-    "business day": 5,
-}
-# What becomes of rows that share a place on the grid of `every`. The mean of angles is circular.
-Rule = Literal["mean", "last", "sum"]
 # What a feature may take of its row's time: the hour with its fraction, Monday 0, January 1st 1.
 Calendar = Literal["hour_of_day", "day_of_week", "day_of_year"]
 
@@ -110,42 +96,15 @@ class OutputConfig(Frozen):
     change: bool = False
 
 
-def _seconds_of_grid(fields: dict[str, Any]) -> float | None:
-    """The time step of `every`; `fields` are those validated so far."""
-    every = fields.get("every")
-    return None if every is None else float(pd.Timedelta(every).total_seconds())
-
-
-def _steps_of_season(fields: dict[str, Any]) -> int:
-    """Time steps of a day, or of a season of the calendar; `fields` are those validated so far."""
-    seconds = fields.get("time_step_s")
-    if seconds is not None:
-        return max(1, round(DAY_S / float(seconds)))
-    step = fields.get("time_step")
-    return SEASONS.get(step, 1) if isinstance(step, str) else 1  # type: ignore[call-overload]
-
-
-class TaskConfig(Frozen):
-    """A table, its time axis, its features and its outputs.
+class TaskConfig(TimeConfig):
+    """A table, its time axis (see `TimeConfig`), its features and its outputs.
 
     Attributes:
         data: CSV (also compressed), Parquet, Arrow, Feather or NPZ, relative to the working
             directory; with `*`, `?` or `[` all files that it finds.
         decimal: what stands before the decimals in text; None to find it.
         missing_values: texts, or numbers as text, that stand for no number besides the usual ones.
-        time: column of times; None where there is none, and rows follow each other as they stand.
-        time_unit: what a numeric `time` counts from 1970-01-01 UTC; None for written times.
-        time_format: of written times, as of strptime; None to find it.
-        timezone: of times without an offset, such as `Europe/Berlin`; None for UTC.
-        every: puts rows on a grid of this step, such as `5min`; then it is `time_step_s` too.
-        every_rules: what becomes of a column there; `mean` if it is not named.
-        time_step_s: seconds between two time steps. Any other difference is a gap.
-        time_step: in its place, a step of the calendar; or by how much a number rises that counts
-            rows and is no time.
         series: column that tells one series from another (a station), or None.
-        season_steps: time steps after which the columns come round again, for the baseline "same
-            time last season"; by default those that come nearest to a day. `day_steps`, its name
-            before, is taken too.
         train_fraction, validation_fraction: of the time covered; what is left is the test split.
         example_steps: time steps of the example that the manifest carries.
     """
@@ -156,79 +115,12 @@ class TaskConfig(Frozen):
     data: Path
     decimal: Literal[".", ","] | None = None
     missing_values: tuple[str, ...] = ()
-    time: str | None = None
-    time_unit: Literal["s", "ms", "us", "ns"] | None = None
-    time_format: Annotated[str, Field(min_length=2)] | None = None
-    timezone: str | None = None
-    every: str | None = None
-    every_rules: dict[str, Rule] = {}
-    # What times can tell apart, and 31 years.
-    time_step_s: Annotated[float, Field(ge=1e-9, le=1e9)] | None = Field(
-        default_factory=_seconds_of_grid
-    )
-    time_step: CalendarStep | Annotated[float, Field(gt=0, le=1e15)] | None = None
     series: str | None = None
-    season_steps: Annotated[int, Field(ge=1)] = Field(
-        default_factory=_steps_of_season, validation_alias=AliasChoices("season_steps", "day_steps")
-    )
     train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.7
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     example_steps: Annotated[int, Field(ge=1, le=100)] = 3
     features: Annotated[tuple[FeatureConfig, ...], Field(min_length=1)]
     outputs: Annotated[tuple[OutputConfig, ...], Field(min_length=1)]
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, zone: str | None) -> str | None:
-        if zone is not None:
-            try:
-                ZoneInfo(zone)
-            except (OSError, ValueError, KeyError) as error:
-                raise ValueError(
-                    f"no time zone is called {zone!r}; one is Europe/Berlin"
-                ) from error
-        return zone
-
-    @field_validator("every")
-    @classmethod
-    def _step_of_grid(cls, every: str | None) -> str | None:
-        if every is not None:
-            try:
-                seconds = pd.Timedelta(every).total_seconds()
-            except ValueError:
-                seconds = 0.0
-            if not seconds > 0:
-                raise ValueError(f"{every!r} is no step of a grid, such as 5min, 1h or 1D")
-        return every
-
-    @model_validator(mode="after")
-    def _time_has_a_step(self) -> Self:
-        if self.time is None:
-            for name in (
-                "time_unit",
-                "time_format",
-                "timezone",
-                "every",
-                "time_step_s",
-                "time_step",
-            ):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} is of the column of times: name it as time")
-        elif (self.time_step_s is None) == (self.time_step is None):
-            raise ValueError(
-                "give either time_step_s, in seconds, or time_step: week, month, quarter, year, "
-                "business day, or by how much a number rises that counts rows"
-            )
-        if self.every is not None and self.time_step_s != _seconds_of_grid({"every": self.every}):
-            raise ValueError("every is the time step: leave time_step_s and time_step out")
-        if self.every_rules and self.every is None:
-            raise ValueError("every_rules are of a grid: give its step as every")
-        if isinstance(self.time_step, float) and (self.time_unit or self.time_format):
-            raise ValueError(
-                "a time_step that is a number is of numbers that count rows: leave time_unit and "
-                "time_format out"
-            )
-        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -46,6 +46,7 @@ OF_ENTRIES = {
 }
 # The column at which comments begin, where a line is shorter.
 COMMENT_AT = 37
+FIRST = ("name", "description", "source", "data", "decimal", "missing_values")
 # Said although it is the default: who edits the file may want another.
 ALWAYS = {"season_steps", "train_fraction", "validation_fraction"}
 
@@ -63,8 +64,10 @@ def task_text(task: TaskConfig, left_out: Mapping[str, str] | None = None) -> st
     document = tomlkit.document()
     document.add(tomlkit.comment("A task: what to forecast from which table. docs/tasks.md has"))
     document.add(tomlkit.comment("every key, and those that are not here."))
-    for name, value in _fields(task, ALWAYS).items():
+    fields = _fields(task, ALWAYS)
+    for name in sorted(fields, key=lambda name: name not in FIRST):
         if name not in ("features", "outputs"):
+            value = fields[name]
             document.add(name, _commented(name, value, MEANINGS.get(name)))
     if left_out:
         document.add(tomlkit.nl())

@@ -55,7 +55,7 @@ def test_all_that_is_not_said_is_found(tmp_path: Path) -> None:
     assert [(f.name, f.column, f.unit, f.kind, f.period) for f in task.features] == [
         ("Power", "Power (MW)", "MW", "number", None),
         ("wind_dir", "wind dir [deg]", "deg", "cyclic", 360),
-        ("valve", "valve", "", "number", None),
+        ("valve", "valve", "", "flag", None),
         ("hour_of_day", "hour_of_day", "h", "cyclic", 24),
     ]
     assert task.features[3].calendar == "hour_of_day"
@@ -63,7 +63,7 @@ def test_all_that_is_not_said_is_found(tmp_path: Path) -> None:
         ("Power_1", "MW", "Power (MW)", 1, True),
         ("Power_24", "MW", "Power (MW)", 24, True),
     ]
-    assert found.left_out == {"serial": "is text"} or "serial" in found.left_out
+    assert found.left_out == {"serial": "is 'A17' throughout"}
     splits = load(task)
     assert len(splits["train"]) == 0.7 * HOURS
 
@@ -177,6 +177,29 @@ def test_what_stands_for_no_number_is_found(tmp_path: Path) -> None:
     table.loc[7, "valve"] = "stuck"
     with pytest.raises(DataError, match=r"column 'valve', row 8 has 'stuck', which is no number"):
         draft(table, tmp_path)
+
+
+def test_text_and_codes_are_categories_and_two_words_a_flag(tmp_path: Path) -> None:
+    """What has one value in each series is static."""
+    parts = [
+        hourly(300).assign(
+            site=site,
+            fuel=np.where(np.arange(300) % 7, fuel, "none"),
+            size=size,
+            mode_code=np.arange(300) % 5,
+            on=np.where(np.arange(300) % 2, "yes", "No"),
+        )
+        for site, fuel, size in (("a", "gas", 10.0), ("b", "coal", 25.0))
+    ]
+    task = draft(pd.concat(parts), tmp_path).task
+    assert task.series == "site"
+    kinds = {f.name: (f.kind, f.static) for f in task.features}
+    assert kinds["fuel"] == ("category", False)
+    assert kinds["size"] == ("number", True)
+    assert kinds["mode_code"] == ("category", False)
+    assert kinds["on"] == ("flag", False)
+    train = load(task)["train"]
+    assert train.columns.values["fuel"].keys() == {"gas", "coal", "none"}
 
 
 def test_a_target_with_few_holes_is_never_missing_to_callers(tmp_path: Path) -> None:

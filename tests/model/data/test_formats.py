@@ -13,7 +13,8 @@ import pytest
 
 from model.data.cells import DataError
 from model.data.dialect import find_dialect
-from model.data.formats import FILE, SEQUENCE, read_columns
+from model.data.formats import FILE, read_columns
+from model.data.ready_sequences import SEQUENCE
 from model.data.table import left_out, read_table
 from tests.model.tables import make_table, make_task, write_table
 

@@ -1,0 +1,87 @@
+"""What a table is as a whole: its time axis, its series, its time step.
+
+`draft.py` asks, and `kinds.py` tells what each column is.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.data.cells import DataError, Decimal, find_decimal, is_text
+from model.data.formats import Columns, read_columns
+from model.data.series_column import find_series, series_codes
+from model.data.time_axis import Axis, find_axis, find_step, provisional
+from model.data.time_formats import found_format
+from model.data.times import read_times
+from model.table_options import TableOptions
+
+
+@dataclass(frozen=True)
+class TableFinding:
+    """A table as far as it is understood.
+
+    Attributes:
+        columns: as the file has them.
+        decimal: what stands before the decimals.
+        axis: of time.
+        series: the column that tells series apart, or None.
+        times: `[N]`; None where there are none.
+        codes: which series a row is of, int64 `[N]`.
+        step: the time step, a field of a task; empty without times.
+    """
+
+    columns: Columns
+    decimal: Decimal
+    axis: Axis
+    series: str | None
+    times: np.ndarray | None
+    codes: np.ndarray
+    step: dict[str, Any]
+
+
+def understand(options: TableOptions, data: Path) -> TableFinding:
+    """Reads a table and finds its time axis, its series and its time step.
+
+    Raises:
+        OSError: a file cannot be opened.
+        DataError: it is no table, a column is absent, or its times cannot be read.
+    """
+    columns = read_columns(data)
+    said = [*options.target, *options.features, *filter(None, [options.time, options.series])]
+    for column in said:
+        if column not in columns.names:
+            raise DataError(f"{data}: no column {column!r}; it has {', '.join(columns.names)}")
+    if len(columns.table) == 0:
+        raise DataError(f"{data}: no usable row")
+    texts = [(name, columns.table[name]) for name in columns.names if is_text(columns.table[name])]
+    decimal = find_decimal(texts, columns.origin)
+    others = {*options.target, *options.features, *filter(None, [options.series])}
+    axis = _with_format(columns, find_axis(columns, options.time, others), options)
+    series, times = options.series, None
+    if axis.time is not None:
+        times = _times(columns, axis, options.timezone, series_codes(columns, series))
+    if series is None:
+        series = find_series(columns, times, {*options.target, *filter(None, [axis.time])})
+    codes = series_codes(columns, series)
+    if times is None:
+        return TableFinding(columns, decimal, axis, series, None, codes, {})
+    if series is not None and options.timezone is not None:
+        times = _times(columns, axis, options.timezone, codes)
+    step = {"every": options.every} if options.every else find_step(times, codes)
+    return TableFinding(columns, decimal, axis, series, times, codes, step)
+
+
+def _with_format(columns: Columns, axis: Axis, options: TableOptions) -> Axis:
+    """The axis with the format of its written times, where one format says it all."""
+    form = options.time_format or axis.time_format
+    if axis.time is not None and axis.time_unit is None and not axis.counts and form is None:
+        column = columns.table[axis.time]
+        form = found_format(column, axis.time, columns.origin) if is_text(column) else None
+    return replace(axis, time_format=form)
+
+
+def _times(columns: Columns, axis: Axis, zone: str | None, codes: np.ndarray) -> np.ndarray:
+    task = provisional(columns, axis, zone)
+    return read_times(columns.table[axis.time], task, codes, columns.origin)
