@@ -64,7 +64,7 @@ class Columns:
         column = pd.Categorical(table[config.column])
         # A cell without a value has the code -1.
         made = [*(codes.get(str(value), 0) for value in column.categories), np.nan]
-        return np.array(made, np.float32)[column.codes]
+        return np.asarray(np.array(made, np.float32)[column.codes])
 
 
 def _base_of(numbers: np.ndarray) -> float:
