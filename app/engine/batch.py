@@ -69,7 +69,7 @@ class Lanes(Protocol):
         ...
 
     def give(self, chunk: Chunk, batch: Batch) -> None:
-        """Queues a batch. Called on the event loop."""
+        """Queues a batch, or computes it at once. Called on the event loop."""
 
     def stop(self, timeout_s: float) -> None:
         """Ends the lanes after all queued batches, and waits for that. Blocks.
@@ -94,19 +94,15 @@ class LoopLane:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """See `Lanes`."""
-        self._loop = loop
         self.alive = True
 
     def give(self, chunk: Chunk, batch: Batch) -> None:
-        """See `Lanes`. The event loop first reads what callers have sent meanwhile."""
-        self._loop.call_soon(self._run, chunk, batch)
+        """Computes a batch before it returns."""
+        self._computed(chunk, attempt(self._runner, batch))
 
     def stop(self, timeout_s: float) -> None:
         """See `Lanes`."""
         self.alive = False
-
-    def _run(self, chunk: Chunk, batch: Batch) -> None:
-        self._computed(chunk, attempt(self._runner, batch))
 
 
 def pack(chunk: Chunk, state_size: int) -> Batch:

@@ -59,6 +59,7 @@ class Engine:
         self.counters = counters or Counters()
         self._scheduler = Scheduler(sizes, cost, clock)
         self._lanes: Lanes
+        self._has_threads = threads
         if threads:
             self._lanes = ThreadLanes(sizes.lanes, runner, self._computed)
         else:
@@ -167,10 +168,8 @@ class Engine:
         for sequence in sequences:
             self._admissions[sequence] = admission
         self._count_load()
-        if not self._dispatch_is_due:
-            # Not at once: requests that arrive at the same moment may share a chunk.
-            self._dispatch_is_due = True
-            self._loop.call_soon(self._dispatch)
+        # Not at once: requests that arrive at the same moment may share a chunk.
+        self._dispatch_soon()
 
     async def submit(self, sequences: list[Sequence], admission: Admission | None = None) -> None:
         """As `begin`, and waits until it is done; a caller that is cancelled cancels its sequences.
@@ -234,15 +233,26 @@ class Engine:
             _tell(admission, error)
         self._resolve()
 
+    def _dispatch_soon(self) -> None:
+        """Has `_dispatch` called once the event loop has read what callers have sent."""
+        if not self._dispatch_is_due:
+            self._dispatch_is_due = True
+            self._loop.call_soon(self._dispatch)
+
     def _dispatch(self) -> None:
         """Gives the free lanes chunks, then tells the requests that are done."""
         self._dispatch_is_due = False
         while (chunk := self._scheduler.next_chunk()) is not None:
             try:
-                self._lanes.give(chunk, pack(chunk, self.runner.state_size))
+                batch = pack(chunk, self.runner.state_size)
             except MemoryError as error:
                 self._loop.call_soon(self._computed, chunk, type(error).__name__)
-        if self._scheduler.holds_back and self._look is None:
+                continue
+            self._lanes.give(chunk, batch)
+            if not self._has_threads:
+                # It is computed. Who came meanwhile may be in the next one.
+                break
+        if self._has_threads and self._scheduler.holds_back and self._look is None:
             self._look = self._loop.call_later(LOOK_S, self._look_again)
         self._resolve()
 
@@ -262,8 +272,12 @@ class Engine:
         for sequence in chunk.sequences:
             if sequence.listener is not None and sequence.error is None:
                 sequence.listener(sequence)
-        # First the lane, so that it computes while answers are printed.
-        self._dispatch()
+        if self._has_threads:
+            # First the lane, so that it computes while answers are printed.
+            self._dispatch()
+        else:
+            # `_dispatch`, which called this, tells the requests.
+            self._dispatch_soon()
 
     def _count(self, chunk: Chunk) -> None:
         self.counters.chunks += 1

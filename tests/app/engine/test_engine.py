@@ -1,10 +1,12 @@
 """The engine over `FakeRunner`: the laws of continuous batching, exactly; who fails with whom."""
 
 import asyncio
+import socket
 import threading
 
 import numpy as np
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -477,3 +479,32 @@ def test_threads_of_the_lanes_are_named_and_alive() -> None:
             assert {"lane-0", "lane-1"} <= names
 
     asyncio.run(run())
+
+
+def test_who_comes_while_a_chunk_is_computed_is_in_the_next_one() -> None:
+    """On the loop that the service uses, which reads before it goes on with what is due."""
+    ours, theirs = socket.socketpair()
+    newcomer = sequence(2, 1)
+
+    class Asked(FakeRunner):
+        def run(self, *arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            if not self.calls:
+                theirs.send(b"x")
+            return super().run(*arguments)
+
+    async def run() -> None:
+        runner = Asked()
+        async with engine_of(runner, threads=False, chunk_rows=2, chunk_steps=4) as engine:
+            loop = asyncio.get_running_loop()
+
+            def come() -> None:
+                loop.remove_reader(ours)
+                engine.begin([newcomer], lambda error: None)
+
+            loop.add_reader(ours, come)
+            await engine.submit([sequence(12)])
+            assert runner.calls[:2] == [1, 2]
+            assert_summed(newcomer)
+
+    with ours, theirs:
+        uvloop.run(run())
