@@ -21,8 +21,11 @@ SWITCHES = {
     "export_best": "export the best weights so far of a training that was interrupted or still "
     "runs, and end",
     "only_if_missing": "do nothing where a version is exported already",
+    "inspect": "print what was understood of the table, its splits and the baselines' errors, and "
+    "end",
     "explain_placement": "print which layer goes where and what it costs, and end",
 }
+WRITE_TASK = "write the task, commented and ready to edit, and end"
 CONFIG = "a TOML file of options; what the command line says comes first"
 
 
@@ -35,6 +38,8 @@ class Command:
         resume: whether to go on with an interrupted training.
         export_best: whether to export what such a training has, and end.
         only_if_missing: whether to train only if there is no model yet.
+        inspect: whether to print what was understood of the table, and end.
+        write_task: where to write the task to, and end; or None.
         explain_placement: whether to print where the layers would go, and end.
     """
 
@@ -43,11 +48,13 @@ class Command:
     export_best: bool = False
     only_if_missing: bool = False
     explain_placement: bool = False
+    inspect: bool = False
+    write_task: Path | None = None
 
 
 def shown_default(field: FieldInfo) -> str | None:
-    """A field's default as it is typed; None where it is chosen later."""
-    return None if field.default is None else shown(field.default)
+    """A field's default as it is typed; None where there is none, or it is chosen later."""
+    return None if field.default in (None, ()) else shown(field.default)
 
 
 def again(config: TrainConfig, switch: str) -> str:
@@ -67,11 +74,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Command:
     given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
     switches = {name: given.pop(name) for name in SWITCHES}
     file: Path | None = given.pop("config", None)
+    write_task: Path | None = given.pop("write_task", None)
     try:
         in_file = read_options(file) if file else {}
     except (OSError, ValueError) as error:
         parser.error(f"--config: {error}")
-    return Command(_validated(parser, given, in_file, file), **switches)
+    config = _validated(parser, given, in_file, file)
+    return Command(config, write_task=write_task, **switches)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         else:
             how |= {"metavar": option_of(name).upper()} | ({"nargs": "+"} if many else {})
         parser.add_argument(flag_of(name), dest=option_of(name), **how)
+    parser.add_argument("--write-task", type=Path, metavar="FILE", help=WRITE_TASK)
     parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG)
     for name, help_text in SWITCHES.items():
         parser.add_argument(flag_of(name), action="store_true", help=help_text)
@@ -112,6 +122,8 @@ def _validated(
         config.layer_configs()
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # of several options together
+            parser.error(first["msg"].removeprefix("Value error, "))
         parser.error(f"{place(str(first['loc'][0]))}: {first['msg']}, but got {first['input']!r}")
     except ValueError as error:
         parser.error(f"{place('layers')}: {error}")

@@ -4,6 +4,7 @@ load -> train with early stopping -> evaluate against the baselines -> export wi
 """
 
 import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,17 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from rich.console import Console
 
 from model.command import Command, again
 from model.config import RNNConfig
 from model.config_file import options_text
 from model.data import dataset
+from model.data.draft import task_of
 from model.evaluation import model_card
 from model.evaluation.description import describe_training, example, print_skill
 from model.evaluation.forecastable import check_forecastable
+from model.evaluation.inspection import inspect
 from model.evaluation.skill import Skill, evaluate
 from model.export.saved_model import export_model
 from model.export.served_model import ServedModel, read_served
@@ -27,7 +31,8 @@ from model.network.sequence_model import SequenceModel
 from model.placement.device_setup import memory_table, needed, place, prepare_devices
 from model.placement.devices import find_devices
 from model.placement.plan import explain, plan_replicas
-from model.tasks.task import TaskConfig, load_task
+from model.tasks.task import TaskConfig
+from model.tasks.task_file import task_text
 from model.train_config import TrainConfig
 from model.training.checkpoint import Checkpoint, CheckpointFolder, Progress
 from model.training.display import Display
@@ -37,8 +42,11 @@ from model.training.interruption import Interrupted
 from model.training.trainer import Diverged, Trainer
 from model.transforms import Feature, Output, num_inputs
 
-# Beside the artifact: the options it was trained with, for --config.
-OPTIONS = "options.toml"
+# Beside the artifact: the options it was trained with, for --config, and the task, for --task.
+OPTIONS, TASK = "options.toml", "task.toml"
+
+# Of a table that goes to a file.
+PRINTED_WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -110,13 +118,29 @@ def explain_placement(config: TrainConfig) -> None:
             before.
     """
     prepare_devices(config)
-    task = load_task(config.task)
+    task = task_of(config).task
     train = dataset.load(task)["train"]
     features, outputs = dataset.fit_features(task, train), dataset.fit_outputs(task, train)
     network = network_config(config, features, outputs)
     print(explain(plan_replicas(network, find_devices(config.devices), config.replicas)))
     print(memory_table(network, config))
     place(network, config)
+
+
+def understand(command: Command) -> None:
+    """Prints what was understood of the table, and writes the task, as is asked for.
+
+    Raises:
+        OSError, ValueError: the table cannot be used; or there is a task file already.
+    """
+    draft, config = task_of(command.config), command.config
+    if command.inspect:
+        width = None if sys.stdout.isatty() else PRINTED_WIDTH
+        inspect(draft, config.window_steps, config.stride_steps, Console(width=width))
+    if command.write_task is not None:
+        with command.write_task.open("x", encoding="utf-8") as file:
+            file.write(task_text(draft.task, draft.left_out))
+        print(f"wrote {command.write_task}: python -m model.train --task {command.write_task}")
 
 
 def run(command: Command) -> Path:
@@ -167,7 +191,7 @@ def begun_with(config: TrainConfig) -> tuple[TrainConfig, ServedModel | None]:
         OSError, ValueError: the task or the version cannot be read; or other layers are asked for.
     """
     served = read_served(config.from_version) if config.from_version else None
-    name = config.name or (served.name if served else load_task(config.task).name)
+    name = config.name or (served.name if served else task_of(config).task.name)
     changes: dict[str, Any] = {"name": name}
     if served:
         if "layers" in config.model_fields_set and config.layers != served.layers:
@@ -189,7 +213,7 @@ def prepare(
     prepare_devices(config)
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
-    task = load_task(config.task)
+    task = task_of(config).task
     display.phase(f"reading {task.data}")
     splits = dataset.load(task)
     if told := splits["train"].left_out:
@@ -274,6 +298,7 @@ def _finish(training: Training, display: Display) -> tuple[Path, Skill]:
         history = trainer.progress.history
         model_card.write_pictures(folder, model, splits, task, history, steps, size)
         model_card.write_card(folder, manifest, task, splits, skill, steps)
+        (folder / TASK).write_text(task_text(task), encoding="utf-8")
         (folder / OPTIONS).write_text(options_text(config), encoding="utf-8")
 
     details = {

@@ -43,13 +43,9 @@ class TableOptions(Frozen):
 
     @model_validator(mode="after")
     def _of_a_table(self) -> Self:
-        given = [
-            name for name in sorted(self.model_fields_set) if name in TableOptions.model_fields
-        ]
-        if self.data is None and given:
-            raise ValueError(f"--{given[0].replace('_', '-')} is of a table: name it as --data")
+        for name, field in TableOptions.model_fields.items():
+            if self.data is None and getattr(self, name) != field.default:
+                raise ValueError(f"--{name.replace('_', '-')} is of a table: name it as --data")
         if self.data is not None and not self.target:
             raise ValueError("--data needs --target: the columns to forecast")
-        if self.data is not None and "task" in self.model_fields_set:
-            raise ValueError("--data drafts a task of its own: leave --task out")
         return self

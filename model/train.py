@@ -26,9 +26,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from model.command import Command, parse_arguments
+from model.data.draft import task_of
 from model.export.versions import existing_versions
 from model.quiet import quiet
-from model.tasks.task import load_task
 from model.train_config import TrainConfig
 
 
@@ -38,6 +38,8 @@ def main() -> int:
     try:
         if command.only_if_missing and _is_there(command.config):
             return 0
+        if command.config.data is not None:
+            task_of(command.config)  # what is wrong with a table is told at once
         return _carry_out(command)
     except (OSError, ValueError) as error:
         return _failed(str(error))
@@ -45,7 +47,7 @@ def main() -> int:
 
 def _is_there(config: TrainConfig) -> bool:
     """Whether a version is exported already; tells it."""
-    home = config.models_dir / (config.name or load_task(config.task).name)
+    home = config.models_dir / (config.name or task_of(config).task.name)
     versions = existing_versions(home)
     if versions:
         print(f"{home} has version {versions[-1]}: nothing to train")
@@ -63,7 +65,9 @@ def _carry_out(command: Command) -> int:
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        if command.explain_placement:
+        if command.inspect or command.write_task:
+            run.understand(command)
+        elif command.explain_placement:
             run.explain_placement(command.config)
         else:
             run.run(command)

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from model.config import LARGEST, LAYER_FORMS, Frozen, KeepProb, LayerConfig
+from model.config import LARGEST, LAYER_FORMS, KeepProb, LayerConfig
+from model.table_options import TableOptions
 
 # What a training that goes on may have otherwise: where it computes and writes.
 FREE_TO_CHANGE = frozenset(
@@ -16,7 +17,7 @@ FREE_TO_CHANGE = frozenset(
 )
 
 
-class TrainConfig(Frozen):
+class TrainConfig(TableOptions):
     """How to train. Each field is an option of `python -m model.train`.
 
     A field whose option has another name, as no field may be called `from`, has it as its alias.
@@ -126,6 +127,12 @@ class TrainConfig(Frozen):
         le=LARGEST,
     )
     log_dir: Path | None = Field(None, description="where to write files for TensorBoard")
+
+    @model_validator(mode="after")
+    def _one_task(self) -> Self:
+        if self.data is not None and self.task != TrainConfig.model_fields["task"].default:
+            raise ValueError("--data drafts a task of its own: leave --task out")
+        return self
 
     def gone_on_with(self, given: "TrainConfig") -> Self:
         """These options, with what may change as it is given now.

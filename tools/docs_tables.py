@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from app.api.problems import STATUSES
 from app.api.schemas import PredictRequest
 from app.application import create_app
 from app.engine.model_runner import ModelRunner
 from app.manifest import Manifest
 from app.settings import Settings
-from model.command import CONFIG, SWITCHES, shown_default
+from model.command import CONFIG, SWITCHES, WRITE_TASK, shown_default
 from model.train_config import TrainConfig, flag_of
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -68,10 +70,16 @@ def options() -> list[str]:
     for name, field in TrainConfig.model_fields.items():
         # What is chosen while training says so itself.
         meaning, _, chosen = str(field.description).partition("; default: ")
-        rows.append((_code(flag_of(name)), meaning, chosen or _code(shown_default(field))))
+        rows.append((_code(flag_of(name)), meaning, chosen or _default(field)))
+    rows.append((_code("--write-task"), WRITE_TASK, ""))
     rows.append((_code("--config"), CONFIG, ""))
     rows += [(_code(flag_of(name)), meaning, "") for name, meaning in SWITCHES.items()]
     return _table(("option", "meaning", "default"), rows)
+
+
+def _default(field: FieldInfo) -> str:
+    shown = shown_default(field)
+    return "" if shown is None else _code(shown)
 
 
 def problems() -> list[str]:

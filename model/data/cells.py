@@ -32,6 +32,8 @@ TWO_COMMAS = r"^[+-]?\d{1,3}(?:,\d{3}){2,}$"
 PLAIN_DECIMALS = r"^[+-]?\d*\.\d+(?:[eE][+-]?\d+)?$"
 
 
+# Values of a category that are known; of more, the most frequent ones.
+MOST_VALUES = 64
 # Words of a flag, in any case.
 TRUE, FALSE = ("true", "yes", "1", "on", "t", "y"), ("false", "no", "0", "off", "f", "n")
 

@@ -11,6 +11,7 @@ from typing import Self, TypeAlias
 import numpy as np
 import pandas as pd
 
+from model.data.cells import MOST_VALUES
 from model.tasks.task import FeatureConfig, TaskConfig
 from model.transforms import Feature, Flag, OneHot, Relative
 
@@ -19,8 +20,6 @@ from model.transforms import Feature, Flag, OneHot, Relative
 RELATIVE = 2.0**-12
 # Numbers that differ by less than this part of them differ by the rounding of float64.
 SAME = 16 * float(np.finfo(np.float64).eps)
-# Values of a category that are known; of more, the most frequent ones.
-MOST_VALUES = 64
 
 # What stands for a value in a caller's row.
 Sent: TypeAlias = float | bool | str | None

@@ -5,6 +5,7 @@ columns -> time axis -> kinds of columns -> series -> time step -> season -> `Ta
 
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,11 @@ from model.data.series_column import is_static
 from model.data.table_finding import TableFinding, understand
 from model.data.time_axis import clock_fields, provisional
 from model.table_options import TableOptions
-from model.tasks.task import TaskConfig
+from model.tasks.task import TaskConfig, load_task
+from model.tasks.time_config import DAY_S
+from model.train_config import TrainConfig
 
+WEEK_DAYS = 7
 # Time steps of past that a season leaves in the shortest split, at least.
 LEAST_PAST = 16
 
@@ -42,6 +46,18 @@ class Draft:
     task: TaskConfig
     left_out: dict[str, str]
     seasons: tuple[Season, ...]
+
+
+@cache
+def task_of(config: TrainConfig) -> Draft:
+    """The task of a training: that of its file, or one drafted of its table, once for all.
+
+    Raises:
+        OSError, ValueError: as of `load_task` and `draft_task`.
+    """
+    if config.data is None:
+        return Draft(load_task(config.task), {}, ())
+    return draft_task(config, config.name)
 
 
 def draft_task(options: TableOptions, name: str | None = None) -> Draft:
@@ -68,7 +84,7 @@ def draft_task(options: TableOptions, name: str | None = None) -> Draft:
         features += draft_entries.calendar(seasons, used, set(names.values()))
     fields: dict[str, Any] = {
         "name": name or _name_of(options.data.name),
-        "description": f"{' and '.join(options.target)}, {_ahead(options)}.",
+        "description": _description(options, options.data.name),
         "data": options.data,
         "decimal": table.decimal if table.decimal != "." else None,
         "missing_values": draft_entries.words(used, findings, options),
@@ -90,9 +106,10 @@ def _name_of(file: str) -> str:
     return plain_name(re.sub(r"[*?\[\]]", "", file).partition(".")[0], ())
 
 
-def _ahead(options: TableOptions) -> str:
-    steps = ", ".join(map(str, options.horizons))
-    return f"{steps} time step{'' if options.horizons == (1,) else 's'} ahead"
+def _description(options: TableOptions, file: str) -> str:
+    steps = " and ".join(map(str, options.horizons))
+    many = "" if options.horizons == (1,) else "s"
+    return f"{' and '.join(options.target)}, {steps} time step{many} ahead, from {file}."
 
 
 def _findings(table: TableFinding, options: TableOptions) -> dict[str, Finding]:
@@ -157,6 +174,6 @@ def _season_steps(table: TableFinding, task: TaskConfig, seasons: list[Season]) 
         return -(-max(1, task.max_horizon) // steps) * steps - task.max_horizon <= room
 
     best = min((s for s in seasons if fits(s.steps)), key=lambda s: s.error, default=None)
-    if best is not None:
-        return best.steps
-    return task.season_steps if fits(task.season_steps) else 1
+    # A day is no season of days: what shows at first there is the week.
+    usual = WEEK_DAYS if task.time_step_s == DAY_S else task.season_steps
+    return best.steps if best is not None else usual if fits(usual) else 1

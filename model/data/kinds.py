@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.data.cells import (
+    MOST_VALUES,
     Decimal,
     Origin,
     float64,
@@ -23,7 +24,6 @@ from model.data.cells import (
     present,
     shown,
 )
-from model.data.columns import MOST_VALUES
 from model.data.time_formats import looks_like_times
 
 Kind = Literal["number", "cyclic", "flag", "category", "times", "none"]

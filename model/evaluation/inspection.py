@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from model.data import dataset
@@ -36,7 +37,8 @@ def inspect(draft: Draft, steps: int, stride: int, console: Console) -> None:
     """
     task = draft.task
     table = read_table(task)
-    console.print(_grid(_of_table(table, draft), title=f"{task.data}"))
+    console.print(f"{task.data}", style="bold", soft_wrap=True, highlight=False)
+    console.print(_grid(_of_table(table, draft)))
     console.print(_columns(table, draft))
     splits = dataset.split_table(table, task)
     console.print(_splits(splits, task, steps, stride))
@@ -46,19 +48,19 @@ def inspect(draft: Draft, steps: int, stride: int, console: Console) -> None:
     try:
         skill = evaluate_baselines(features, names, splits, steps, task.season_steps)
     except ValueError as error:
-        console.print(f"No baseline: {error}", highlight=False)
+        console.print(f"No baseline: {error}", highlight=False, markup=False, soft_wrap=True)
     else:
         console.print(_errors(skill, task, steps))
         for note in skill.notes:
-            console.print(f"{note}", highlight=False)
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
-def _grid(rows: Iterable[tuple[str, str]], title: str) -> Table:
-    grid = Table(title=title, title_justify="left", show_header=False)
+def _grid(rows: Iterable[tuple[str, str]]) -> Table:
+    grid = Table(show_header=False)
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    for row in rows:
-        grid.add_row(*row)
+    for name, text in rows:
+        grid.add_row(name, escape(text))
     return grid
 
 
@@ -136,24 +138,31 @@ def _columns(table: pd.DataFrame, draft: Draft) -> Table:
     for feature in task.features:
         use = "feature, target" if feature.column in targets else "feature"
         name = "(calendar)" if feature.calendar else feature.column
-        found.add_row(name, feature.name, _kind(feature), *_range(table[feature.column]), use)
+        cells = (name, feature.name, _kind(feature), *_range(table[feature.column]), use)
+        found.add_row(*map(escape, cells))
     for column in sorted(targets - {f.column for f in task.features}):
-        found.add_row(column, "", "number", *_range(table[column]), "target")
+        found.add_row(escape(column), "", "number", *_range(table[column]), "target")
     for column, why in draft.left_out.items():
         if column not in targets:
-            found.add_row(column, "", "", "", "", f"left out: {why}", style="dim")
+            found.add_row(escape(column), "", "", "", "", f"left out: {escape(why)}", style="dim")
     return found
 
 
 def _kind(feature: FeatureConfig) -> str:
     period = "" if feature.period is None else f" of {feature.period:.6g}"
-    unit = f" {feature.unit}" if feature.unit else ""
-    return f"{feature.kind}{period}{unit}" if period else f"{feature.kind}{unit and ','}{unit}"
+    unit = f" {feature.unit}" if period else f", {feature.unit}"
+    static = ", static" if feature.static else ""
+    return f"{feature.kind}{period}{unit if feature.unit else ''}{static}"
 
 
 def _range(column: pd.Series) -> tuple[str, str]:
+    """From the least to the largest number, or the values of a category; and what is missing."""
     missing = float(column.isna().mean())
     share = "" if missing == 0 else f"{missing:.1%}"
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        values = column.value_counts().index.astype(str)
+        more = ", ..." if len(values) > MOST_NAMES else ""
+        return f"{len(values):,}: {', '.join(values[:MOST_NAMES])}{more}", share
     return f"{column.min():.6g} to {column.max():.6g}", share
 
 

@@ -62,8 +62,8 @@ def task_text(task: TaskConfig, left_out: Mapping[str, str] | None = None) -> st
         A text of which `load_task` makes the same task.
     """
     document = tomlkit.document()
-    document.add(tomlkit.comment("A task: what to forecast from which table. docs/tasks.md has"))
-    document.add(tomlkit.comment("every key, and those that are not here."))
+    document.add(tomlkit.comment("What to forecast from which table, for --task. docs/tasks.md"))
+    document.add(tomlkit.comment("explains every key, also those that are not here."))
     fields = _fields(task, ALWAYS)
     for name in sorted(fields, key=lambda name: name not in FIRST):
         if name not in ("features", "outputs"):

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from model import run, train
 from model.command import Command, parse_arguments
+from model.data.draft import task_of
+from model.tasks.task import load_task
 from model.train_config import TrainConfig, flag_of
 from model.training.trainer import Diverged
 from tests.model.children import pool, run_command
@@ -54,7 +58,7 @@ def test_help_names_every_field_with_its_meaning_and_default(
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
         flag = re.escape(flag_of(name))
         # A name has no default of its own: its description says what it is instead.
-        known = "" if default is None else f" (default: {shown})"
+        known = "" if default in (None, ()) else f" (default: {shown})"
         meaning = re.escape(f"{field.description}{known}")
         # A long option stands on a line of its own, above its meaning.
         line = rf"^  {flag}\b[^\n]*(\n   )? +{meaning}$"
@@ -85,6 +89,14 @@ def test_help_names_every_field_with_its_meaning_and_default(
         (["--seed", "1.5"], "--seed: "),
         (["--seed", str(2**31)], "--seed: "),
         (["--name", "a/b"], "--name: "),
+        (["--data", "t.csv"], "--data needs --target: the columns to forecast"),
+        (["--target", "y"], "--target is of a table: name it as --data"),
+        (["--every", "5min"], "--every is of a table: name it as --data"),
+        (["--data", "t.csv", "--target", "y", "--horizons", "-1"], "--horizons: "),
+        (
+            ["--data", "t.csv", "--target", "y", "--task", "t.toml"],
+            "--data drafts a task of its own: leave --task out",
+        ),
         (["--epochs"], "--epochs"),
         (["--colour", "red"], "--colour"),
     ],
@@ -260,3 +272,37 @@ def test_what_cannot_be_read_ends_with_status_1_and_one_line(tmp_path: Path) -> 
             assert err.startswith("error: ")
             assert named in err
     assert not (tmp_path / "models").exists()
+
+
+def test_a_table_needs_no_task_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told what was understood of it, and the task is written: once."""
+    hours = np.arange(600)
+    table = pd.DataFrame({"time": pd.date_range("2024-01-01", periods=600, freq="h")})
+    table["y"] = (10 * np.sin(hours * np.pi / 12) + hours % 7).round(2)
+    table.to_csv(tmp_path / "plant.csv", index=False)
+    written = tmp_path / "plant.toml"
+    options = ["--data", tmp_path / "plant.csv", "--target", "y", "--horizons", "1", "6"]
+    options += ["--window-steps", "24", "--inspect", "--write-task", written]
+    assert command(monkeypatch, *options) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    for words in ("600", "2024-01-25 23:00", "hour_of_day", "y_6", "same time last season"):
+        assert words in told.out
+    assert max(len(line) for line in told.out.splitlines() if line.startswith("│")) <= 120
+    task = load_task(written)
+    config = TrainConfig(data=tmp_path / "plant.csv", target=("y",), horizons=(1, 6))
+    assert task == task_of(config).task
+    assert command(monkeypatch, *options) == 1
+    assert capsys.readouterr().err == f"error: [Errno 17] File exists: '{written}'\n"
+
+
+def test_what_is_wrong_with_a_table_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.csv").write_text("time,y\n01/02/2024,1\n02/02/2024,2\n03/02/2024,3\n")
+    assert command(monkeypatch, "--data", tmp_path / "t.csv", "--target", "y") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "row 1 has '01/02/2024'" in line
+    assert "--time-format" in line

@@ -69,7 +69,7 @@ def test_the_command_line_comes_before_the_file_and_the_file_before_the_defaults
     ("text", "named"),
     [
         ("batch_size = 0", "{}: batch_size: Input should be greater than or equal to 1, but got 0"),
-        ("batch-size = 3", "--config: {}: there is no option 'batch-size'; there are task, "),
+        ("batch-size = 3", "--config: {}: there is no option 'batch-size'; there are data, "),
         ("layers = 'lstm:3'", "{}: layers: Input should be a valid tuple, but got 'lstm:3'"),
         ("layers = ['cnn:3']", "{}: layers: layer 'cnn:3': cell: "),
         ("from = 3", "{}: from: "),

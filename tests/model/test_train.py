@@ -217,3 +217,24 @@ def test_small_numbers_and_a_long_window_end_with_errors_that_can_be_read(tmp_pa
     for text in (out, card):
         assert f"| {name} | {errors[name]['temp_1']:.3g} |" in text
         assert "would have 25 columns, more than 10: it sees the last 3 only" in text
+
+
+@pytest.mark.usefixtures("printed")
+def test_the_artifact_keeps_its_task(task: Path, models_dir: Path) -> None:
+    """One training again from it needs no other file."""
+    assert load_task(models_dir / "one" / "1" / "task.toml") == load_task(task)
+
+
+def test_a_table_is_trained_on_without_a_task_file(task: Path, tmp_path: Path) -> None:
+    options = arguments(task, tmp_path)[2:]  # all but the task
+    options += ["--data", str(task.with_name("toy.csv")), "--target", "temp"]
+    with pool(1) as processes:
+        status, out, err = processes.submit(run_command, train.main, options).result()
+    assert (status, err) == (0, "")
+    kept = load_task(tmp_path / "toy" / "1" / "task.toml")
+    assert (kept.time, kept.series, kept.time_step_s) == ("time", "place", 3600)
+    assert [output.name for output in kept.outputs] == ["temp_1"]
+    assert [output.name for output in verified_manifest(tmp_path / "toy" / "1").outputs] == [
+        "temp_1"
+    ]
+    assert "| same time last season | " in out
