@@ -18,7 +18,7 @@ from model.command import Command, again
 from model.config import RNNConfig
 from model.config_file import options_text
 from model.data import dataset
-from model.data.draft import task_of
+from model.data.draft import summary, task_of
 from model.evaluation import model_card
 from model.evaluation.description import describe_training, example, print_skill
 from model.evaluation.forecastable import check_forecastable
@@ -215,6 +215,8 @@ def prepare(
     tf.config.experimental.enable_op_determinism()
     task = task_of(config).task
     display.phase(f"reading {task.data}")
+    if config.data is not None:
+        display.line(summary(task_of(config)))
     splits = dataset.load(task)
     if told := splits["train"].left_out:
         display.line(f"{task.data}: {told}")

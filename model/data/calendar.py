@@ -4,8 +4,8 @@ They are features like any other: whoever calls the model sends them.
 """
 
 import numpy as np
-import pandas as pd
 
+from model.data.clock import in_zone
 from model.tasks.task import Calendar
 
 # The period of each, as a cyclic feature has it, and its unit.
@@ -29,9 +29,7 @@ def calendar_column(times: np.ndarray, what: Calendar, zone: str | None) -> np.n
     Returns:
         float64 `[N]`.
     """
-    local = pd.DatetimeIndex(times)
-    if zone is not None:
-        local = local.tz_localize("UTC").tz_convert(zone)
+    local = in_zone(times, zone)
     if what == "hour_of_day":
         column = local.hour + local.minute / 60 + local.second / 3600
     else:

@@ -16,7 +16,13 @@ from model.tasks.time_config import CalendarStep
 # What the column of times is called in a table that has none.
 ROW = "row"
 # pandas' periods: a week ends on Sunday, a quarter with March, June, September and December.
-PERIODS: dict[CalendarStep, str] = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
+PERIODS: dict[CalendarStep, str] = {
+    "day": "D",
+    "week": "W",
+    "month": "M",
+    "quarter": "Q",
+    "year": "Y",
+}
 # How far a number that counts rows may be from where it should: float64 has told 0.1 to less.
 NEAR = 1e-6
 
@@ -57,12 +63,18 @@ def count_ticks(times: np.ndarray, task: TaskConfig) -> Ticks:
         return _of_numbers(times, step, _where(task))
     if step is None:
         return _of_seconds(times, float(task.time_step_s or 0))
-    local = pd.DatetimeIndex(times)
-    if task.timezone is not None:
-        local = local.tz_localize("UTC").tz_convert(task.timezone).tz_localize(None)
+    local = in_zone(times, task.timezone)
     if step == "business day":
         return _of_business_days(local, _where(task))
     return Ticks(local.to_period(PERIODS[step]).asi8, 1)
+
+
+def in_zone(times: np.ndarray, zone: str | None) -> pd.DatetimeIndex:
+    """Times in UTC, `[N]`, as the clock of a zone shows them; None for UTC itself."""
+    local = pd.DatetimeIndex(times)
+    if zone is not None:
+        local = local.tz_localize("UTC").tz_convert(zone).tz_localize(None)
+    return local
 
 
 def _where(task: TaskConfig) -> str:
@@ -139,17 +151,18 @@ def later(times: np.ndarray, steps: int, task: TaskConfig) -> np.ndarray:
         return times + steps * step
     if step == "business day":
         return np.busday_offset(times.astype("datetime64[D]"), steps, roll="forward")
-    periods = pd.DatetimeIndex(times).to_period(PERIODS[step]) + steps
+    periods = in_zone(times, task.timezone).to_period(PERIODS[step]) + steps
     moved: np.ndarray = periods.to_timestamp().to_numpy()
     return moved
 
 
 def shown(time: np.datetime64 | float, task: TaskConfig) -> str:
-    """A time for people: to the minute, or as much as a time step is."""
+    """A time for people, on the clock of the task's zone: to the minute, or to a time step."""
     if isinstance(time, np.datetime64):
+        (local,) = in_zone(np.array([time]), task.timezone)
         step_s = 86_400 if isinstance(task.time_step, str) else task.time_step_s or 0
         form = "%Y-%m-%d" if step_s >= 86_400 else "%Y-%m-%d %H:%M"
-        return str(pd.Timestamp(time).strftime(f"{form}:%S" if step_s < 60 else form))
+        return str(local.strftime(f"{form}:%S" if step_s < 60 else form))
     return f"{task.time or ROW} {time:.16g}"
 
 

@@ -60,6 +60,19 @@ def task_of(config: TrainConfig) -> Draft:
     return draft_task(config, config.name)
 
 
+def summary(draft: Draft) -> str:
+    """In one line, what a training is of that began with a table alone."""
+    task = draft.task
+    step = task.every or task.time_step or (task.time_step_s and f"{task.time_step_s:g} s")
+    when = f"times in {task.time!r}, a time step of {step}" if task.time else "no times"
+    series = f", series in {task.series!r}" if task.series else ""
+    unused = f"; not used: {', '.join(draft.left_out)}" if draft.left_out else ""
+    return (
+        f"{task.data}: {when}{series}, a season of {task.season_steps} time steps, features "
+        f"{', '.join(f.name for f in task.features)}{unused} (--inspect tells more)"
+    )
+
+
 def draft_task(options: TableOptions, name: str | None = None) -> Draft:
     """Drafts a task of a table.
 

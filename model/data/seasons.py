@@ -67,7 +67,12 @@ def _candidates(
         if step in of_year:
             steps = of_year[step]
             return [("a year", steps, (steps // 2,), "day_of_year")]
-        return [("a week", 5, (2, 3), "day_of_week")] if step == "business day" else []
+        of_week: dict[CalendarStep, int] = {"business day": 5, "day": 7}
+        if step not in of_week:
+            return []
+        steps = of_week[step]
+        week = ("a week", steps, (steps // 2, steps // 2 + 1), "day_of_week")
+        return [week, ("a year", 365, (182,), "day_of_year")] if step == "day" else [week]
     if step_s is None:
         return []
     found: list[tuple[str, int, tuple[int, ...], Calendar]] = []

@@ -59,6 +59,8 @@ def understand(options: TableOptions, data: Path) -> TableFinding:
     decimal = find_decimal(texts, columns.origin)
     others = {*options.target, *options.features, *filter(None, [options.series])}
     axis = _with_format(columns, find_axis(columns, options.time, others), options)
+    if axis.time is None:
+        _check_times_wanted(options, data)
     series, times = options.series, None
     if axis.time is not None:
         times = _times(columns, axis, options.timezone, series_codes(columns, series))
@@ -69,8 +71,17 @@ def understand(options: TableOptions, data: Path) -> TableFinding:
         return TableFinding(columns, decimal, axis, series, None, codes, {})
     if series is not None and options.timezone is not None:
         times = _times(columns, axis, options.timezone, codes)
-    step = {"every": options.every} if options.every else find_step(times, codes)
+    step = {"every": options.every} if options.every else find_step(times, codes, options.timezone)
     return TableFinding(columns, decimal, axis, series, times, codes, step)
+
+
+def _check_times_wanted(options: TableOptions, data: Path) -> None:
+    for name in ("time_format", "timezone", "every"):
+        if getattr(options, name) is not None:
+            raise DataError(
+                f"{data}: --{name.replace('_', '-')} is of times, but no column looks like it: "
+                "name it as --time"
+            )
 
 
 def _with_format(columns: Columns, axis: Axis, options: TableOptions) -> Axis:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.data.cells import float64, is_number, is_text, present
+from model.data.clock import in_zone
 from model.data.formats import INDEX, Columns
 from model.data.time_formats import looks_like_times
 from model.tasks.task import TaskConfig
@@ -139,12 +140,13 @@ def _few(values: np.ndarray) -> bool:
     return bool((np.abs(np.diff(np.unique(values))) <= 10).all())
 
 
-def find_step(times: np.ndarray, series: np.ndarray) -> dict[str, object]:
+def find_step(times: np.ndarray, series: np.ndarray, zone: str | None) -> dict[str, object]:
     """The time step: a field of a task, `time_step_s`, `time_step` or `every`.
 
     Args:
         times: datetime64 `[N]`, NaT where there is none; or numbers that count rows.
         series: which series a row is of, int `[N]`.
+        zone: of the clock on the wall; None for UTC.
     """
     order = np.lexsort((times, series))
     times, series = times[order], series[order]
@@ -155,8 +157,8 @@ def find_step(times: np.ndarray, series: np.ndarray) -> dict[str, object]:
     seconds = steps[steps > np.timedelta64(0)] / np.timedelta64(1, "s")
     if len(seconds) == 0:
         return {"time_step_s": float(DAY_S)}
-    midnight = times[~np.isnat(times)] - times[~np.isnat(times)].astype("datetime64[D]")
-    if not midnight.astype(np.int64).any() and (calendar := _calendar_step(times, seconds)):
+    local = in_zone(times[~np.isnat(times)], zone)
+    if (local == local.normalize()).all() and (calendar := _calendar_step(local, seconds)):
         return calendar
     usual = _usual(seconds)
     whole = np.abs(seconds / usual - np.round(seconds / usual)) < 1e-6
@@ -170,10 +172,10 @@ def _usual(steps: np.ndarray) -> float:
     return float(values[np.argmax(counts)])
 
 
-def _calendar_step(times: np.ndarray, seconds: np.ndarray) -> dict[str, object] | None:
+def _calendar_step(local: pd.DatetimeIndex, seconds: np.ndarray) -> dict[str, object] | None:
     """The step of dates, where it is no number of seconds; None where it is, or is irregular."""
     days = seconds / DAY_S
-    usual = float(np.median(days))
+    usual = round(float(np.median(days)) * 24) / 24
     steps: dict[CalendarStep, tuple[float, float]] = {
         "month": (28, 31), "quarter": (89, 92), "year": (364, 366)
     }  # fmt: skip
@@ -182,9 +184,10 @@ def _calendar_step(times: np.ndarray, seconds: np.ndarray) -> dict[str, object] 
             return {"time_step": step}
     if usual == 7:
         return {"time_step_s": 7.0 * DAY_S} if (days % 7 == 0).all() else {"time_step": "week"}
-    weekdays = pd.DatetimeIndex(times[~np.isnat(times)]).day_of_week
-    if usual == 1 and len(days) >= 10 and not (weekdays >= 5).any():
+    if usual == 1 and len(days) >= 10 and not (local.day_of_week >= 5).any():
         return {"time_step": "business day"}
+    if usual == 1 and (days % 1 != 0).any():
+        return {"time_step": "day"}  # of 23 to 25 hours
     return None
 
 

@@ -141,7 +141,7 @@ def _check_clock(times: np.ndarray, name: str, origin: Origin) -> None:
     below, above = widest + 1, len(found) - widest - 1
     few = min(below, above)
     rest = found[below:] if below <= above else found[:below]
-    if few > max(1, FEW * len(found)) or gaps[widest] <= max(rest[-1] - rest[0], _DAY):
+    if few > max(1, FEW * len(found)) or gaps[widest] <= max(rest[-1] - rest[0], _MONTH):
         return
     outside = (times < rest[0]) | (times > rest[-1])
     row = int(np.argmax(outside))
@@ -155,6 +155,7 @@ def _check_clock(times: np.ndarray, name: str, origin: Origin) -> None:
 
 
 _DAY = np.timedelta64(1, "D")
+_MONTH = np.timedelta64(30, "D")
 
 
 def _shown(time: np.datetime64) -> str:

@@ -9,10 +9,11 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from model.config import Frozen
 
 DAY_S = 86_400
-# Steps of the calendar, and how many of them a season has by default. pandas calls them W, M, Q, Y
-# and B.
-CalendarStep = Literal["week", "month", "quarter", "year", "business day"]
+# Steps of the calendar, and how many of them a season has by default. pandas calls them D, W, M, Q,
+# Y and B. A day of a zone has 23 to 25 hours.
+CalendarStep = Literal["day", "week", "month", "quarter", "year", "business day"]
 SEASONS: dict[CalendarStep, int] = {
+    "day": 7,
     "week": 52,
     "month": 12,
     "quarter": 4,
@@ -110,8 +111,8 @@ class TimeConfig(Frozen):
                     raise ValueError(f"{name} is of the column of times: name it as time")
         elif (self.time_step_s is None) == (self.time_step is None):
             raise ValueError(
-                "give either time_step_s, in seconds, or time_step: week, month, quarter, year, "
-                "business day, or by how much a number rises that counts rows"
+                "give either time_step_s, in seconds, or time_step: day, week, month, quarter, "
+                "year, business day, or by how much a number rises that counts rows"
             )
         if self.every is not None and self.time_step_s != _seconds_of_grid({"every": self.every}):
             raise ValueError("every is the time step: leave time_step_s and time_step out")

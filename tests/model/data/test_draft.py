@@ -139,6 +139,15 @@ def test_numbers_tell_times_or_count_rows(
     assert not load(task)["train"].run_starts.any()
 
 
+def test_days_of_a_zone_are_days(tmp_path: Path) -> None:
+    table = hourly(360).assign(time=pd.date_range("2024-01-01", periods=360, freq="D"))
+    task = draft(table, tmp_path, timezone="Europe/Berlin").task
+    assert (task.time_step, task.time_step_s) == ("day", None)
+    table["time"] = table["time"].dt.strftime("day %j")
+    with pytest.raises(DataError, match="--timezone is of times, but no column looks like it"):
+        draft(table, tmp_path, timezone="Europe/Berlin")
+
+
 def test_years_are_times(tmp_path: Path) -> None:
     table = pd.DataFrame({"year": np.arange(1800, 2000), "y": np.arange(200) % 7})
     task = draft(table, tmp_path, "y", horizons=(1,)).task

@@ -154,6 +154,17 @@ def test_a_clock_that_was_never_set_is_named_with_the_span_it_would_make(tmp_pat
             read(texts, tmp_path)
 
 
+def test_days_of_a_zone_have_23_to_25_hours(tmp_path: Path) -> None:
+    """Midnight in Berlin is at 22:00 or 23:00 UTC."""
+    days = pd.date_range("2024-01-01", periods=360, freq="D").strftime("%d.%m.%Y")
+    path = write_table(make_table({"a": range(360)}).assign(time=days), tmp_path / "days.csv")
+    zone = {"timezone": "Europe/Berlin", "train_fraction": 0.7}
+    seconds = load(make_task(path, time_step_s=86_400, **zone))["train"]
+    assert len(np.unique(seconds.run_starts)) == 2, "before and after the day of 23 hours"
+    train = load(make_task(path, time_step_s=None, time_step="day", **zone))["train"]
+    assert not train.run_starts.any()
+
+
 def test_a_long_gap_is_no_broken_clock(tmp_path: Path) -> None:
     times = pd.date_range("2020-01-01", periods=100, freq="h").append(
         pd.date_range("2024-01-01", periods=20, freq="h")

@@ -236,7 +236,7 @@ def test_the_document_names_what_is_required() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"time_step": 1}, "give either time_step_s, in seconds, or time_step: week, month, "),
+        ({"time_step": 1}, "give either time_step_s, in seconds, or time_step: day, week, "),
         ({"time_step_s": None}, "give either time_step_s, in seconds, or time_step"),
         ({"time_step_s": None, "time_step": "fortnight"}, "time_step"),
         ({"time": None}, "time_step_s is of the column of times: name it as time"),
