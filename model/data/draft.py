@@ -129,7 +129,7 @@ def _findings(table: TableFinding, options: TableOptions) -> dict[str, Finding]:
     """What each column is; the values of targets alone are kept."""
     findings = {}
     for column in table.columns.names:
-        if column in (table.axis.time, table.series):
+        if column in (*table.axis.columns, table.series):
             continue
         if column == FILE and len(table.columns.origin.files) > 1 and FILE not in options.features:
             continue  # nothing that a caller could know

@@ -20,7 +20,7 @@ from model.data.cells import (
     numbers,
 )
 from model.data.formats import read_columns
-from model.data.times import read_times
+from model.data.times import read_times, time_cells
 from model.tasks.task import TaskConfig
 
 
@@ -77,8 +77,14 @@ def _measured(task: TaskConfig) -> list[str]:
 def _read(task: TaskConfig) -> tuple[dict[str, pa.ChunkedArray], Origin]:
     """The columns that the task names, as the file has them, and where they are from."""
     measured = _measured(task)
-    wanted = [*filter(None, [task.time, task.series]), *measured]
-    text = {task.time, task.series, *_of_kind(task, "category"), *_of_kind(task, "flag")}
+    wanted = [*filter(None, [task.time, task.time_of_day, task.series]), *measured]
+    text = {
+        task.time,
+        task.time_of_day,
+        task.series,
+        *_of_kind(task, "category"),
+        *_of_kind(task, "flag"),
+    }
     quick = {name for name in measured if name not in text}
     found = read_columns(task.data, wanted, quick, task.decimal, task.missing_values)
     for column in wanted:
@@ -101,7 +107,7 @@ def _times(
     arrays: dict[str, pa.ChunkedArray], task: TaskConfig, series: np.ndarray, origin: Origin
 ) -> np.ndarray:
     if task.time is not None:
-        return read_times(arrays[task.time], task, series, origin)
+        return read_times(time_cells(arrays, task), task, series, origin)
     return np.asarray(pd.Series(series).groupby(series).cumcount(), np.int64)
 
 

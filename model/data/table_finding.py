@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from model.data.cells import DataError, Decimal, find_decimal, is_text
 from model.data.formats import Columns, read_columns
 from model.data.series_column import find_series, series_codes
 from model.data.time_axis import Axis, find_axis, find_step, provisional
 from model.data.time_formats import found_format
-from model.data.times import read_times
+from model.data.times import read_times, time_cells
 from model.table_options import TableOptions
 
 
@@ -65,7 +66,7 @@ def understand(options: TableOptions, data: Path) -> TableFinding:
     if axis.time is not None:
         times = _times(columns, axis, options.timezone, series_codes(columns, series))
     if series is None:
-        series = find_series(columns, times, {*options.target, *filter(None, [axis.time])})
+        series = find_series(columns, times, {*options.target, *axis.columns})
     codes = series_codes(columns, series)
     if times is None:
         return TableFinding(columns, decimal, axis, series, None, codes, {})
@@ -88,11 +89,16 @@ def _with_format(columns: Columns, axis: Axis, options: TableOptions) -> Axis:
     """The axis with the format of its written times, where one format says it all."""
     form = options.time_format or axis.time_format
     if axis.time is not None and axis.time_unit is None and not axis.counts and form is None:
-        column = columns.table[axis.time]
+        column = _cells(columns, axis)
         form = found_format(column, axis.time, columns.origin) if is_text(column) else None
     return replace(axis, time_format=form)
 
 
 def _times(columns: Columns, axis: Axis, zone: str | None, codes: np.ndarray) -> np.ndarray:
     task = provisional(columns, axis, zone)
-    return read_times(columns.table[axis.time], task, codes, columns.origin)
+    return read_times(_cells(columns, axis), task, codes, columns.origin)
+
+
+def _cells(columns: Columns, axis: Axis) -> pa.ChunkedArray:
+    arrays = {name: columns.table[name] for name in (axis.time, axis.time_of_day) if name}
+    return time_cells(arrays, provisional(columns, axis, None))

@@ -3,7 +3,7 @@
 `draft.py` asks; what is found is written into the task, where it can be changed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,9 @@ NICE_S = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600),
     *(7200, 10_800, 14_400, 21_600, 43_200, 86_400),
 )
+# A time of day, which no number is taken for; and a text that has one.
+CLOCK = r"\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?(?: ?[AaPp][Mm])?|\d{1,2}\.\d{2}\.\d{2}"
+HAS_CLOCK = r"\d:\d{2}"
 DAY_S = 86_400
 # Of all steps so many are whole ones where rows are not irregular: others are gaps.
 REGULAR = 0.95
@@ -56,15 +59,22 @@ class Axis:
 
     Attributes:
         time: the column.
+        time_of_day: the column with the time of day, where `time` has the date alone.
         time_unit: of numbers.
         time_format: of numbers that are written dates.
         counts: whether it counts rows and is no time.
     """
 
     time: str | None = None
+    time_of_day: str | None = None
     time_unit: str | None = None
     time_format: str | None = None
     counts: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Its columns of the table."""
+        return tuple(filter(None, (self.time, self.time_of_day)))
 
 
 def find_axis(columns: Columns, said: str | None, excluded: set[str]) -> Axis:
@@ -82,7 +92,27 @@ def find_axis(columns: Columns, said: str | None, excluded: set[str]) -> Axis:
              for place, name in enumerate(names)
              if (rank_axis := _axis_of(columns.table[name], name, said is not None)) is not None
              for rank, axis in (rank_axis,)]  # fmt: skip
-    return min(found, key=lambda entry: entry[:2])[2] if found else Axis(said)
+    axis = min(found, key=lambda entry: entry[:2])[2] if found else Axis(said)
+    return replace(axis, time_of_day=_time_of_day(columns, axis, excluded))
+
+
+def _time_of_day(columns: Columns, axis: Axis, excluded: set[str]) -> str | None:
+    """The column that has the time of day, where that of times has the date alone."""
+    if axis.time is None or axis.time_unit is not None or axis.counts:
+        return None
+    if not is_text(columns.table[axis.time]) or _look_like(columns.table[axis.time], HAS_CLOCK):
+        return None
+    for name in columns.names:
+        column = columns.table[name]
+        free = name != axis.time and name not in excluded and is_text(column)
+        if free and _look_like(column, f"^(?:{CLOCK})$"):
+            return name
+    return None
+
+
+def _look_like(column: pa.ChunkedArray, pattern: str) -> bool:
+    some = pc.drop_null(present(column[:SAMPLE], ()))
+    return len(some) > 0 and bool(pc.all(pc.match_substring_regex(some, pattern)).as_py())
 
 
 def _axis_of(column: pa.ChunkedArray, name: str, said: bool) -> tuple[int, Axis] | None:
@@ -202,8 +232,8 @@ def _grid(seconds: float) -> str:
 
 def clock_fields(axis: Axis) -> dict[str, object]:
     """What an axis says in a task, besides its step."""
-    fields = {"time": axis.time, "time_unit": axis.time_unit, "time_format": axis.time_format}
-    return {name: value for name, value in fields.items() if value is not None}
+    names = ("time", "time_of_day", "time_unit", "time_format")
+    return {name: getattr(axis, name) for name in names if getattr(axis, name) is not None}
 
 
 def provisional(columns: Columns, axis: Axis, timezone: str | None) -> TaskConfig:

@@ -1,8 +1,11 @@
 """The column of times to UTC, or to numbers where it counts rows."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from model.data.cells import (
     DataError,
@@ -17,6 +20,7 @@ from model.data.cells import (
 from model.data.local_times import to_utc
 from model.data.time_formats import parse_times
 from model.tasks.task import TaskConfig
+from model.tasks.time_config import TimeConfig
 
 NS_IN_UNIT = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 # A clock that was never set says 1970 or 2000, a broken one 2099. Such rows are few, and far from
@@ -26,13 +30,25 @@ FEW = 0.01
 EARLIEST_S, LATEST_S = -62_135_596_800, 253_402_300_799
 
 
+def time_cells(columns: Mapping[str, pa.ChunkedArray], task: TimeConfig) -> pa.ChunkedArray:
+    """The cells with the times of a table's rows; of a date and a time of day, both in one."""
+    column = columns[str(task.time)]
+    if task.time_of_day is None:
+        return column
+    dates, clocks = (
+        present(c if is_text(c) else c.cast(pa.string()), ())
+        for c in (column, columns[task.time_of_day])
+    )
+    return pc.binary_join_element_wise(dates, clocks, " ")
+
+
 def read_times(
     column: pa.ChunkedArray, task: TaskConfig, series: np.ndarray, origin: Origin
 ) -> np.ndarray:
     """The times of a table's rows, in the order of its file.
 
     Args:
-        column: the task's column of times.
+        column: of times, as `time_cells` gives it.
         task: says how they are written.
         series: which series a row is of, int `[N]`, for the hour that stands twice.
         origin: of the rows, for errors.

@@ -18,6 +18,7 @@ MEANINGS = {
     "decimal": "what stands before the decimals",
     "missing_values": "stand for no number, besides NA, NaN, null and the like",
     "time": "column of times",
+    "time_of_day": "column of the time of day, where that has the date alone",
     "time_unit": "what its numbers count from 1970-01-01 UTC",
     "time_format": "how it is written, as of strptime",
     "timezone": "of times without an offset",

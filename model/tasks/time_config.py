@@ -44,6 +44,7 @@ class TimeConfig(Frozen):
 
     Attributes:
         time: column of times; None where there is none, and rows follow each other as they stand.
+        time_of_day: column of text with the time of day, where `time` has the date alone.
         time_unit: what a numeric `time` counts from 1970-01-01 UTC; None for written times.
         time_format: of written times, as of strptime; None to find it.
         timezone: of times without an offset, such as `Europe/Berlin`; None for UTC.
@@ -58,6 +59,7 @@ class TimeConfig(Frozen):
     """
 
     time: str | None = None
+    time_of_day: str | None = None
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     time_format: Annotated[str, Field(min_length=2)] | None = None
     timezone: str | None = None
@@ -100,6 +102,7 @@ class TimeConfig(Frozen):
     def _time_has_a_step(self) -> Self:
         if self.time is None:
             for name in (
+                "time_of_day",
                 "time_unit",
                 "time_format",
                 "timezone",

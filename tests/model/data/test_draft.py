@@ -148,6 +148,19 @@ def test_days_of_a_zone_are_days(tmp_path: Path) -> None:
         draft(table, tmp_path, timezone="Europe/Berlin")
 
 
+@pytest.mark.parametrize("form", ["%H:%M:%S", "%H.%M.%S", "%I:%M %p"])
+def test_a_date_and_a_time_of_day_may_stand_apart(tmp_path: Path, form: str) -> None:
+    table = hourly()
+    expected = load(draft(table, tmp_path).task)["train"]
+    table["Time"] = table["time"].dt.strftime(form)
+    table["Date"] = table.pop("time").dt.strftime("%d/%m/%Y")
+    task = draft(table, tmp_path).task
+    assert (task.time, task.time_of_day) == ("Date", "Time")
+    found = load(task)["train"]
+    np.testing.assert_array_equal(found.times, expected.times)
+    assert "Time" not in [feature.column for feature in task.features]
+
+
 def test_years_are_times(tmp_path: Path) -> None:
     table = pd.DataFrame({"year": np.arange(1800, 2000), "y": np.arange(200) % 7})
     task = draft(table, tmp_path, "y", horizons=(1,)).task

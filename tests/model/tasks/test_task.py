@@ -240,6 +240,7 @@ def test_the_document_names_what_is_required() -> None:
         ({"time_step_s": None}, "give either time_step_s, in seconds, or time_step"),
         ({"time_step_s": None, "time_step": "fortnight"}, "time_step"),
         ({"time": None}, "time_step_s is of the column of times: name it as time"),
+        ({"time": None, "time_of_day": "clock"}, "time_of_day is of the column of times"),
         ({"every": "5min"}, "every is the time step: leave time_step_s and time_step out"),
         ({"every": "often", "time_step_s": 300}, "'often' is no step of a grid, such as 5min"),
         ({"every": "-1h", "time_step_s": 300}, "'-1h' is no step of a grid"),
