@@ -12,7 +12,7 @@ from dataclasses import dataclass
 HEAD_BYTES = 2**18
 MOST_LINES = 100
 
-SEPARATORS = (",", ";", "\t", "|")
+SEPARATORS = (",", ";", "\t", "|", "^", "~", "!", "&")
 SPACES = " "  # any number of them
 
 MARKS = (
@@ -34,12 +34,14 @@ class Dialect:
         skipped_lines: lines before the one with the names.
         names: of the columns, as they stand in the file; where rows have one field more than there
             are names, that is the name of a row, and stands first without a name.
+        has_rows: whether there is a row below.
     """
 
     encoding: str
     separator: str
     skipped_lines: int
     names: tuple[str, ...]
+    has_rows: bool = True
 
 
 def find_dialect(head: bytes) -> Dialect:
@@ -75,7 +77,9 @@ def find_dialect(head: bytes) -> Dialect:
     names, *rows = _fields(lines, separator)
     if rows and _usual(rows) == len(names) + 1:
         names = ["", *names]
-    return Dialect(encoding, separator, skipped, tuple(name.strip() for name in names))
+    return Dialect(
+        encoding, separator, skipped, tuple(name.strip() for name in names), has_rows=bool(rows)
+    )
 
 
 def find_encoding(head: bytes) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import glob
 import gzip
 import lzma
+import re
 import tarfile
 import zipfile
 import zlib
@@ -22,7 +23,7 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 
-from model.data.cells import MISSING, DataError, Decimal, Origin
+from model.data.cells import MISSING, DataError, Decimal, Origin, shown
 from model.data.dialect import HEAD_BYTES, SPACES, Dialect, find_dialect
 from model.data.ready_sequences import ready_sequences
 
@@ -241,6 +242,8 @@ def _csv(
     with opened(path) as file:
         dialect = find_dialect(file.read(HEAD_BYTES))
     names = tuple(name or INDEX for name in dialect.names)
+    if not dialect.has_rows:
+        return pa.table({name: pa.array([], pa.string()) for name in _chosen(names, wanted)}), names
     for encoding in dict.fromkeys((dialect.encoding, "cp1252", "latin-1")):
         for numeric in dict.fromkeys([quick.columns, ()]):
             try:
@@ -248,11 +251,20 @@ def _csv(
             except UnicodeDecodeError:
                 break  # a byte far below is none of this encoding
             except pa.ArrowInvalid as error:
+                if "invalid UTF8" in str(error):
+                    break
                 if "conversion error" not in str(error) or not numeric:
-                    if "invalid UTF8" in str(error):
-                        break
-                    raise
+                    raise ValueError(_told(str(error), dialect)) from error
     raise ValueError("it is no text")
+
+
+def _told(error: str, dialect: Dialect) -> str:
+    """What pyarrow says of a row, which it counts from the first line on."""
+    found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", error, re.DOTALL)
+    if not found:
+        return error
+    row = int(found[1]) - dialect.skipped_lines - 1
+    return f"row {row} has {found[3]} fields, not {found[2]}: {shown(found[4])}"
 
 
 def _csv_as(

@@ -155,7 +155,7 @@ def _axis_of_numbers(values: np.ndarray, name: str, said: bool) -> tuple[int, Ax
             return 4, Axis(name, time_unit=unit)
     steps = np.diff(values)
     usual = float(np.median(steps))
-    if usual > 0 and (said or np.isclose(steps, usual).mean() > 0.9):
+    if usual > 0 and (said or np.isclose(steps, usual, atol=0.0).mean() > 0.9):
         return 7, Axis(name, counts=True)
     return None
 

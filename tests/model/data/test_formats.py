@@ -193,6 +193,20 @@ def test_a_byte_of_another_encoding_far_below_does_no_harm(tmp_path: Path) -> No
     assert read_columns(path).table["text"][-1].as_py() == "süß"
 
 
+def test_a_row_of_another_length_is_named_by_its_number(tmp_path: Path) -> None:
+    """Below the names, whatever stands above them."""
+    for head in ("", "# a comment\n"):
+        (tmp_path / "torn.csv").write_text(f"{head}time,temp\n2020-01-01,1\n2020-01-02,2\n2020-0")
+        with pytest.raises(DataError, match="torn.csv: .*: row 3 has 1 fields, not 2: '2020-0'$"):
+            read_columns(tmp_path / "torn.csv")
+
+
+def test_names_alone_are_a_table_without_a_row(tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("time,temp")
+    found = read_columns(tmp_path / "names.csv")
+    assert (found.names, len(found.table)) == (("time", "temp"), 0)
+
+
 def test_a_name_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "twice.csv").write_text("time,temp,temp\n2020-01-01,1,2\n")
     with pytest.raises(DataError, match="the column 'temp' stands twice"):
