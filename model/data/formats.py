@@ -3,19 +3,11 @@
 `table.py` reads a task's table with it, and `draft.py` one of which nothing is known yet.
 """
 
-import bz2
-import contextlib
 import glob
-import gzip
-import lzma
 import re
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -24,24 +16,12 @@ import pyarrow.feather
 import pyarrow.parquet
 
 from model.data.cells import MISSING, DataError, Decimal, Origin, shown
+from model.data.compression import BROKEN, opened
 from model.data.dialect import HEAD_BYTES, SPACES, Dialect, find_dialect
 from model.data.ready_sequences import ready_sequences
 
-# What pandas, pyarrow and the decompressors raise on a file that is broken or no table. A ZIP with
-# a password is a RuntimeError.
-UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    ImportError,
-    RuntimeError,
-    LookupError,
-    TypeError,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# What pandas and pyarrow raise too of a file that is broken or no table.
+UNREADABLE = (*BROKEN, ValueError, ImportError, LookupError, TypeError)
 # What the index of a table of pandas is called that has no name, and which file a row is from
 # where there are several.
 INDEX, FILE = "index", "file"
@@ -201,39 +181,6 @@ def _sequences(path: Path, wanted: Collection[str] | None) -> tuple[pa.Table, tu
     columns = ready_sequences(path)
     table = pa.table(columns)
     return table.select(_chosen(table.column_names, wanted)), tuple(columns)
-
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file, decompressed by its suffix; of an archive the one file that is in it."""
-    with contextlib.ExitStack() as stack:
-        match path.suffix.lower():
-            case ".gz":
-                file: Any = stack.enter_context(gzip.open(path))
-            case ".xz":
-                file = stack.enter_context(lzma.open(path))
-            case ".bz2":
-                file = stack.enter_context(bz2.open(path))
-            case ".zst":
-                file = stack.enter_context(pa.CompressedInputStream(str(path), "zstd"))
-            case ".zip":
-                archive = stack.enter_context(zipfile.ZipFile(path))
-                file = stack.enter_context(archive.open(_only(archive.namelist())))
-            case ".tar":
-                packed = stack.enter_context(tarfile.open(path))
-                member = packed.extractfile(_only(packed.getnames()))
-                if member is None:
-                    raise ValueError("it holds no file")
-                file = stack.enter_context(member)
-            case _:
-                file = stack.enter_context(path.open("rb"))
-        yield file
-
-
-def _only(names: list[str]) -> str:
-    if len(names) != 1:
-        raise ValueError(f"it holds {len(names)} files: pack one alone")
-    return names[0]
 
 
 def _csv(
