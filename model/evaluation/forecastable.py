@@ -41,13 +41,6 @@ def check_forecastable(splits: dict[str, Split], steps: int, season_steps: int) 
 def _what_is_wanting(split: Split, steps: int, season_steps: int) -> str:
     """In numbers, why no row can be forecast, and which option helps."""
     past = np.arange(len(split)) - split.run_starts + 1
-    longest = int(past.max())
-    if longest < steps:
-        return (
-            f": its longest run without a gap has {longest} time steps: lower --window-steps to "
-            "that, give a longer table or larger parts of it (train_fraction, "
-            "validation_fraction), or look at the time step, which says what no gap is"
-        )
     present, _ = _past_values(split)
     known = np.isfinite(split.targets).all(axis=1) & np.isfinite(present).all(axis=1)
     if not known.any():
@@ -55,12 +48,13 @@ def _what_is_wanting(split: Split, steps: int, season_steps: int) -> str:
             f": none of its {len(split):,} rows has all targets within the split: give shorter "
             "horizons or a longer table"
         )
-    if int(past[known].max()) < steps:
+    most = int(past[known].max())
+    if most < steps:
         return (
-            f": its longest run has {longest}, but a row whose targets are known has at most "
-            f"{past[known].max()} of past, since the longest horizon takes the end of each run: "
-            f"lower --window-steps to {past[known].max()}, or give shorter horizons or a longer "
-            "table"
+            f": its longest run without a gap has {past.max()} time steps, but a row whose targets "
+            f"are known has at most {most} of past: lower --window-steps to {most}, give shorter "
+            "horizons, a longer table or larger parts of it (train_fraction, validation_fraction), "
+            "or look at the time step, which says what no gap is"
         )
     return (
         " and with what was known whole seasons before them: a season is season_steps = "
