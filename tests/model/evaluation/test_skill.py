@@ -166,7 +166,9 @@ def test_what_is_wanting_for_a_forecast_is_named(folder: Path) -> None:
         check_forecastable(splits, 3, 24)
     check_forecastable(load(make_task(short, outputs=OUTPUTS)), 3, DAY_STEPS)
     # 20 hours of validation, of whose last 5 the future is not known.
-    with pytest.raises(ValueError, match=r"run of 20 .* has 20, but .* --window-steps to 15\b"):
+    with pytest.raises(
+        ValueError, match=r"run of 20 .* has 20 time steps, but .* --window-steps to 15\b"
+    ):
         check_forecastable(load(make_task(short, outputs=OUTPUTS)), 20, DAY_STEPS)
 
 
