@@ -1,6 +1,7 @@
 """Seasons of a column: a day of hours, a week of days, a year of months."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,15 @@ class Season:
     error: float
 
 
+class _Candidate(NamedTuple):
+    """A season that there may be, and the lags at which its column is like itself by chance."""
+
+    name: str
+    steps: int
+    between: tuple[int, ...]
+    calendar: Calendar
+
+
 def find_seasons(
     values: np.ndarray, ticks: np.ndarray, step_s: float | None, step: CalendarStep | None
 ) -> list[Season]:
@@ -58,34 +68,32 @@ def find_seasons(
     return found
 
 
-def _candidates(
-    step_s: float | None, step: CalendarStep | None
-) -> list[tuple[str, int, tuple[int, ...], Calendar]]:
-    """Seasons that a time step may have, each with the lags between two of them."""
+def _candidates(step_s: float | None, step: CalendarStep | None) -> list[_Candidate]:
+    """Seasons that a time step may have."""
     if step is not None:
         of_year: dict[CalendarStep, int] = {"week": 52, "month": 12, "quarter": 4}
         if step in of_year:
             steps = of_year[step]
-            return [("a year", steps, (steps // 2,), "day_of_year")]
+            return [_Candidate("a year", steps, (steps // 2,), "day_of_year")]
         of_week: dict[CalendarStep, int] = {"business day": 5, "day": 7}
         if step not in of_week:
             return []
         steps = of_week[step]
-        week = ("a week", steps, (steps // 2, steps // 2 + 1), "day_of_week")
-        return [week, ("a year", 365, (182,), "day_of_year")] if step == "day" else [week]
+        found = [_Candidate("a week", steps, (steps // 2, steps // 2 + 1), "day_of_week")]
+        return found + ([_Candidate("a year", 365, (182,), "day_of_year")] if steps == 7 else [])
     if step_s is None:
         return []
-    found: list[tuple[str, int, tuple[int, ...], Calendar]] = []
+    found = []
     if step_s <= DAY_S / FEWEST_STEPS and DAY_S % step_s == 0:
         day = round(DAY_S / step_s)
-        found.append(("a day", day, (day // 2,), "hour_of_day"))
+        found.append(_Candidate("a day", day, (day // 2,), "hour_of_day"))
     if step_s <= DAY_S and WEEK_S % step_s == 0 and DAY_S % step_s == 0:
         day = round(DAY_S / step_s)
-        found.append(("a week", 7 * day, (3 * day, 4 * day), "day_of_week"))
+        found.append(_Candidate("a week", 7 * day, (3 * day, 4 * day), "day_of_week"))
     if step_s <= WEEK_S:
         # Of whole days, and half of whole weeks: what a day and a week do is not taken for a year.
         year, half = (round(days * DAY_S / step_s) for days in (365, 182))
-        found.append(("a year", year, (half,), "day_of_year"))
+        found.append(_Candidate("a year", year, (half,), "day_of_year"))
     return found
 
 
