@@ -11,9 +11,9 @@ from model.table_options import TableOptions
 from model.tasks.task import STATE_IN_ANSWERS, STATE_IN_REQUESTS
 from model.tasks.time_config import Rule
 
-# Of a target so few rows may be without a number: they are left out, and it is a feature that is
-# never missing, from which a change can be forecast.
-FEW_MISSING = 0.02
+# So few rows may be without a number: they are left out, and the feature is never missing. Of a
+# target more, since a change can be forecast from what is never missing alone.
+FEW_MISSING, FEW_OF_TARGET = 0.001, 0.02
 # A column of which more is missing is of no use.
 MOST_MISSING = 0.9
 # Of a column that is the time, or that tells the series.
@@ -89,7 +89,7 @@ def feature(finding: Finding, name: str, options: TableOptions) -> dict[str, Any
         fields["period"] = finding.period
     if finding.static:
         fields["static"] = True
-    few = FEW_MISSING if finding.column in options.target else 0.0
+    few = FEW_OF_TARGET if finding.column in options.target else FEW_MISSING
     return fields | ({"missing": True} if finding.missing > few else {})
 
 

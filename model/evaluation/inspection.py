@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -56,12 +57,16 @@ def inspect(draft: Draft, steps: int, stride: int, console: Console) -> None:
 
 
 def _grid(rows: Iterable[tuple[str, str]]) -> Table:
-    grid = Table(show_header=False)
+    grid = Table(show_header=False, box=box.SIMPLE)
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, text in rows:
         grid.add_row(name, escape(text))
     return grid
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
 
 
 def _of_table(table: pd.DataFrame, draft: Draft) -> Iterable[tuple[str, str]]:
@@ -131,7 +136,7 @@ def _gaps(places: np.ndarray, codes: np.ndarray, times: np.ndarray, task: TaskCo
 
 def _columns(table: pd.DataFrame, draft: Draft) -> Table:
     task = draft.task
-    found = Table(title="Columns", title_justify="left")
+    found = _table("Columns")
     for head in ("column", "feature", "kind", "range", "missing", "use"):
         found.add_column(head, justify="right" if head == "missing" else "left", overflow="fold")
     targets = {output.column for output in task.outputs}
@@ -167,7 +172,7 @@ def _range(column: pd.Series) -> tuple[str, str]:
 
 
 def _splits(splits: dict[str, dataset.Split], task: TaskConfig, steps: int, stride: int) -> Table:
-    found = Table(title=f"Splits, with windows of {steps} time steps", title_justify="left")
+    found = _table(f"Splits, with windows of {steps} time steps")
     for head in ("split", "from", "to", "rows", "windows"):
         found.add_column(head, justify="right" if head in ("rows", "windows") else "left")
     for name, split in splits.items():
@@ -182,7 +187,7 @@ def _errors(skill: Skill, task: TaskConfig, steps: int) -> Table:
         f"What a model has to beat: mean absolute errors of {skill.num_forecasts:,} forecasts on "
         f"the test split, from {steps} time steps each"
     )
-    found = Table(title=title, title_justify="left")
+    found = _table(title)
     found.add_column("baseline")
     for output in task.outputs:
         found.add_column(f"{output.name} {output.unit}".strip(), justify="right")

@@ -290,7 +290,7 @@ def test_a_table_needs_no_task_file(
     assert told.err == ""
     for words in ("600", "2024-01-25 23:00", "hour_of_day", "y_6", "same time last season"):
         assert words in told.out
-    assert max(len(line) for line in told.out.splitlines() if line.startswith("│")) <= 120
+    assert max(len(x) for x in told.out.splitlines() if str(tmp_path) not in x) <= 120
     task = load_task(written)
     config = TrainConfig(data=tmp_path / "plant.csv", target=("y",), horizons=(1, 6))
     assert task == task_of(config).task
