@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import tomlkit
 
 Decimal = Literal[".", ","]
 
@@ -25,11 +26,9 @@ MISSING = (
 NUMBER = r"^[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf|infinity|true|false))$"
 DECIMAL_COMMA = r"^[+-]?\d*,\d+(?:[eE][+-]?\d+)?$"
 COMMA_THOUSANDS = r"^[+-]?\d{1,3}(?:,\d{3})+$"
-POINT_THOUSANDS = r"^[+-]?\d{1,3}(?:\.\d{3})+$"
 COMMA_AND_POINT = r"^[+-]?\d{1,3}(?:,\d{3})+\.\d*$"
 POINT_AND_COMMA = r"^[+-]?\d{1,3}(?:\.\d{3})+,\d*$"
 TWO_COMMAS = r"^[+-]?\d{1,3}(?:,\d{3}){2,}$"
-PLAIN_DECIMALS = r"^[+-]?\d*\.\d+(?:[eE][+-]?\d+)?$"
 
 
 # Values of a category that are known; of more, the most frequent ones.
@@ -54,11 +53,20 @@ class Origin:
     files: tuple[tuple[Path, int], ...]
     name: Path
 
-    def cell(self, column: str, row: int, rows: int = 1) -> str:
+    def cell(self, column: str, row: int) -> str:
         """Where a cell is, to begin an error with: file, column and row, counted from 1."""
+        path, place = self._of(row)
+        return f"{path}: column {column!r}, row {place}"
+
+    def row(self, row: int) -> str:
+        """Which row it is, counted from 1, and of which file where there are several."""
+        path, place = self._of(row)
+        return f"row {place}" + (f" of {path}" if len(self.files) > 1 else "")
+
+    def _of(self, row: int) -> tuple[Path, int]:
         for path, count in self.files:
             if row < count:
-                return f"{path}: column {column!r}, row {row + 1}"
+                return path, row + 1
             row -= count
         raise AssertionError(f"this is a bug: a table has no row {row} more")
 
@@ -211,9 +219,8 @@ def parse_numbers(texts: pa.ChunkedArray, decimal: Decimal) -> tuple[np.ndarray,
     try:
         return plain.cast(pa.float64()).to_numpy(), np.zeros(len(texts), bool)
     except pa.ArrowInvalid:
-        plain = pc.replace_substring_regex(
-            plain, r"^\+|(?i:^(\d{1,3})[ \x{a0}\x{202f}](\d))", r"\1\2"
-        )
+        spaced = pc.replace_substring_regex(plain, r"[\x{a0}\x{202f}]", " ")
+        plain = pc.replace_substring_regex(_without_thousands(spaced, " "), r"^\+", "")
     good = pc.fill_null(pc.match_substring_regex(plain, NUMBER), True)
     plain = pc.if_else(good, plain, pa.scalar(None, plain.type))
     for word, digit in (("true", "1"), ("false", "0")):
@@ -222,10 +229,10 @@ def parse_numbers(texts: pa.ChunkedArray, decimal: Decimal) -> tuple[np.ndarray,
     return plain.cast(pa.float64()).to_numpy(), ~good.to_numpy(zero_copy_only=False)
 
 
-def _without_thousands(texts: pa.ChunkedArray, mark: Decimal) -> pa.ChunkedArray:
+def _without_thousands(texts: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
     """Texts without the marks between thousands, where those stand where they should."""
-    rest = rf"(?:\{'.' if mark == ',' else ','}\d*)?"
-    grouped = pc.match_substring_regex(texts, rf"^[+-]?\d{{1,3}}(?:\{mark}\d{{3}})+{rest}$")
+    rest = rf"(?:\{',' if mark == '.' else '.'}\d*)?"
+    grouped = pc.match_substring_regex(texts, rf"^[+-]?\d{{1,3}}(?:[{mark}]\d{{3}})+{rest}$")
     return pc.if_else(grouped, pc.replace_substring(texts, mark, ""), texts)
 
 
@@ -234,22 +241,14 @@ def _no_number(origin: Origin, name: str, row: int, texts: pa.ChunkedArray, coun
     more = f" ({count:,} cells of the column are no numbers)" if count > 1 else ""
     return (
         f"{origin.cell(name, row)} has {shown(text)}, which is no number{more}: correct it, leave "
-        f"it empty, or say in the task that it stands for none, missing_values = [{quoted(text)}]"
+        "it empty, or say in the task that it stands for none, missing_values = "
+        f"[{tomlkit.item(text).as_string()}]"
     )
 
 
 def shown(text: str, most: int = 60) -> str:
     """A cell's text in quotes, cut where it is long."""
     return repr(text if len(text) <= most else f"{text[:most]}...")
-
-
-def quoted(text: str) -> str:
-    """A text as TOML has it."""
-    escaped = "".join(
-        f"\\u{ord(c):04x}" if ord(c) < 32 or ord(c) == 127 else {'"': '\\"', "\\": "\\\\"}.get(c, c)
-        for c in text
-    )
-    return f'"{escaped}"'
 
 
 def find_decimal(columns: Iterable[tuple[str, pa.ChunkedArray]], origin: Origin) -> Decimal:

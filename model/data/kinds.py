@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.data.cells import (
+    FALSE,
     MOST_VALUES,
+    TRUE,
     Decimal,
     Origin,
     float64,
@@ -47,38 +49,12 @@ CYCLES = {
     "month": (12.0, "month"),
     "minute": (60.0, "min"),
 }
-FLAGS = [{"true", "false"}, {"yes", "no"}, {"y", "n"}, {"on", "off"}, {"t", "f"}]
+FLAGS = [{yes, no} for yes, no in zip(TRUE, FALSE, strict=True)]
 # Words that stand for no number, besides `cells.MISSING`; and numbers that do where they are far
 # from all others.
 WORDS = {
-    *(
-        "nil",
-        "-",
-        "--",
-        "---",
-        "?",
-        ".",
-        "missing",
-        "none",
-        "n.a.",
-        "n.a",
-        "void",
-        "error",
-        "m",
-        "*",
-    ),
-    *(
-        "x",
-        "no data",
-        "nodata",
-        "unknown",
-        "undefined",
-        "null",
-        "bad",
-        "#value!",
-        "#div/0!",
-        "inf.",
-    ),
+    *("nil", "none", "null", "missing", "unknown", "undefined", "void", "no data", "nodata", "bad"),
+    *("n.a.", "n.a", "error", "#value!", "#div/0!", "m", "x", "*", "-", "--", "---", "?", "."),
 }
 MARKS = (-99.0, -99.9, -999.0, -999.9, -9999.0, -99999.0, 999.0, 9999.0, 99999.0, 999999.0)
 # Whole numbers that are called so, and are few, are codes of something.

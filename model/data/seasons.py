@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from model.tasks.task import Calendar
-from model.tasks.time_config import CalendarStep
+from model.tasks.time_config import DAY_S, CalendarStep
 
-DAY_S, WEEK_S = 86_400, 604_800
+WEEK_S = 7 * DAY_S
 # How much more a column is like itself a season ago than in between, and how much at all, in
 # correlations.
 MORE, ENOUGH = 0.1, 0.2

@@ -182,22 +182,23 @@ def _in_order(
     if (again & ~same).any():
         place = int(np.argmax(again & ~same))
         name = rows.series.categories[codes[order[place]]]
-        raise DataError(_twice(rows.times, order[place - 1 : place + 1], str(name), task))
+        raise DataError(_twice(rows, order[place - 1 : place + 1], str(name), task))
     repeated = np.zeros(len(rows), bool)
     repeated[order[same]] = True
     faults["another row is the same"] = repeated
     return order[~same]
 
 
-def _twice(times: np.ndarray, rows: np.ndarray, name: str, task: TaskConfig) -> str:
-    one, other = (shown_exactly(times[row]) for row in rows)
+def _twice(rows: Rows, both: np.ndarray, name: str, task: TaskConfig) -> str:
+    one, other = (shown_exactly(rows.times[row]) for row in both)
+    first, second = (rows.origin.row(int(row)) for row in both)
     of_series = "" if task.series is None else f" of the series {name!r}"
     what = (
         f"{one} stands twice" if one == other else f"{one} and {other} are of one {task.time_step}"
     )
     return (
-        f"{task.data}: {what} in column {task.time!r}{of_series}, in rows {rows[0] + 1} and "
-        f"{rows[1] + 1}, with other numbers: name the column that tells series apart as series, "
+        f"{task.data}: {what} in column {task.time!r}{of_series}, in {first} and "
+        f"{second}, with other numbers: name the column that tells series apart as series, "
         "the zone of local times as timezone, or leave one out"
     )
 

@@ -3,6 +3,7 @@
 `draft.py` asks; what is found is written into the task, where it can be changed.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from model.data.clock import in_zone
 from model.data.formats import INDEX, Columns
 from model.data.time_formats import looks_like_times
 from model.tasks.task import TaskConfig
-from model.tasks.time_config import CalendarStep
+from model.tasks.time_config import DAY_S, CalendarStep
 
 TIME_NAMES = {
     *("time", "date", "datetime", "timestamp", "ts", "datum", "zeit", "zeitstempel", "date_time"),
@@ -23,22 +24,13 @@ TIME_NAMES = {
     *("period", "month", "quarter", "year", "week", "dt", "index", "valid", "observed"),
 }
 COUNT_NAMES = {
-    "t",
-    "step",
-    "idx",
-    "row",
-    "n",
-    "i",
-    "k",
-    "id",
-    "time_step",
-    "unnamed: 0",
-    INDEX,
-    "no",
+    *("t", "step", "time_step", "idx", "row", "n", "i", "k", "id", "no", "unnamed: 0", INDEX)
 }
 # In which range numbers count from 1970 in a unit: 1973 to 2100.
-EPOCHS = {unit: (1e8 * size, 4.1e9 * size) for unit, size in
-          (("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))}  # fmt: skip
+EPOCHS = {
+    unit: (1e8 * size, 4.1e9 * size)
+    for unit, size in (("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9))
+}
 # Steps of a grid that people use, in seconds.
 NICE_S = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600),
@@ -47,7 +39,6 @@ NICE_S = (
 # A time of day, which no number is taken for; and a text that has one.
 CLOCK = r"\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?(?: ?[AaPp][Mm])?|\d{1,2}\.\d{2}\.\d{2}"
 HAS_CLOCK = r"\d:\d{2}"
-DAY_S = 86_400
 # Of all steps so many are whole ones where rows are not irregular: others are gaps.
 REGULAR = 0.95
 SAMPLE = 2000
@@ -85,14 +76,12 @@ def find_axis(columns: Columns, said: str | None, excluded: set[str]) -> Axis:
         said: its name, where that is known.
         excluded: columns that are something else.
     """
-    names = [said] if said is not None else [
-        name for name in columns.names if name not in excluded
-    ]  # fmt: skip
-    found = [(rank, place, axis)
-             for place, name in enumerate(names)
-             if (rank_axis := _axis_of(columns.table[name], name, said is not None)) is not None
-             for rank, axis in (rank_axis,)]  # fmt: skip
-    axis = min(found, key=lambda entry: entry[:2])[2] if found else Axis(said)
+    names = [name for name in columns.names if name not in excluded] if said is None else [said]
+    best, axis = math.inf, Axis(said)
+    for name in names:
+        rank, found = _axis_of(columns.table[name], name, said is not None) or (math.inf, axis)
+        if rank < best:
+            best, axis = rank, found
     return replace(axis, time_of_day=_time_of_day(columns, axis, excluded))
 
 

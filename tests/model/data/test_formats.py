@@ -132,6 +132,13 @@ def test_a_pattern_finds_files_and_names_the_one_with_a_wrong_cell(
         read_table(make_task(tmp_path / "none-*.csv"))
 
 
+def test_a_time_in_two_files_is_told_with_both(table: pd.DataFrame, tmp_path: Path) -> None:
+    table[:60].to_csv(tmp_path / "one.csv", index=False)
+    table[50:60].assign(temp=7.0).to_csv(tmp_path / "two.csv", index=False)
+    with pytest.raises(DataError, match=r"in row 51 of .*one\.csv and row 1 of .*two\.csv, with o"):
+        read_table(make_task(tmp_path / "*.csv"))
+
+
 def test_the_name_of_a_file_may_tell_the_series(table: pd.DataFrame, tmp_path: Path) -> None:
     for place in "ab":
         part = table[table["place"] == place].drop(columns="place")
@@ -224,14 +231,14 @@ def test_a_word_may_stand_for_no_number(table: pd.DataFrame, tmp_path: Path) -> 
 
 
 def test_numbers_in_text_are_numbers_whatever_is_around_them(tmp_path: Path) -> None:
-    texts = [" 1 ", "+2", "3e0", "4.", "true", "False", "1 234.5", "-inf", "nan", ""]
+    texts = [" 1 ", "+2", "3e0", "4.", "true", "False", "1\u202f234 567.5", "-inf", "nan", ""]
     table = make_table({"a": range(60)})
     table["wind"] = [*texts, *["0"] * 50]
     path = write_table(table, tmp_path / "text.parquet")
     features = [{"name": "wind", "unit": "", "missing": True}, {"name": "temp", "unit": ""}]
     found = read_table(make_task(path, features=features))["wind"].to_numpy()
     # -inf is left out with its row.
-    np.testing.assert_array_equal(found[:9], [1, 2, 3, 4, 1, 0, 1234.5, np.nan, np.nan])
+    np.testing.assert_array_equal(found[:9], [1, 2, 3, 4, 1, 0, 1234567.5, np.nan, np.nan])
 
 
 def test_a_row_that_another_repeats_is_left_out_and_told(

@@ -169,7 +169,7 @@ def test_a_time_twice_in_one_series_is_refused(table: pd.DataFrame, tmp_path: Pa
     one.loc[[7, 20], "time"] = one.loc[[8, 21], "time"].to_numpy()
     path = write_table(one, tmp_path / "one.csv")
     with pytest.raises(
-        DataError, match=r"08:00:00 stands twice in column 'time', in rows 8 and 9, "
+        DataError, match=r"08:00:00 stands twice in column 'time', in row 8 and row 9, "
     ):
         read_table(make_task(path, series=None))
 

@@ -139,7 +139,7 @@ REFUSED: dict[str, tuple[Writer, str]] = {
         lambda data, folder: csv()(
             pd.concat([data, data[100:101].assign(temp=99.5)]), folder
         ),
-        r"'date' of the series 'EWR', in rows 101 and 1475, with other numbers",
+        r"'date' of the series 'EWR', in row 101 and row 1475, with other numbers",
     ),
     "a cell that is no number": (
         lambda data, folder: csv()(
