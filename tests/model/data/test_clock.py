@@ -65,10 +65,8 @@ def test_a_day_of_no_business_is_refused(tmp_path: Path) -> None:
 def test_two_rows_of_a_month_are_refused(tmp_path: Path) -> None:
     times = pd.date_range("1960-01-01", periods=80, freq="MS").to_series()
     times.iloc[3] = pd.Timestamp("1960-05-20")
-    message = (
-        "1960-05-20 00:00:00 and 1960-05-01 00:00:00 are of one month in column 'time', in rows"
-    )
-    with pytest.raises(DataError, match=f"({message})|.*1960-05-01 .* and 1960-05-20 .* one month"):
+    message = "1960-05-20 00:00:00 and 1960-05-01 00:00:00 are of one month in column 'time', in ro"
+    with pytest.raises(DataError, match=message):
         load(task_of(write(tmp_path, times.to_numpy()), time_step="month"))
 
 
