@@ -9,7 +9,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import Cancelled
-from app.server.http_protocol import MAX_AHEAD, SLICE_BYTES
+from app.server.http_protocol import MAX_AHEAD, MAX_WRITE_BYTES, SLICE_BYTES
 from tests.app.engine.running import until
 from tests.app.live import Connection, Counting, Live, chunked, head_of, request
 from tests.app.server.routes import (
@@ -579,5 +579,57 @@ def test_what_the_application_raises_is_not_lost(live: Live, routes: Routes) -> 
             # Nothing has been built before the first request, so this is what is built upon.
             answer = await connection.ask(*request("/now", b"1"))
         assert answer.status == 500
+
+    live.talk(body)
+
+
+LARGE = 20 * MAX_WRITE_BYTES + 7
+
+
+def test_large_answers_leave_in_slices_and_in_their_order(live: Live, routes: Routes) -> None:
+    routes.app.state.context.max_body_bytes = 2 * LARGE
+
+    async def body(connection: Connection) -> None:
+        other = await live.connect()
+        first, second = (bytes([letter]) * LARGE for letter in b"ab")
+        sending = asyncio.create_task(
+            connection.send(whole("/now", first) + whole("/now", second) + whole("/now", b"c"))
+        )
+        # Others are answered in the middle of it.
+        await until(lambda: connection.protocol.flow.write_paused)
+        assert (await other.ask(whole("/now", b"d"))).body == DIRECT + b"d"
+        for sent in (first, second, b"c"):
+            assert (await connection.answer()).body[-len(sent) :] == sent
+        await sending
+        await until(lambda: not live.server.server_state.tasks)
+
+    live.talk(body)
+
+
+def test_a_large_answer_that_is_the_last_ends_before_the_connection_does(
+    live: Live, routes: Routes
+) -> None:
+    routes.app.state.context.max_body_bytes = 2 * LARGE
+
+    async def body(connection: Connection) -> None:
+        answer = await connection.ask(whole("/now", b"x" * LARGE, "Connection: close"))
+        assert answer.headers["connection"] == "close"
+        assert answer.body[-LARGE:] == b"x" * LARGE
+        assert await connection.end() == b""
+
+    live.talk(body)
+
+
+def test_who_hangs_up_within_a_large_answer_leaves_nothing(live: Live, routes: Routes) -> None:
+    routes.app.state.context.max_body_bytes = 2 * LARGE
+
+    async def body(connection: Connection) -> None:
+        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        sending = asyncio.create_task(connection.send(whole("/now", b"x" * LARGE)))
+        await until(lambda: bool(live.server.server_state.tasks))
+        await sending
+        connection.writer.transport.abort()
+        await until(lambda: not live.server.server_state.tasks)
+        await until(lambda: connection.protocol not in live.server.server_state.connections)
 
     live.talk(body)
