@@ -27,6 +27,7 @@ SWITCHES = {
 }
 WRITE_TASK = "write the task, commented and ready to edit, and end"
 CONFIG = "a TOML file of options; what the command line says comes first"
+BACKTEST = "train and test at so many ends of the table, one after the other, and export nothing"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Command:
 
     Attributes:
         config: how to train; its `model_fields_set` are the options that were given.
+        backtest: over how many cuts in time to try, without an export; 0 for none.
         resume: whether to go on with an interrupted training.
         export_best: whether to export what such a training has, and end.
         only_if_missing: whether to train only if there is no model yet.
@@ -44,6 +46,7 @@ class Command:
     """
 
     config: TrainConfig
+    backtest: int = 0
     resume: bool = False
     export_best: bool = False
     only_if_missing: bool = False
@@ -73,6 +76,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Command:
     parser = _parser()
     given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
     switches = {name: given.pop(name) for name in SWITCHES}
+    backtest = given.pop("backtest")
     file: Path | None = given.pop("config", None)
     write_task: Path | None = given.pop("write_task", None)
     try:
@@ -80,7 +84,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Command:
     except (OSError, ValueError) as error:
         parser.error(f"--config: {error}")
     config = _validated(parser, given, in_file, file)
-    return Command(config, write_task=write_task, **switches)
+    return Command(config, backtest, write_task=write_task, **switches)
+
+
+def _count(text: str) -> int:
+    """A number of cuts; argparse names the option where it is none."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 50:
+        raise argparse.ArgumentTypeError(f"a number from 1 to 50, but got {text!r}")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(flag_of(name), dest=option_of(name), **how)
     parser.add_argument("--write-task", type=Path, metavar="FILE", help=WRITE_TASK)
     parser.add_argument("--config", type=Path, metavar="FILE", help=CONFIG)
+    parser.add_argument("--backtest", type=_count, metavar="N", default=0, help=BACKTEST)
     for name, help_text in SWITCHES.items():
         parser.add_argument(flag_of(name), action="store_true", help=help_text)
     return parser

@@ -58,17 +58,21 @@ def _carry_out(command: Command) -> int:
     with quiet():
         import tensorflow as tf
 
-        from model import failures, run
+        from model import backtest, failures, preparation, run
         from model.training.interruption import Interrupted
 
         tf.config.list_physical_devices()  # what there is to tell of them, it tells at first
+    # Of its warnings none is for who trains: that a function is traced again, for each model.
+    tf.get_logger().setLevel("ERROR")
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if command.inspect or command.write_task:
-            run.understand(command)
+            preparation.understand(command)
         elif command.explain_placement:
-            run.explain_placement(command.config)
+            preparation.explain_placement(command.config)
+        elif command.backtest:
+            backtest.backtest(command)
         else:
             run.run(command)
     except tf.errors.OpError as error:

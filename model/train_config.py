@@ -17,6 +17,11 @@ FREE_TO_CHANGE = frozenset(
 )
 
 
+AUTO = ("auto",)
+# How often a training validates, at most.
+ROUNDS = 25
+
+
 class TrainConfig(TableOptions):
     """How to train. Each field is an option of `python -m model.train`.
 
@@ -44,9 +49,15 @@ class TrainConfig(TableOptions):
     layers: tuple[str, ...] = Field(
         ("lstm:100", "lstm:100", "lstm:100"),
         description=f"the stack, first layer first, each of {', '.join(LAYER_FORMS)}; "
-        "with @DEVICE, as in lstm:100@gpu:1, on a device of its own",
+        "with @DEVICE, as in lstm:100@gpu:1, on a device of its own; auto: several are tried, and "
+        "the one with the smallest validation error is exported",
         min_length=1,
         max_length=64,
+    )
+    linear_start: bool = Field(
+        False,
+        description="begin as the linear autoregression; for one layer rnn:UNITS:relu, with UNITS "
+        "a multiple of twice the network's inputs",
     )
     input_keep_prob: tuple[KeepProb, ...] = Field(
         (1.0,), description="chance to keep each input of a layer; one for all or one a layer"
@@ -61,18 +72,34 @@ class TrainConfig(TableOptions):
         True, description="drop the same units at every time step (Gal and Ghahramani 2016)"
     )
     input_noise: float = Field(
-        0.3,
+        0.5,
         description="Gaussian noise added to the network's inputs in training, in their standard "
         "deviations",
         ge=0,
         le=LARGEST,
     )
-    window_steps: int = Field(72, description="time steps of a training window", ge=2)
-    stride_steps: int = Field(6, description="time steps between the starts of two windows", ge=1)
-    batch_size: int = Field(128, description="windows in a batch", ge=1)
-    epochs: int = Field(12, description="passes over the training windows, at most", ge=1)
+    window_steps: int | None = Field(
+        None,
+        description="time steps of a training window, and of the past that errors are measured "
+        "with; default: three seasons, or what the splits have",
+        ge=2,
+    )
+    burn_in_steps: int = Field(
+        0, description="time steps at the start of each window of which no error counts", ge=0
+    )
+    batch_size: int | None = Field(
+        None, description="windows in a batch; default: 128, or fewer of few windows", ge=1
+    )
+    updates: int | None = Field(
+        None,
+        description="batches to learn from, at most; default: 600, or more of many windows",
+        ge=1,
+    )
     patience: int = Field(
-        3, description="stop after so many epochs without a better validation error", ge=1
+        6,
+        description="stop after so many rounds, a 25th of the updates each, without a better "
+        "validation error",
+        ge=1,
     )
     learning_rate: float = Field(3e-3, description="peak learning rate of AdamW", gt=0, le=LARGEST)
     warmup_fraction: float = Field(
@@ -87,10 +114,10 @@ class TrainConfig(TableOptions):
         gt=0,
         le=LARGEST,
     )
-    average_momentum: float = Field(
-        0.98,
+    average_momentum: float | None = Field(
+        None,
         description="momentum of the running average of weights that is validated and exported; "
-        "0 for the weights themselves",
+        "0 for the weights themselves; default: an average over two rounds",
         ge=0,
         lt=1,
     )
@@ -122,7 +149,7 @@ class TrainConfig(TableOptions):
     seed: int = Field(0, description="seed of weights, dropout and shuffling", ge=0, lt=2**31)
     checkpoint_minutes: float = Field(
         5,
-        description="time between two checkpoints, at most; there is one after each epoch too",
+        description="time between two checkpoints, at most; there is one after each round too",
         gt=0,
         le=LARGEST,
     )
@@ -160,6 +187,8 @@ class TrainConfig(TableOptions):
             ValueError: a layer cannot be read, or a keep probability has neither one value nor
                 one value a layer.
         """
+        if self.layers == AUTO:
+            return ()
         count = len(self.layers)
         keep = {
             name: _per_layer(name, getattr(self, name), count)
@@ -169,6 +198,20 @@ class TrainConfig(TableOptions):
             LayerConfig.parse(text).model_copy(update={name: keep[name][i] for name in keep})
             for i, text in enumerate(self.layers)
         )
+
+
+class Recipe(TrainConfig):
+    """All options, each with its value: what a training is made by, and what makes it again."""
+
+    window_steps: int = Field(ge=2)
+    batch_size: int = Field(ge=1)
+    updates: int = Field(ge=1)
+    average_momentum: float = Field(ge=0, lt=1)
+
+    @property
+    def round_updates(self) -> int:
+        """Updates after which a training validates."""
+        return -(-self.updates // ROUNDS)
 
 
 def _per_layer(name: str, values: tuple[float, ...], count: int) -> tuple[float, ...]:

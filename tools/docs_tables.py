@@ -17,7 +17,7 @@ from app.application import create_app
 from app.engine.model_runner import ModelRunner
 from app.manifest import Manifest
 from app.settings import Settings
-from model.command import CONFIG, SWITCHES, WRITE_TASK, shown_default
+from model.command import BACKTEST, CONFIG, SWITCHES, WRITE_TASK, shown_default
 from model.train_config import TrainConfig, flag_of
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -73,6 +73,7 @@ def options() -> list[str]:
         rows.append((_code(flag_of(name)), meaning, chosen or _default(field)))
     rows.append((_code("--write-task"), WRITE_TASK, ""))
     rows.append((_code("--config"), CONFIG, ""))
+    rows.append((_code("--backtest"), BACKTEST, ""))
     rows += [(_code(flag_of(name)), meaning, "") for name, meaning in SWITCHES.items()]
     return _table(("option", "meaning", "default"), rows)
 

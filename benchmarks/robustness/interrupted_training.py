@@ -38,10 +38,10 @@ features = [{{name = "y", unit = "u"}}]
 outputs = [{{name = "y_1", unit = "u", column = "y", horizon = 1, change = true}}]
 """
 OPTIONS = (
-    *("--layers", "gru:8", "lstm:8", "--window-steps", "48", "--stride-steps", "4"),
+    *("--layers", "gru:8", "lstm:8", "--window-steps", "48"),
     *("--batch-size", "16", "--checkpoint-minutes", "0.001"),
 )
-EPOCHS, PATIENCE = 60, 100
+UPDATES, PATIENCE = 1300, 100
 CHECKPOINT = Path("wave", ".training", "checkpoint.npz")
 
 
@@ -71,7 +71,7 @@ class Trainings:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
         command = [sys.executable, "-m", "model.train", "--task", f"{self.folder}/wave.toml"]
-        lengths = ("--epochs", str(EPOCHS), "--patience", str(PATIENCE))
+        lengths = ("--updates", str(UPDATES), "--patience", str(PATIENCE))
         return subprocess.Popen(
             [*command, "--models-dir", f"{self.folder / models}", *OPTIONS, *lengths, *more],
             cwd=ROOT,

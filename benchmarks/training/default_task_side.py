@@ -22,11 +22,12 @@ import tensorflow as tf
 from benchmarks.processes.side import answer
 
 # It switches oneDNN on, but here TensorFlow is imported already: a side is given what it has.
-from model import run
 from model.data import dataset
 from model.placement.devices import share_cores
+from model.preparation import build_model
 from model.tasks.task import load_task
 from model.train_config import TrainConfig
+from model.training.recipe import choose_recipe
 from model.training.trainer import Trainer, masked_error
 from model.transforms import encode_features
 
@@ -73,10 +74,10 @@ def _fits(model: keras.Model, batches: tf.data.Dataset) -> Burst:
 
 def _default_trainer() -> Trainer:
     """What `python -m model.train` trains with without options."""
-    config = TrainConfig()
-    task = load_task(config.task)
+    task = load_task(TrainConfig().task)
     splits = dataset.load(task)
-    return Trainer(run.build_model(task, config, splits["train"]), splits, config)
+    recipe = choose_recipe(TrainConfig(), splits, task.season_steps)
+    return Trainer(build_model(task, recipe, splits["train"]), splits, recipe)
 
 
 def unroll() -> Burst:
@@ -90,7 +91,7 @@ def unroll() -> Burst:
 def plain_keras() -> Burst:
     """The same layers of Keras' own, without dropout, on the same windows, `fit` as it comes."""
     trainer = _default_trainer()
-    config, model, batches = trainer.config, trainer.model, trainer.batches
+    config, model, batches = trainer.recipe, trainer.model, trainer.batches
     scale = np.array([output.transform.std for output in model.outputs_spec], np.float32)
     units = [layer.units for layer in config.layer_configs()]
     theirs = keras.Sequential(

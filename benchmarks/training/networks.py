@@ -14,13 +14,13 @@ from model.config import LayerConfig, RNNConfig
 from model.layers.implementations import Form
 from model.network.sequence_model import SequenceModel
 from model.placement.plan import Placement
-from model.train_config import TrainConfig
+from model.train_config import Recipe
 from model.training.optimizer import make_optimizer
 from model.training.trainer import masked_error
 
 # Of the learning rate's schedule: more than any side trains.
 BATCHES = 100_000
-CONFIG = TrainConfig()
+CONFIG = Recipe(updates=BATCHES, batch_size=128, window_steps=72, average_momentum=0.98)
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
 
@@ -54,7 +54,7 @@ def make_model(
     model = plain_network(network_of(case, keep), placements, chunk_steps, form)
     loss = masked_error(np.ones(case.outputs, np.float32))
     config = CONFIG if averages else CONFIG.model_copy(update={"average_momentum": 0.0})
-    model.compile(make_optimizer(config, BATCHES), loss=loss, jit_compile=False)
+    model.compile(make_optimizer(config), loss=loss, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     return model
 

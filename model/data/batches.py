@@ -37,6 +37,7 @@ class Batches:
         steps: T of every batch.
         batch_size: B of every batch but the last.
         seed: of the order, a new one each pass; None for the order of `places`.
+        burn_in_steps: at the start of each window, of which no target is known.
     """
 
     split: Split
@@ -44,6 +45,7 @@ class Batches:
     steps: int
     batch_size: int
     seed: int | None = None
+    burn_in_steps: int = 0
     _order: tuple[int, np.ndarray] | None = field(default=None, init=False)
 
     def __len__(self) -> int:
@@ -63,6 +65,7 @@ class Batches:
         rows = starts[:, None] + np.minimum(time, lengths[:, None] - 1)
         targets = self.split.targets[rows]
         targets[time >= lengths[:, None]] = np.nan
+        targets[:, : self.burn_in_steps] = np.nan
         return Batch(self.split.features[rows], lengths.astype(np.int32), targets)
 
     def _order_of(self, in_pass: int) -> np.ndarray:

@@ -16,7 +16,12 @@ SPLITS = ("train", "validation", "test")
 
 
 def cut(
-    times: np.ndarray, ticks: Ticks, series: np.ndarray, task: TaskConfig, left_out: str
+    times: np.ndarray,
+    ticks: Ticks,
+    series: np.ndarray,
+    task: TaskConfig,
+    left_out: str,
+    part: float = 1.0,
 ) -> dict[str, np.ndarray]:
     """The rows of each split.
 
@@ -26,6 +31,7 @@ def cut(
         series: which series a row is of, int `[N]`, counted from 0.
         task: says how large the splits are.
         left_out: of the table, for errors.
+        part: of the time covered, from its beginning; what is later is in no split.
 
     Returns:
         int64 `[K]` by the name of the split.
@@ -37,7 +43,7 @@ def cut(
     # In an order that nothing in the table tells: a file may be sorted by what is to be learnt.
     drawn = np.random.default_rng(0).permutation(int(series.max()) + 1)
     places = drawn[series] if whole else ticks.of_rows
-    spans = _spans(places, 0 if whole else task.max_horizon * ticks.step, task)
+    spans = _spans(places, 0 if whole else task.max_horizon * ticks.step, task, part)
     rows = {
         name: np.flatnonzero((places >= start) & (places < end))
         for name, (start, end) in spans.items()
@@ -50,9 +56,12 @@ def cut(
     return rows
 
 
-def _spans(places: np.ndarray, gap: int, task: TaskConfig) -> dict[str, tuple[float, float]]:
+def _spans(
+    places: np.ndarray, gap: int, task: TaskConfig, part: float
+) -> dict[str, tuple[float, float]]:
     """From which place on, and up to which, each split goes."""
-    first, last = int(places.min()), int(places.max())
+    first = int(places.min())
+    last = first + int(part * (int(places.max()) - first))
     cuts = [
         first + (last - first) * fraction
         for fraction in (task.train_fraction, task.train_fraction + task.validation_fraction)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from model.data.cells import DataError
 from model.data.clock import Ticks, count_ticks, rows_later, run_starts, time_column
@@ -70,17 +71,24 @@ class Split:
         return len(self.times)
 
 
-def load(task: TaskConfig) -> dict[str, Split]:
+def load(task: TaskConfig, part: float = 1.0) -> dict[str, Split]:
     """Reads the table and cuts it into `train`, `validation` and `test`, see `cuts.py`.
+
+    Args:
+        task: the table, and where it is cut.
+        part: of the time covered, from its beginning; what is later is not there.
 
     Raises:
         OSError, DataError: as of `read_table` and `split_table`.
     """
-    return split_table(read_table(task), task)
+    splits = split_table(read_table(task), task, part)
+    # The table is gone; training has use for its memory.
+    pa.default_memory_pool().release_unused()
+    return splits
 
 
-def split_table(table: pd.DataFrame, task: TaskConfig) -> dict[str, Split]:
-    """Cuts a table, as `read_table` gives it.
+def split_table(table: pd.DataFrame, task: TaskConfig, part: float = 1.0) -> dict[str, Split]:
+    """Cuts a table, as `read_table` gives it; see `load`.
 
     Raises:
         DataError: a split is empty.
@@ -88,7 +96,7 @@ def split_table(table: pd.DataFrame, task: TaskConfig) -> dict[str, Split]:
     times = table[time_column(task)].to_numpy()
     ticks = count_ticks(times, task)
     series = _series(table, task)
-    found = cut(times, ticks, series.codes, task, left_out(table))
+    found = cut(times, ticks, series.codes, task, left_out(table), part)
     columns = Columns.of(task, table, found["train"])
     return {
         name: _split(

@@ -7,16 +7,18 @@ import numpy as np
 
 from model.data import dataset
 from model.data.columns import Sent, as_callers_send
-from model.evaluation.skill import Skill, skill_table
+from model.evaluation.skill import Comparison, Skill
+from model.evaluation.tables import comparison_table, skill_table, verdicts
 from model.tasks.task import TaskConfig
-from model.train_config import TrainConfig
+from model.train_config import Recipe
 from model.training.checkpoint import Progress
 from model.transforms import Feature
 
 
 def describe_training(
     task: TaskConfig,
-    config: TrainConfig,
+    config: Recipe,
+    steps: int,
     skill: Skill,
     progress: Progress,
     updates_of_pass: int,
@@ -24,7 +26,9 @@ def describe_training(
     """The part of the manifest that tells of the task, the training and the test.
 
     Args:
-        task, config, skill: what was asked for, and what came of it.
+        task, config: what was asked for.
+        steps: time steps that each forecast was made from.
+        skill: what came of it.
         progress: of the training.
         updates_of_pass: batches of a pass over the training windows.
     """
@@ -35,11 +39,18 @@ def describe_training(
         "time_step": task.time_step,
         "metrics": {
             "split": "test",
-            "forecasts": skill.num_forecasts,
-            "past_steps": config.window_steps,
+            "forecasts": skill.test.num_forecasts,
+            "past_steps": steps,
             "mean_absolute_error": {
                 method: dict(zip(names, map(five_digits, errors), strict=True))
-                for method, errors in skill.errors.items()
+                for method, errors in skill.test.errors.items()
+            },
+            "against_baselines": {
+                split: {
+                    method: dict(zip(names, _ends(comparison), strict=True))
+                    for method, comparison in each.comparisons.items()
+                }
+                for split, each in (("validation", skill.validation), ("test", skill.test))
             },
         },
         "training": {
@@ -52,12 +63,21 @@ def describe_training(
     }
 
 
+def _ends(comparison: Comparison) -> list[list[float | None]]:
+    """Of each output the difference, as a part, and the ends of its interval."""
+    numbers = np.stack([comparison.difference, *comparison.interval], axis=1)
+    return [[five_digits(number) for number in row] for row in numbers]
+
+
 def print_skill(skill: Skill, task: TaskConfig, steps: int) -> None:
-    """Prints the errors on the test split, each forecast from so many time steps."""
+    """Prints the errors on the test split, and whether the model beats the baselines."""
+    names = [output.name for output in task.outputs]
     units = ", ".join(dict.fromkeys(output.unit for output in task.outputs))
-    print(f"\nTest split, {skill.num_forecasts:,} forecasts from {steps} past time steps:\n")
-    print(skill_table(skill, [output.name for output in task.outputs], units))
-    for note in skill.notes:
+    print(f"\nTest split, {skill.test.num_forecasts:,} forecasts from {steps} past time steps:\n")
+    print(skill_table(skill.test, names, units))
+    print("\nThe model's error less each baseline's (and its interval of 95 %):\n")
+    print(comparison_table(skill, names))
+    for note in (*skill.notes, *verdicts(skill, names)):
         print(f"\n{note}")
 
 

@@ -11,6 +11,13 @@ def forecast_rows(split: Split, steps: int) -> np.ndarray:
     return _rows(split, steps, split.targets, *_past_values(split))
 
 
+def evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    """All rows, or so many of them that lie evenly."""
+    if len(rows) <= most:
+        return rows
+    return np.asarray(rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)])
+
+
 def _past_values(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """What the columns of those outputs are, and were a season before, whose past is known."""
     return split.present[:, split.known], split.season_before[:, split.known]
@@ -21,6 +28,12 @@ def _rows(split: Split, steps: int, *needed: np.ndarray) -> np.ndarray:
     for numbers in needed:
         enough &= np.isfinite(numbers).all(axis=1)
     return np.flatnonzero(enough)
+
+
+def longest_past(split: Split) -> int:
+    """Time steps up to the row with most of them, among those that can be forecast."""
+    rows = forecast_rows(split, 1)
+    return int((rows - split.run_starts[rows]).max(initial=0)) + 1
 
 
 def check_forecastable(splits: dict[str, Split], steps: int, season_steps: int) -> None:

@@ -17,20 +17,21 @@ from model.data import dataset
 from model.data.clock import count_ticks, shown, time_column
 from model.data.draft import Draft
 from model.data.table import left_out, read_table
-from model.evaluation.skill import Skill, evaluate_baselines, readable
+from model.evaluation.skill import Skill, evaluate_baselines
+from model.evaluation.tables import readable
 from model.tasks.task import FeatureConfig, TaskConfig
+from model.training.recipe import choose_window
 
 # Names of series that are shown, at most.
 MOST_NAMES = 5
 
 
-def inspect(draft: Draft, steps: int, stride: int, console: Console) -> None:
+def inspect(draft: Draft, window_steps: int | None, console: Console) -> None:
     """Prints what was understood of a task's table.
 
     Args:
         draft: the task, and what was found out when it was drafted.
-        steps: time steps of a training window.
-        stride: time steps between the starts of two windows.
+        window_steps: time steps of a training window; None to choose as a training does.
         console: to print on.
 
     Raises:
@@ -42,7 +43,8 @@ def inspect(draft: Draft, steps: int, stride: int, console: Console) -> None:
     console.print(_grid(_of_table(table, draft)))
     console.print(_columns(table, draft))
     splits = dataset.split_table(table, task)
-    console.print(_splits(splits, task, steps, stride))
+    steps = window_steps or choose_window(splits, task.season_steps)
+    console.print(_splits(splits, task, steps))
     features = dataset.fit_features(task, splits["train"])
     dataset.fit_outputs(task, splits["train"])
     names = [output.name for output in task.outputs]
@@ -171,12 +173,12 @@ def _range(column: pd.Series) -> tuple[str, str]:
     return f"{column.min():.6g} to {column.max():.6g}", share
 
 
-def _splits(splits: dict[str, dataset.Split], task: TaskConfig, steps: int, stride: int) -> Table:
+def _splits(splits: dict[str, dataset.Split], task: TaskConfig, steps: int) -> Table:
     found = _table(f"Splits, with windows of {steps} time steps")
     for head in ("split", "from", "to", "rows", "windows"):
         found.add_column(head, justify="right" if head in ("rows", "windows") else "left")
     for name, split in splits.items():
-        windows = dataset.windows(split, steps, stride if name == "train" else max(1, steps // 2))
+        windows = dataset.windows(split, steps, 1 if name == "train" else max(1, steps // 2))
         first, last = shown(split.times.min(), task), shown(split.times.max(), task)
         found.add_row(name, first, last, f"{len(split):,}", f"{len(windows):,}")
     return found
@@ -184,13 +186,13 @@ def _splits(splits: dict[str, dataset.Split], task: TaskConfig, steps: int, stri
 
 def _errors(skill: Skill, task: TaskConfig, steps: int) -> Table:
     title = (
-        f"What a model has to beat: mean absolute errors of {skill.num_forecasts:,} forecasts on "
-        f"the test split, from {steps} time steps each"
+        f"What a model has to beat: mean absolute errors of {skill.test.num_forecasts:,} forecasts "
+        f"on the test split, from {steps} time steps each"
     )
     found = _table(title)
     found.add_column("baseline")
     for output in task.outputs:
         found.add_column(f"{output.name} {output.unit}".strip(), justify="right")
-    for method, errors in skill.errors.items():
+    for method, errors in skill.test.errors.items():
         found.add_row(method, *("-" if np.isnan(e) else readable(float(e)) for e in errors))
     return found

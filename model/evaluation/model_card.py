@@ -9,7 +9,8 @@ import numpy as np
 from model.data.clock import later, shown
 from model.data.dataset import Split
 from model.evaluation.forecastable import forecast_rows
-from model.evaluation.skill import Skill, model_forecasts, readable, skill_table
+from model.evaluation.skill import Skill, model_forecasts
+from model.evaluation.tables import comparison_table, readable, skill_table, verdicts
 from model.network.sequence_model import SequenceModel
 from model.tasks.task import TaskConfig
 
@@ -127,11 +128,16 @@ updates, {training["epochs"]:g} epochs).
 Libraries: {", ".join(f"{k} {v}" for k, v in manifest["libraries"].items())}.
 
 ## Skill
-On the test split, {skill.num_forecasts:,} forecasts, each method from the same
+On the test split, {skill.test.num_forecasts:,} forecasts, each method from the same
 {steps} past time steps:
 
-{skill_table(skill, names, units)}
-{"".join(f"{chr(10)}{note}.{chr(10)}" for note in skill.notes)}
+{skill_table(skill.test, names, units)}
+{"".join(f"{chr(10)}{note}.{chr(10)}" for note in (*skill.notes, *verdicts(skill, names)))}
+The model's error less each baseline's, and where that lies with a probability of 95 % (block
+bootstrap over time); the validation split chose the epoch and the penalties:
+
+{comparison_table(skill, names)}
+
 No method sees a column that is no feature. The linear autoregression is a ridge regression, by
 least squares, on every feature of the past window (or of the end of it that its name says); its
 penalties were chosen on the validation split, as was the epoch of the network, which was trained

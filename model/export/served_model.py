@@ -8,7 +8,7 @@ import tensorflow as tf
 from model.config import DEFAULT_ACTIVATION
 from model.export.manifest import read_manifest
 from model.network.sequence_model import SequenceModel
-from model.transforms import Feature, Output
+from model.transforms import Feature, OneHot, Output, Relative
 
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
@@ -81,5 +81,10 @@ def _stack(layer: dict[str, str]) -> str:
 
 def _told(column: Feature | Output) -> str:
     """A column, with all that must be the same for the weights to mean the same."""
-    kind = column.transform.model_dump().get("kind", "")
+    transform = column.transform
+    kind: str = transform.kind
+    if isinstance(transform, Relative):
+        kind += f" to {transform.base:g}"
+    if isinstance(transform, OneHot):
+        kind += f" of {', '.join(transform.values)}"
     return f"{column.name} ({column.unit}, {kind})"

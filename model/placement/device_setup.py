@@ -8,7 +8,7 @@ from model.config import RNNConfig
 from model.placement.devices import find_devices, free_bytes, share_cores, split_devices
 from model.placement.gpus import check_usable, full_name, take_memory_as_needed, why_no_gpu
 from model.placement.plan import Placement, check_memory, memory_needed, plan_replicas
-from model.train_config import TrainConfig
+from model.train_config import AUTO, Recipe, TrainConfig
 
 
 def prepare_devices(config: TrainConfig) -> None:
@@ -18,7 +18,8 @@ def prepare_devices(config: TrainConfig) -> None:
         PlacementError: it is too late to split the devices.
     """
     take_memory_as_needed()
-    share_cores(len(config.layers))
+    # Of `auto` the largest stack has three.
+    share_cores(3 if config.layers == AUTO else len(config.layers))
     tf.config.experimental.enable_tensor_float_32_execution(config.tensor_float_32)
     if config.logical_devices > 1:
         split_devices(config.logical_devices, config.devices)
@@ -26,7 +27,7 @@ def prepare_devices(config: TrainConfig) -> None:
         print(f"note: {why}; the CPU trains", file=sys.stderr, flush=True)
 
 
-def place(network: RNNConfig, config: TrainConfig) -> tuple[Placement, ...]:
+def place(network: RNNConfig, config: Recipe) -> tuple[Placement, ...]:
     """Where the layers go on this machine.
 
     Raises:
@@ -41,7 +42,7 @@ def place(network: RNNConfig, config: TrainConfig) -> tuple[Placement, ...]:
     return placements
 
 
-def memory_table(network: RNNConfig, config: TrainConfig) -> str:
+def memory_table(network: RNNConfig, config: Recipe) -> str:
     """What training takes of each device's memory, a line each."""
     devices = find_devices(config.devices)
     placements = plan_replicas(network, devices, config.replicas)

@@ -86,14 +86,15 @@ class OutputConfig(Frozen):
 
     Attributes:
         change: predict the change from the column's present value, which is added back in the
-            graph; the column must then be a feature that is never missing.
+            graph; the column must then be a feature that is never missing. None to choose by the
+            validation split.
     """
 
     name: Name
     unit: str
     column: str
     horizon: Annotated[int, Field(ge=0)]
-    change: bool = False
+    change: bool | None = None
 
 
 class TaskConfig(TimeConfig):

@@ -34,6 +34,8 @@ BROKEN = (
     zlib.error,
 )
 FOLDER, FILE, EARLIER, UNFINISHED = ".training", "checkpoint.npz", "earlier.npz", "unfinished.npz"
+# Of the recipes that were tried to their end.
+TRIED = "tried_{}.npz"
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Progress:
     """How far a training has come, and what it has found.
 
     Attributes:
+        candidate: which of the recipes to try it is of.
         update: how many batches it has learnt from.
         history: by round, `loss`, `val_loss`, and the `update` at the round's end.
         best: weights of the smallest validation error, in the order of `trainable_variables`;
@@ -50,6 +53,7 @@ class Progress:
         finished: whether there is nothing more to learn.
     """
 
+    candidate: int = 0
     update: int = 0
     history: dict[str, list[float]] = field(
         default_factory=lambda: {"update": [], "loss": [], "val_loss": []}
@@ -167,17 +171,41 @@ class CheckpointFolder:
                 "training another --name"
             ) from error
 
-    def read(self) -> Checkpoint | None:
-        """The last checkpoint; None where there is none.
+    def last(self) -> Checkpoint | None:
+        """The checkpoint that was written last; None where there is none.
 
         Raises:
             OSError, ValueError: as of `Checkpoint.read`.
         """
-        path = self._folder / FILE
-        return Checkpoint.read(path) if path.exists() else None
+        found = [*self._tried(), *self._folder.glob(FILE)]
+        return Checkpoint.read(found[-1]) if found else None
+
+    def read(self, candidate: int = 0) -> Checkpoint | None:
+        """The last checkpoint of one of the recipes to try; None where there is none.
+
+        Raises:
+            OSError, ValueError: as of `Checkpoint.read`.
+        """
+        tried, path = self._folder / TRIED.format(candidate), self._folder / FILE
+        if tried.exists():
+            return Checkpoint.read(tried)
+        found = Checkpoint.read(path) if path.exists() else None
+        return found if found and found.progress.candidate == candidate else None
+
+    def keep(self, candidate: int) -> None:
+        """The last checkpoint is the end of one of the recipes to try: another one follows."""
+        tried = self._folder / TRIED.format(candidate)
+        if not tried.exists():
+            with suppress(FileNotFoundError):  # the disk was full
+                (self._folder / FILE).rename(tried)
+
+    def _tried(self) -> list[Path]:
+        return sorted(self._folder.glob(TRIED.format("*")))
 
     def set_aside(self) -> Path | None:
         """Keeps the checkpoint of an earlier training under another name; where, or None."""
+        for path in self._tried():
+            path.unlink()
         path = self._folder / FILE
         return path.replace(self._folder / EARLIER) if path.exists() else None
 
@@ -203,5 +231,5 @@ class CheckpointFolder:
 
     def remove(self) -> None:
         """Removes the checkpoint of a training that is over."""
-        for name in (FILE, UNFINISHED):
-            (self._folder / name).unlink(missing_ok=True)
+        for path in (self._folder / FILE, self._folder / UNFINISHED, *self._tried()):
+            path.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ class Display:
     def __init__(self) -> None:
         self._console = Console(highlight=False, emoji=False)
         self._devices = ""
-        self._phase = "starting"
+        self._phase, self._total, self._done = "starting", 0, 0
         self._trainer: Trainer | None = None
         self._begun, self._begun_at, self._read_at, self._loss = time.monotonic(), 0, 0.0, 0.0
         pinned = sys.stdout.isatty() and not self._console.is_dumb_terminal
@@ -63,9 +63,17 @@ class Display:
 
     def phase(self, name: str) -> None:
         """What is done from now on."""
-        self._phase = name
+        self._phase, self._total, self._done = name, 0, 0
         if not self._live:
             self.line(name)
+
+    def counting(self, total: int) -> None:
+        """This phase works off so many rows."""
+        self._total = total
+
+    def advance(self, rows: int) -> None:
+        """So many more rows are worked off."""
+        self._done += rows
 
     def training(self, trainer: Trainer, devices: Sequence[str]) -> None:
         """From now on it is this trainer, on these devices, that is shown."""
@@ -94,21 +102,25 @@ class Display:
         assert self._trainer, "this is a bug: nothing is trained"
         trainer = self._trainer
         epoch = trainer.progress.update / len(trainer.batches)
-        return f"update {trainer.progress.update:,} of {trainer.total_updates:,}, epoch {epoch:.3g}"
+        return (
+            f"update {trainer.progress.update:,} of {trainer.recipe.updates:,}, epoch {epoch:.3g}"
+        )
 
     def _seconds_left(self) -> float:
         assert self._trainer, "this is a bug: nothing is trained"
         progress = self._trainer.progress
         each = (time.monotonic() - self._begun) / max(1, progress.update - self._begun_at)
-        return each * (self._trainer.total_updates - progress.update)
+        return each * (self._trainer.recipe.updates - progress.update)
 
     def _pinned(self) -> RenderableType:
         rows = Table.grid(padding=(0, 2))
         rows.add_row("phase", f"{self._phase}{self._devices}")
-        if self._trainer is None:
-            return rows
+        if self._total:
+            rows.add_row("", ProgressBar(total=self._total, completed=self._done, width=40))
+        if self._trainer is None or self._phase != "training":
+            return Group("", rows)
         progress = self._trainer.progress
-        bar = ProgressBar(total=self._trainer.total_updates, completed=progress.update, width=40)
+        bar = ProgressBar(total=self._trainer.recipe.updates, completed=progress.update, width=40)
         rows.add_row("", bar)
         rows.add_row("", self._position())
         errors = progress.history["val_loss"]

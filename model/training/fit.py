@@ -25,7 +25,7 @@ class Checkpoints:
 
     def __init__(self, trainer: Trainer, folder: CheckpointFolder, display: Display) -> None:
         self._trainer, self._folder, self._display = trainer, folder, display
-        self._seconds = 60 * trainer.config.checkpoint_minutes
+        self._seconds = 60 * trainer.recipe.checkpoint_minutes
         self._at, self._took = time.monotonic(), 0.0
         self._failing = False
 

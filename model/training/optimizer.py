@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from model.train_config import TrainConfig
+from model.train_config import Recipe
 
 
 class PlacedAdamW(keras.optimizers.AdamW):  # type: ignore[misc]  # keras has no type information
@@ -77,12 +77,12 @@ def clip(
     return clipped
 
 
-def make_optimizer(config: TrainConfig, num_batches: int) -> PlacedAdamW:
-    """AdamW whose learning rate rises, then falls along a cosine, over `num_batches`."""
-    warmup = int(config.warmup_fraction * num_batches)
+def make_optimizer(config: Recipe) -> PlacedAdamW:
+    """AdamW whose learning rate rises, then falls along a cosine, over all updates."""
+    warmup = int(config.warmup_fraction * config.updates)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0 if warmup else config.learning_rate,
-        num_batches - warmup,
+        config.updates - warmup,
         warmup_target=config.learning_rate if warmup else None,
         warmup_steps=warmup,
     )

@@ -13,7 +13,7 @@ import tensorflow as tf
 from model.data import dataset
 from model.data.batches import Batch, Batches
 from model.network.sequence_model import SequenceModel
-from model.train_config import TrainConfig
+from model.train_config import Recipe
 from model.training.checkpoint import Checkpoint, Progress
 from model.training.fingerprint import fingerprint
 from model.training.optimizer import make_optimizer
@@ -54,31 +54,37 @@ class Trainer:
     Args:
         model: with fresh weights, or those to begin from.
         splits: as `dataset.load` gives them.
-        config: how to train.
+        recipe: how to train.
+        asked: the options that checkpoints tell, of which `recipe` is one to try; by default those
+            of `recipe`.
 
     Attributes:
         progress: how far it has come.
-        total_updates: how many batches there are to learn from, at most.
-        round_updates: after how many it validates.
     """
 
     def __init__(
-        self, model: SequenceModel, splits: dict[str, dataset.Split], config: TrainConfig
+        self,
+        model: SequenceModel,
+        splits: dict[str, dataset.Split],
+        recipe: Recipe,
+        asked: Recipe | None = None,
     ) -> None:
-        self.model, self.config = model, config
+        self.model, self.recipe, self._asked = model, recipe, asked or recipe
         self.progress = Progress()
-        steps, size = config.window_steps, config.batch_size
-        places = dataset.windows(splits["train"], steps, config.stride_steps)
-        self.batches = Batches(splits["train"], places, steps, size, config.seed)
+        steps, size = recipe.window_steps, recipe.batch_size
+        burn_in = recipe.burn_in_steps
+        places = dataset.windows(splits["train"], steps, 1)
+        self.batches = Batches(splits["train"], places, steps, size, recipe.seed, burn_in)
         # Windows half a window apart: each hour is forecast with little and with much behind it.
         places = dataset.windows(splits["validation"], steps, steps // 2)
-        self.validation = Batches(splits["validation"], places, steps, size)
-        self.round_updates = len(self.batches)
-        self.total_updates = config.epochs * self.round_updates
+        self.validation = Batches(splits["validation"], places, steps, size, None, burn_in)
+        for batches in (self.batches, self.validation):
+            if int(batches.places[:, 1].max()) <= burn_in:
+                raise ValueError(f"no window is longer than --burn-in-steps {burn_in}")
         self._fingerprint = fingerprint(model, splits)
         self._scale = np.array([o.transform.std for o in model.outputs_spec], np.float32)
         model.compile(
-            optimizer=make_optimizer(config, self.total_updates),
+            optimizer=make_optimizer(recipe),
             loss=masked_error(self._scale),
             # Each layer's loops are compiled by themselves: XLA cannot compile across devices.
             jit_compile=False,
@@ -87,7 +93,7 @@ class Trainer:
         self._learn, self._judge = self._functions()
 
     def _functions(self) -> tuple[Any, Any]:
-        steps, model = self.config.window_steps, self.model
+        steps, model = self.recipe.window_steps, self.model
         given = (
             tf.TensorSpec([None, steps, len(model.features)], tf.float32),
             tf.TensorSpec([None], tf.int32),
@@ -108,20 +114,33 @@ class Trainer:
     @property
     def at_end_of_round(self) -> bool:
         """Whether it is time to validate."""
-        return self.progress.update % self.round_updates == 0
+        update = self.progress.update
+        return update % self.recipe.round_updates == 0 or update == self.recipe.updates
 
     def update(self) -> None:
         """Learns from the next batch, and at the end of a round validates.
+
+        Weights that begin trained are validated before.
 
         Raises:
             Diverged: an error is no number.
         """
         started = time.monotonic()
+        begins_trained = self.recipe.linear_start or self.recipe.from_version
+        if begins_trained and not self.progress.history["update"]:
+            self._begin()
         self._learn(*_tensors(self.batches.batch(self.progress.update)))
         self.progress.update += 1
         if self.at_end_of_round:
             self._end_round()
         self.progress.seconds += time.monotonic() - started
+
+    def _begin(self) -> None:
+        """The weights to begin from are the best so far."""
+        error = self.validation_error()
+        for name, value in (("update", 0), ("loss", error), ("val_loss", error)):
+            self.progress.history[name].append(value)
+        self.progress.best = [weight.numpy() for weight in self.model.trainable_variables]
 
     def loss(self) -> float:
         """Of the batches of this round so far."""
@@ -144,14 +163,15 @@ class Trainer:
             weight.assign(value)
         self.model.reset_metrics()
         progress.finished = (
-            progress.update >= self.total_updates
-            or progress.rounds_without_better >= self.config.patience
+            progress.update >= self.recipe.updates
+            or progress.rounds_without_better >= self.recipe.patience
         )
 
     def _swap_in_averages(self) -> list[tf.Tensor]:
         """Puts the average of the weights in their place; gives the weights themselves."""
         own = [tf.identity(weight.value) for weight in self.model.trainable_variables]
-        if self.config.average_momentum > 0:
+        # Before the first batch there is no average.
+        if self.recipe.average_momentum > 0 and self.progress.update > 0:
             averages = self.model.optimizer._model_variables_moving_average
             for weight, average in zip(self.model.trainable_variables, averages, strict=True):
                 weight.assign(average)
@@ -174,7 +194,7 @@ class Trainer:
     def checkpoint(self) -> Checkpoint:
         """All that the next batch depends on."""
         variables = [variable.numpy() for variable in self._variables()]
-        config = self.config.model_dump(mode="json", by_alias=True)
+        config = self._asked.model_dump(mode="json", by_alias=True)
         return Checkpoint(config, self._fingerprint, self.progress, variables)
 
     def restore(self, checkpoint: Checkpoint) -> None:

@@ -259,7 +259,7 @@ def command(*options: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def test_the_command_trains_on_the_gpu_and_says_so(tmp_path: Path) -> None:
-    small = ("--epochs", "1", "--models-dir", str(tmp_path), "--stride-steps", "40")
+    small = ("--updates", "5", "--models-dir", str(tmp_path))
     found = command(*small, "--layers", "lstm:64", "gru:32")
     assert found.returncode == 0, found.stderr
     assert re.search(
@@ -280,7 +280,7 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_name_of_the_card(tmp_path:
 def test_a_card_that_others_have_filled_is_one_line(tmp_path: Path) -> None:
     """Its part of the card is so small that the plan, which is a lower bound, seems to fit."""
     options = ("--logical-devices", "64", "--devices", "gpu:0", "--batch-size", "2048")
-    sizes = ("--layers", "lstm:512", "lstm:512", "--window-steps", "24", "--stride-steps", "2")
+    sizes = ("--layers", "lstm:512", "lstm:512", "--window-steps", "24")
     found = command("--models-dir", str(tmp_path), *options, *sizes)
     assert found.returncode == 1, found.stdout
     assert re.match(r"error: (GPU:0 .*has no memory left|GPU:0 has .* free)", found.stderr)
@@ -288,7 +288,7 @@ def test_a_card_that_others_have_filled_is_one_line(tmp_path: Path) -> None:
 
 
 def test_without_the_card_it_trains_on_the_cpu(tmp_path: Path) -> None:
-    small = ("--epochs", "1", "--models-dir", str(tmp_path), "--stride-steps", "80")
+    small = ("--updates", "5", "--models-dir", str(tmp_path))
     found = command(*small, "--layers", "rnn:8", CUDA_VISIBLE_DEVICES="-1")
     assert (found.returncode, found.stderr) == (0, "")
     assert "CPU: takes at least" in found.stdout

@@ -22,7 +22,7 @@ from model.network.sequence_model import SequenceModel
 from model.placement.devices import find_devices, split_devices
 from model.placement.gpus import take_memory_as_needed
 from model.placement.plan import plan_replicas
-from model.train_config import TrainConfig
+from model.train_config import Recipe
 from model.training.optimizer import make_optimizer
 from model.training.trainer import masked_error
 from tests.model.fake_cudnn import fake_cudnn
@@ -107,7 +107,15 @@ def train(
     """
     model = make_model(num_devices, replicas, chunk_steps, **how)
     model.compile(
-        optimizer=make_optimizer(TrainConfig(learning_rate=1e-3), num_batches),
+        optimizer=make_optimizer(
+            Recipe(
+                learning_rate=1e-3,
+                updates=num_batches,
+                batch_size=rows,
+                window_steps=STEPS,
+                average_momentum=0.98,
+            )  # fmt: skip
+        ),
         loss=masked_error(np.ones(len(OUTPUTS), np.float32)),
         jit_compile=False,
     )

@@ -28,14 +28,14 @@ def test_without_arguments_every_field_has_its_default() -> None:
 def test_every_kind_of_option_is_read() -> None:
     command = parse_arguments(
         [
-            "--layers", "gru:8", "rnn:4:relu", "--input-keep-prob", "0.5", "1", "--epochs", "3",
+            "--layers", "gru:8", "rnn:4:relu", "--input-keep-prob", "0.5", "1", "--updates", "3",
             "--learning-rate", "1e-2", "--name", "tiny", "--variational-dropout",
             "--models-dir", "elsewhere", "--only-if-missing", "--devices", "cpu:0", "cpu:1",
             "--logical-devices", "2", "--chunk-steps", "8", "--replicas", "2",
         ]
     )  # fmt: skip
     assert command.config == TrainConfig(
-        layers=("gru:8", "rnn:4:relu"), input_keep_prob=(0.5, 1.0), epochs=3, learning_rate=0.01,
+        layers=("gru:8", "rnn:4:relu"), input_keep_prob=(0.5, 1.0), updates=3, learning_rate=0.01,
         name="tiny", variational_dropout=True, models_dir=Path("elsewhere"),
         devices=("cpu:0", "cpu:1"), logical_devices=2, chunk_steps=8, replicas=2,
     )  # fmt: skip
@@ -76,7 +76,7 @@ def test_help_names_every_field_with_its_meaning_and_default(
         (["--input-keep-prob", "0"], "--input-keep-prob: "),
         (["--state-keep-prob", "0.5", "1.5"], "--state-keep-prob: "),
         (["--output-keep-prob", "0.5", "0.5"], "output_keep_prob has 2 values; give one, or one "),
-        (["--epochs", "0"], "--epochs: "),
+        (["--updates", "0"], "--updates: "),
         (["--window-steps", "1"], "--window-steps: "),
         (["--learning-rate", "-1"], "--learning-rate: "),
         (["--learning-rate", "fast"], "--learning-rate: "),
@@ -97,7 +97,7 @@ def test_help_names_every_field_with_its_meaning_and_default(
             ["--data", "t.csv", "--target", "y", "--task", "t.toml"],
             "--data drafts a task of its own: leave --task out",
         ),
-        (["--epochs"], "--epochs"),
+        (["--updates"], "--updates"),
         (["--colour", "red"], "--colour"),
     ],
 )

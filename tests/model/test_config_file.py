@@ -81,7 +81,7 @@ def test_a_mistake_in_the_file_is_named_with_the_file(
 ) -> None:
     path = write(tmp_path, text + "\n")
     with pytest.raises(SystemExit) as end:
-        parse_arguments(["--config", path, "--epochs", "3"])
+        parse_arguments(["--config", path, "--updates", "3"])
     assert end.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("python -m model.train: error: " + named.format(path))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from app.manifest import verified_manifest
 from model import train
 from model.data import dataset
-from model.evaluation import skill
+from model.evaluation import linear_autoregression
 from model.tasks.task import load_task
 from model.train_config import TrainConfig
 from tests.model.children import pool, run_command
@@ -27,9 +27,9 @@ OPTIONS = {
     "state_keep_prob": ["0.9"],
     "input_noise": ["0.01"],
     "window_steps": ["8"],
-    "stride_steps": ["4"],
     "batch_size": ["16"],
-    "epochs": ["2"],
+    "updates": ["40"],
+    "patience": ["100"],
 }
 SEEDS = {"one": 0, "same": 0, "other": 1}
 
@@ -170,9 +170,11 @@ def test_the_manifest_has_metrics_example_and_training(task: Path, models_dir: P
     raw = json.loads((folder / "manifest.json").read_text())
     assert raw["time_step_s"] == 3600
     training = raw["training"]
-    assert training["epochs"] == 2 == len(training["history"]["loss"])
-    assert training["updates"] == training["history"]["update"][-1]
-    assert len(training["history"]["val_loss"]) == 2
+    assert training["updates"] == 40
+    # Rounds of two updates. A pass has 25 batches: windows of 8 in runs of 210, 100 and 100 hours.
+    assert training["history"]["update"] == list(range(2, 41, 2))
+    assert len(training["history"]["loss"]) == len(training["history"]["val_loss"]) == 20
+    assert training["epochs"] == pytest.approx(40 / 25, abs=0.01)
     config = TrainConfig.model_validate(training["config"])
     assert config.layers == ("gru:4",)
     assert config.output_keep_prob == (0.8,)
@@ -193,7 +195,7 @@ def test_the_model_card_shows_skill_and_pictures(models_dir: Path) -> None:
 
 def few_columns(arguments: list[str]) -> tuple[int, str, str]:
     """The command, where a linear autoregression has room for few columns."""
-    with mock.patch.object(skill, "MOST_COLUMNS", 10):
+    with mock.patch.object(linear_autoregression, "MOST_COLUMNS", 10):
         return run_command(train.main, arguments)
 
 

@@ -159,6 +159,15 @@ def test_batches_hold_the_rows_of_each_window_padded_by_its_length(folder: Path)
         assert np.isfinite(sequences[row, length:, 0]).all()
 
 
+def test_no_target_is_known_at_the_start_of_a_window_that_burns_in(folder: Path) -> None:
+    split = load_places(folder, {"a": range(0, 60)})["train"]
+    places = windows(split, 12, 5)
+    whole, late = (Batches(split, places, 12, 4, burn_in_steps=steps).batch(0) for steps in (0, 7))
+    np.testing.assert_array_equal(late.targets[:, 7:], whole.targets[:, 7:])
+    assert np.isnan(late.targets[:, :7]).all()
+    np.testing.assert_array_equal(late.sequences, whole.sequences)
+
+
 def test_a_shuffle_seed_gives_every_window_once_a_pass_in_a_new_order(folder: Path) -> None:
     split = load_places(folder, {"a": range(200)})["train"]
     places = windows(split, 4, 2)

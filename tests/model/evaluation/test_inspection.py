@@ -19,7 +19,7 @@ def inspected(table: pd.DataFrame, folder: Path, steps: int = 24, **said: object
     options = {"data": folder / "t.csv", "target": ("y",), **said}
     printed = io.StringIO()
     draft = draft_task(TableOptions.model_validate(options))
-    inspect(draft, steps, 6, Console(file=printed, width=200))
+    inspect(draft, steps, Console(file=printed, width=200))
     return ["|".join(re.split(r"\s{2,}", line.strip())) for line in printed.getvalue().splitlines()]
 
 
@@ -57,7 +57,7 @@ def test_all_that_was_understood_is_told(tmp_path: Path) -> None:
         "(calendar)|hour_of_day|cyclic of 24 h|0 to 23|feature",
         "same|left out: is 7 throughout",
         "split|from|to|rows|windows",
-        "train|2024-01-01 00:00|2024-01-28 23:00|1,339|215",
+        "train|2024-01-01 00:00|2024-01-28 23:00|1,339|1,270",
         "baseline|y_1|y_24",
     ):
         assert expected in lines, "\n".join(lines)
@@ -81,4 +81,4 @@ def test_a_table_without_times_is_told_of(tmp_path: Path) -> None:
     lines = inspected(table, tmp_path)
     assert "time step|a row: there is no column of times" in lines
     assert "gaps|none" in lines
-    assert "train|row 0|row 279|280|44" in lines
+    assert "train|row 0|row 279|280|257" in lines

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 from model.data.cells import DataError
 from model.data.dataset import Split, load
 from model.evaluation.forecastable import check_forecastable, forecast_rows
+from model.evaluation.linear_autoregression import LinearAutoregression
 from model.evaluation.skill import (
-    LinearAutoregression,
+    Comparison,
     Skill,
+    SplitSkill,
     evaluate,
+    evaluated_rows,
     model_forecasts,
-    readable,
-    skill_table,
 )
+from model.evaluation.tables import ADVICE, comparison_table, readable, skill_table, verdicts
 from model.tasks.task import TaskConfig
 from tests.model.evaluation.splits import LINEAR, METHODS, OUTPUTS, make_model, make_splits
 from tests.model.tables import (
@@ -40,13 +42,13 @@ def test_errors_on_a_steady_rise_are_the_hours_between(folder: Path) -> None:
     """
     task, splits = make_splits(folder, np.arange(101.0))
     skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
-    assert list(skill.errors) == METHODS
+    assert list(skill.test.errors) == METHODS
     # Hours 80 to 100 are the test split. From 83 on yesterday is within it; up to 95 so is 5 ahead.
-    assert skill.num_forecasts == len(range(83, 96))
-    np.testing.assert_array_equal(skill.errors["persistence"], [1.0, 5.0])
-    np.testing.assert_array_equal(skill.errors["same time last season"], [4.0, 8.0])
+    assert skill.test.num_forecasts == len(range(83, 96))
+    np.testing.assert_array_equal(skill.test.errors["persistence"], [1.0, 5.0])
+    np.testing.assert_array_equal(skill.test.errors["same time last season"], [4.0, 8.0])
     # A constant change is the intercept, which no penalty holds down: float32 is what is left.
-    np.testing.assert_allclose(skill.errors["linear autoregression"], 0.0, atol=1e-4)
+    np.testing.assert_allclose(skill.test.errors["linear autoregression"], 0.0, atol=1e-4)
 
 
 def test_errors_on_a_day_that_repeats_are_the_differences_within_it(folder: Path) -> None:
@@ -55,25 +57,19 @@ def test_errors_on_a_day_that_repeats_are_the_differences_within_it(folder: Path
     skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
     # From hours 83 to 95 of the test split: three days and the hour 83, whose 8 becomes a 0.
     expected = (3 * (3 + 2 + 7 + 8) + 8) / 13
-    np.testing.assert_allclose(skill.errors["persistence"], expected, rtol=1e-12)
-    np.testing.assert_array_equal(skill.errors["same time last season"], [0.0, 0.0])
+    np.testing.assert_allclose(skill.test.errors["persistence"], expected, rtol=1e-12)
+    np.testing.assert_array_equal(skill.test.errors["same time last season"], [0.0, 0.0])
 
 
 def test_the_model_forecasts_as_many_windows_at_once_as_it_was_trained_on(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
     """More might not fit into memory, and all of the training would be lost."""
     task, splits = make_splits(folder, np.arange(101.0))
-    model, sizes = make_model(task, splits), []
-    predict = model.predict_sequences
-
-    def spy(past: tf.Tensor, *given: object, **named: object) -> object:
-        sizes.append(past.shape[0])
-        return predict(past, *given, **named)
-
-    monkeypatch.setattr(model, "predict_sequences", spy)
-    evaluate(model, splits, steps=3, season_steps=24, batch_size=5)
-    assert max(sizes) == 5
+    sizes: list[int] = []
+    rows = forecast_rows(splits["test"], 3)
+    model_forecasts(make_model(task, splits), splits["test"], rows, 3, 5, sizes.append)
+    assert sizes == [5] * (len(rows) // 5) + [len(rows) % 5]
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -81,7 +77,7 @@ def test_no_forecast_sees_beyond_its_past_window(folder: Path, steps: int) -> No
     """What comes later, and what was before the window, may be anything."""
     task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 101))
     model, test = make_model(task, splits), splits["test"]
-    linear = LinearAutoregression(model.features, steps)
+    linear = LinearAutoregression(model.features, [steps])
     linear.fit(splits["train"], splits["validation"])
     rows = forecast_rows(test, steps)[3:4]
     seen = slice(rows[0] - steps + 1, rows[0] + 1)
@@ -129,8 +125,8 @@ def test_an_output_of_a_column_missing_at_times_can_be_evaluated(folder: Path) -
     task = make_task(table, outputs=outputs)
     splits = load(task)
     skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
-    assert skill.num_forecasts > 10
-    for errors in skill.errors.values():
+    assert skill.test.num_forecasts > 10
+    for errors in skill.test.errors.values():
         assert np.isfinite(errors).all()
 
 
@@ -201,33 +197,97 @@ def test_no_baseline_knows_a_column_that_the_model_does_not(folder: Path) -> Non
     """Of a nowcast, persistence and the linear autoregression had an error of 0.00."""
     task, splits = rain_splits(folder, RAIN)
     skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
-    assert list(skill.errors) == ["model", LINEAR]
+    assert list(skill.test.errors) == ["model", LINEAR]
     # The mean absolute value of a normal distribution is 0.8 of its standard deviation.
-    assert 3.0 < skill.errors[LINEAR][0] < 5.0
+    assert 3.0 < skill.test.errors[LINEAR][0] < 5.0
     (note,) = skill.notes
     assert note.startswith("The column of rain is no feature: ")
-    assert skill.num_forecasts == len(splits["test"]) - 2, "no day before is needed"
+    assert skill.test.num_forecasts == len(splits["test"]) - 2, "no day before is needed"
 
 
 def test_a_baseline_has_no_error_of_an_output_that_it_cannot_forecast(folder: Path) -> None:
     task, splits = rain_splits(folder, OUTPUTS[0], RAIN)
     skill = evaluate(make_model(task, splits), splits, steps=3, season_steps=24)
-    assert list(skill.errors) == METHODS
-    for name, errors in skill.errors.items():
+    assert list(skill.test.errors) == METHODS
+    for name, errors in skill.test.errors.items():
         assert np.isfinite(errors).tolist() == [True, name in ("model", LINEAR)]
-    lines = skill_table(skill, ["temp_1", "rain"], "").splitlines()
+    lines = skill_table(skill.test, ["temp_1", "rain"], "").splitlines()
     assert [line.endswith(" | - |") for line in lines[2:]] == [False, True, True, False]
 
 
 def test_skill_table_is_markdown_with_a_row_a_method() -> None:
     errors = {"model": np.array([0.5, 1.234]), "persistence": np.array([10.0, 2.0])}
-    table = skill_table(Skill(errors, num_forecasts=1), ["t_1", "t_5"], "degC")
+    table = skill_table(SplitSkill(errors, 1, {}), ["t_1", "t_5"], "degC")
     assert table.splitlines() == [
         "| mean absolute error (degC) | t_1 | t_5 |",
         "|---|---:|---:|",
         "| model | 0.50 | 1.23 |",
         "| persistence | 10.00 | 2.00 |",
     ]
+
+
+def compared(*numbers: tuple[float, float, float]) -> Comparison:
+    """Of outputs: the difference and the ends of its interval."""
+    difference, low, high = np.array(numbers).T
+    return Comparison(difference, np.array([low, high]))
+
+
+NAN = float("nan")
+
+
+def test_an_output_that_is_not_surely_better_is_told_in_one_line() -> None:
+    """Better on both splits; better on one only; perhaps; too short to tell; nothing to compare."""
+    names = ["a", "b", "c", "d", "e"]
+    better, perhaps = (-0.1, -0.2, -0.05), (-0.01, -0.03, 0.02)
+    worse, untold, absent = (0.2, 0.1, 0.3), (-0.1, NAN, NAN), (NAN, NAN, NAN)
+    skill = Skill(
+        validation=SplitSkill({}, 1, {"naive": compared(better, better, perhaps, untold, absent)}),
+        test=SplitSkill({}, 1, {"naive": compared(better, worse, perhaps, untold, absent)}),
+    )
+    assert verdicts(skill, names) == [
+        "b: the model is not surely better than naive (test +20.0 %)",
+        "c: the model is not surely better than naive (validation -1.0 %, test -1.0 %)",
+        ADVICE,
+    ]
+    assert verdicts(Skill(skill.validation, skill.validation), names[:2]) == []
+    assert comparison_table(skill, names).splitlines()[2:] == [
+        "| naive, validation | -10.0 % (-20.0 to -5.0) | -10.0 % (-20.0 to -5.0) "
+        "| -1.0 % (-3.0 to +2.0) | -10.0 % | - |",
+        "| naive, test | -10.0 % (-20.0 to -5.0) | +20.0 % (+10.0 to +30.0) "
+        "| -1.0 % (-3.0 to +2.0) | -10.0 % | - |",
+    ]
+
+
+def test_a_long_split_is_judged_at_rows_that_lie_evenly(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 201))
+    model = make_model(task, splits)
+    monkeypatch.setattr("model.evaluation.skill.MOST_FORECASTS", 7)
+    monkeypatch.setattr("model.evaluation.skill.MOST_ROWS", 11)
+    monkeypatch.setattr("model.evaluation.linear_autoregression.MOST_ROWS", 11)
+    done: list[int] = []
+    skill = evaluate(model, splits, 3, season_steps=DAY_STEPS, batch_size=2, advance=done.append)
+    assert (skill.validation.num_forecasts, skill.test.num_forecasts) == (7, 7)
+    assert sum(done) == evaluated_rows(splits, 3) == 11 + 11 + 7 + 7
+    rows = forecast_rows(splits["test"], 3)
+    chosen = rows[np.linspace(0, len(rows) - 1, 7).round().astype(int)]
+    away = splits["test"].present[chosen] - splits["test"].targets[chosen].astype(np.float64)
+    expected = np.abs(away).mean(axis=0)
+    np.testing.assert_allclose(skill.test.errors["persistence"], expected)
+
+
+def test_the_model_is_compared_with_each_baseline_on_both_splits(folder: Path) -> None:
+    task, splits = make_splits(folder, np.random.default_rng(0).normal(10.0, 5.0, 401))
+    skill = evaluate(make_model(task, splits), splits, 3, season_steps=DAY_STEPS)
+    for split in (skill.validation, skill.test):
+        assert list(split.comparisons) == list(split.errors)[1:]
+        for method, comparison in split.comparisons.items():
+            expected = split.errors["model"] / split.errors[method] - 1
+            np.testing.assert_allclose(comparison.difference, expected)
+            low, high = comparison.interval
+            assert (low < comparison.difference).all()
+            assert (comparison.difference < high).all()
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from model.config import RNNConfig
 from model.placement import device_setup, gpus
 from model.placement.devices import find_devices, free_bytes, split_devices
 from model.placement.plan import PlacementError
-from model.train_config import TrainConfig
+from model.train_config import Recipe, TrainConfig
 from tests.model.children import run_command
 
 GIB = 1 << 30
+RECIPE = Recipe(updates=1, window_steps=72, batch_size=128, average_momentum=0.98)
 CARD = "NVIDIA H100 80GB HBM3"
 
 
@@ -127,14 +128,14 @@ STACK = RNNConfig.model_validate(
 
 def test_what_a_plan_needs_is_told(cards: Callable[..., Driver]) -> None:
     cards(1, free=40 * GIB)
-    told = device_setup.memory_table(STACK, TrainConfig())
+    told = device_setup.memory_table(STACK, RECIPE)
     assert told == f"GPU:0 ({CARD}): takes at least 0.0753 GiB of 40 GiB free"
 
 
 def test_a_card_that_is_too_full_for_a_plan(cards: Callable[..., Driver]) -> None:
     cards(1, free=GIB // 64)
     with pytest.raises(PlacementError, match=r"GPU:0 has 0\.0156 GiB of memory free, but training"):
-        device_setup.place(STACK, TrainConfig())
+        device_setup.place(STACK, RECIPE)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_a_card_that_has_gone_or_is_full_is_told_before_training(
 
     monkeypatch.setattr(gpus, "_compute_on", fail)
     with pytest.raises(PlacementError) as raised:
-        device_setup.place(STACK, TrainConfig())
+        device_setup.place(STACK, RECIPE)
     assert str(raised.value) == told
 
 

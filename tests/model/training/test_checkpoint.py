@@ -162,3 +162,36 @@ def test_a_training_that_is_over_leaves_nothing(tmp_path: Path) -> None:
         folder.write(make_checkpoint(3))
         folder.remove()
     assert list((tmp_path / "model").iterdir()) == []
+
+
+def test_recipes_that_were_tried_are_kept_beside_the_one_that_is_trained(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path / "model")
+
+    def of(candidate: int, update: int) -> Checkpoint:
+        checkpoint = make_checkpoint(update)
+        checkpoint.progress.candidate = candidate
+        return checkpoint
+
+    with folder.held():
+        folder.write(of(0, 3))
+        assert folder.read(1) is None
+        folder.keep(0)
+        folder.keep(0)  # again, as after a kill
+        last = folder.last()
+        assert last is not None
+        assert_same(last, of(0, 3))
+        folder.write(of(1, 5))
+        folder.keep(0)
+        for candidate, update in ((0, 3), (1, 5)):
+            found = folder.read(candidate)
+            assert found is not None
+            assert_same(found, of(candidate, update))
+        last = folder.last()
+        assert last is not None
+        assert_same(last, of(1, 5))
+        folder.set_aside()
+        assert folder.last() is None
+        folder.write(of(0, 1))
+        folder.keep(0)
+        folder.remove()
+    assert [path.name for path in (tmp_path / "model" / ".training").iterdir()] == ["earlier.npz"]

@@ -21,15 +21,15 @@ class FakeTrainer:
 
     def __init__(self, minutes: float = 1e6, at: Any = None) -> None:
         self.progress = Progress()
-        self.round_updates, self.total_updates, self.batches = 4, 12, range(4)
-        self.config = SimpleNamespace(checkpoint_minutes=minutes)
+        self.batches = range(4)
+        self.recipe = SimpleNamespace(checkpoint_minutes=minutes, updates=12)
         optimizer = SimpleNamespace(learning_rate=0.5)
         self.model = SimpleNamespace(optimizer=optimizer)
         self._at = at or (lambda update: None)
 
     @property
     def at_end_of_round(self) -> bool:
-        return self.progress.update % self.round_updates == 0
+        return self.progress.update % 4 == 0
 
     def loss(self) -> float:
         return 0.25
@@ -40,7 +40,7 @@ class FakeTrainer:
         if self.at_end_of_round:
             for name, value in (("update", self.progress.update), ("loss", 0.5), ("val_loss", 1)):
                 self.progress.history[name].append(value)
-        self.progress.finished = self.progress.update == self.total_updates
+        self.progress.finished = self.progress.update == self.recipe.updates
 
     def checkpoint(self) -> Checkpoint:
         progress = Progress(update=self.progress.update, finished=self.progress.finished)

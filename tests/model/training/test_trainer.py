@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model import run
 from model.data import dataset
 from model.data.batches import Batches
+from model.preparation import build_model
 from model.tasks.task import TaskConfig, load_task
-from model.train_config import TrainConfig
+from model.train_config import Recipe
 from model.training.checkpoint import Checkpoint
 from model.training.trainer import Diverged, Trainer, masked_error
 from tests.model.test_train import write_task
 
-TINY = TrainConfig(
-    layers=("rnn:3",), output_keep_prob=(0.8,), window_steps=8, stride_steps=8, batch_size=16,
-    epochs=2,
+TINY = Recipe(
+    layers=("rnn:3",), output_keep_prob=(0.8,), window_steps=8, batch_size=16, updates=60,
+    average_momentum=0.9,
 )  # fmt: skip
 
 Splits = dict[str, dataset.Split]
@@ -31,10 +31,10 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[TaskConfig, Splits]:
     return task, dataset.load(task)
 
 
-def make_trainer(toy: tuple[TaskConfig, Splits], config: TrainConfig) -> Trainer:
+def make_trainer(toy: tuple[TaskConfig, Splits], config: Recipe) -> Trainer:
     keras.utils.set_random_seed(config.seed)
     task, splits = toy
-    return Trainer(run.build_model(task, config, splits["train"]), splits, config)
+    return Trainer(build_model(task, config, splits["train"]), splits, config)
 
 
 def weights(trainer: Trainer) -> list[bytes]:
@@ -43,7 +43,7 @@ def weights(trainer: Trainer) -> list[bytes]:
 
 def expected_error(trainer: Trainer, split: dataset.Split) -> float:
     """Of windows half a window apart, in spreads, by NumPy in float64."""
-    steps, errors = trainer.config.window_steps, []
+    steps, errors = trainer.recipe.window_steps, []
     spreads = [output.transform.std for output in trainer.model.outputs_spec]
     for start, length in dataset.windows(split, steps, steps // 2):
         rows = slice(start, start + length)
@@ -63,17 +63,16 @@ def test_it_stops_when_validation_does_and_keeps_the_weights_that_did_best(
     validation = splits["validation"]
     turned = 2 * validation.present - validation.targets
     validation = dataclasses.replace(validation, targets=turned)
-    config = TrainConfig(
+    config = Recipe(
         layers=("rnn:3",), output_keep_prob=(1.0,), input_noise=0.0, window_steps=8,
-        stride_steps=8, batch_size=16, epochs=9, patience=1, learning_rate=0.1,
-        average_momentum=momentum,
+        batch_size=16, updates=200, patience=1, learning_rate=0.1, average_momentum=momentum,
     )  # fmt: skip
     trainer = make_trainer((task, {**splits, "validation": validation}), config)
     while not trainer.progress.finished:
         trainer.update()
     errors = trainer.progress.history["val_loss"]
     assert errors == sorted(errors)
-    assert len(errors) == 2, "one epoch without a better error is enough"
+    assert len(errors) == 2, "one round without a better error is enough"
     trainer.take_best()
     # float32 against float64.
     assert expected_error(trainer, validation) == pytest.approx(errors[0], rel=1e-5)
@@ -111,8 +110,8 @@ def test_resumed_is_uninterrupted_at_every_update(
         whole.update()
         kept.append(weights(whole))
     whole.take_best()
-    assert len(kept) == whole.total_updates > 2
-    for update in (0, 1, whole.round_updates, whole.round_updates + 1):
+    assert len(kept) == TINY.updates
+    for update in (0, 1, TINY.round_updates, TINY.round_updates + 1):
         # Another seed: what is not restored shows.
         resumed = make_trainer(toy, TINY.model_copy(update={"seed": 7}))
         resumed.batches.seed = TINY.seed
@@ -140,7 +139,7 @@ def test_an_error_that_is_no_number_ends_it(toy: tuple[TaskConfig, Splits]) -> N
     trainer = make_trainer(toy, TINY)
     kernel = trainer.model.trainable_variables[0]
     kernel.assign(np.full(kernel.shape, np.nan))
-    for _ in range(trainer.round_updates - 1):
+    for _ in range(TINY.round_updates - 1):
         trainer.update()
     with pytest.raises(Diverged, match="diverged: lower --learning-rate or --clip-norm"):
         trainer.update()

@@ -1,0 +1,72 @@
+"""`--backtest N`: the same training at several ends of the table, each tested on what came next.
+
+An error over the last weeks of one table may be luck; whether the model beats the baselines at each
+of several times is not.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from model.command import Command
+from model.evaluation.skill import Skill, evaluate
+from model.evaluation.tables import backtest_table
+from model.preparation import Preparation, begun_with, prepare
+from model.run import train
+from model.training.checkpoint import CheckpointFolder
+from model.training.display import Display
+
+# The shortest table of a backtest, as a part of the whole.
+SHORTEST_PART = 0.4
+
+
+def parts(count: int, test_fraction: float) -> list[float]:
+    """The parts of the table's time that are taken, ascending, the last one all of it.
+
+    Args:
+        count: how many.
+        test_fraction: of the test split; so far apart, that no two splits overlap, if there is
+            room.
+    """
+    apart = min(test_fraction, (1.0 - SHORTEST_PART) / count)
+    return [1.0 - apart * left for left in range(count - 1, -1, -1)]
+
+
+def backtest(command: Command) -> None:
+    """Trains and tests at each end, and prints the errors.
+
+    Raises:
+        As `run.run`.
+    """
+    config, served = begun_with(command.config)
+    found: list[tuple[str, Skill]] = []
+    names: list[str] = []
+    with Display() as display:
+        at = prepare(config, served, display).task
+        for part in parts(command.backtest, 1.0 - at.train_fraction - at.validation_fraction):
+            prepared = prepare(config, served, display, part)
+            with tempfile.TemporaryDirectory() as folder:
+                skill = _tested(prepared, CheckpointFolder(Path(folder)), display)
+            names = [output.name for output in prepared.task.outputs]
+            first = np.datetime_as_string(prepared.splits["test"].times.min(), unit="m")
+            found.append((first.replace("T", " "), skill))
+    print("\nThe model's error on each test split, and how it is beside the best baseline's:\n")
+    print(backtest_table(found, names))
+
+
+def _tested(prepared: Preparation, folder: CheckpointFolder, display: Display) -> Skill:
+    with folder.held():
+        trainer = train(prepared, folder, display)
+        folder.remove()
+    trainer.take_best()
+    display.phase("evaluating")
+    recipe = trainer.recipe
+    return evaluate(
+        trainer.model,
+        prepared.splits,
+        prepared.recipe.window_steps,
+        prepared.task.season_steps,
+        recipe.batch_size,
+        display.advance,
+    )
