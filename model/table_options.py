@@ -13,8 +13,8 @@ class TableOptions(Frozen):
 
     data: Path | None = Field(
         None,
-        description="a table to train on without a task file: CSV, Parquet, Arrow, NPZ, or a "
-        "pattern that finds several (see docs/tasks.md)",
+        description="a table to train on without a task file: CSV, Parquet, Arrow, NPZ, or, in "
+        "quotes, a pattern that finds several (see docs/tasks.md)",
     )
     target: tuple[str, ...] = Field((), description="columns of --data to forecast")
     horizons: tuple[Annotated[int, Field(ge=0)], ...] = Field(
