@@ -90,7 +90,7 @@ def draft_task(options: TableOptions, name: str | None = None) -> Draft:
     findings = _findings(table, options)
     draft_entries.check_targets(options, findings)
     used, left_out = draft_entries.chosen_features(options, findings)
-    seasons = _seasons(table, findings[options.target[0]])
+    seasons = _seasons(table, findings[options.target[0]], options.timezone)
     names = draft_entries.names_of(used)
     features = [draft_entries.feature(f, names[f.column], options) for f in used]
     if not options.features:
@@ -149,14 +149,14 @@ def _validated(fields: dict[str, Any], options: TableOptions) -> TaskConfig:
         raise DataError(f"{options.data}: {first_error(error)}") from error
 
 
-def _seasons(table: TableFinding, target: Finding) -> list[Season]:
+def _seasons(table: TableFinding, target: Finding, zone: str | None) -> list[Season]:
     """The seasons of the target in the training part of its longest series."""
     if table.times is None or target.values is None or table.axis.counts:
         return []
     usable = (table.codes >= 0) & ~np.isnat(table.times)
     longest = np.bincount(table.codes[usable]).argmax()
     rows = np.flatnonzero(usable & (table.codes == longest))
-    task = provisional(table.columns, table.axis, None)
+    task = provisional(table.columns, table.axis, zone)
     task = task.model_copy(update={"time_step_s": None, "time_step": None, **_of_grid(table.step)})
     ticks = count_ticks(table.times[rows], task)
     places = (ticks.of_rows - ticks.of_rows.min()) // ticks.step

@@ -22,10 +22,16 @@ def check_changes(target: np.ndarray, output: OutputConfig, base: float) -> None
         base: of its column.
 
     Raises:
-        DataError: it never changes; tells its value.
+        DataError: it never changes, and its value is told; or there is no number.
     """
     known = target[~np.isnan(target)]
-    if len(known) and np.std(known) < _smallest_spread(known):
+    if len(known) == 0:
+        raise DataError(
+            f"output {output.name!r} has no number in the training split: column "
+            f"{output.column!r} is empty there, or no row has another {output.horizon} time steps "
+            "later: is the time step right?"
+        )
+    if np.std(known) < _smallest_spread(known):
         raise DataError(
             f"output {output.name!r}: column {output.column!r} is {known[0] + base:.7g} in all "
             f"{len(target):,} rows of the training split: there is nothing to learn; choose "

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data.cells import DataError
-from model.data.dataset import load
+from model.data.dataset import fit_outputs, load
 from model.data.draft import Draft, draft_task
 from model.data.names import plain_name
 from model.table_options import TableOptions
@@ -159,6 +159,20 @@ def test_a_date_and_a_time_of_day_may_stand_apart(tmp_path: Path, form: str) -> 
     found = load(task)["train"]
     np.testing.assert_array_equal(found.times, expected.times)
     assert "Time" not in [feature.column for feature in task.features]
+
+
+def test_business_days_of_a_zone_are_not_those_of_utc(tmp_path: Path) -> None:
+    """Midnight of a Monday in Berlin is a Sunday's in UTC."""
+    table = hourly(300).assign(time=pd.date_range("2024-01-01", periods=300, freq="B"))
+    task = draft(table, tmp_path, timezone="Europe/Berlin").task
+    assert task.time_step == "business day"
+    assert not load(task)["train"].run_starts.any()
+
+
+def test_a_grid_finer_than_the_rows_is_told(tmp_path: Path) -> None:
+    task = draft(hourly(300), tmp_path, every="5min", horizons=(1,)).task
+    with pytest.raises(DataError, match="no row has another 1 time steps later: is the time step"):
+        fit_outputs(task, load(task)["train"])
 
 
 def test_years_are_times(tmp_path: Path) -> None:
