@@ -71,9 +71,8 @@ def find_dialect(head: bytes) -> Dialect:
     lines = [line for line in lines[skipped:] if line.strip()][:MOST_LINES]
     if not lines:
         raise ValueError("it is empty")
-    separator = max(separators, key=lambda s: _rank(lines, s))
-    if _rank(lines, separator) <= (0, 0):
-        separator = separators[0]
+    marks = lines[0].replace(SPACES, "")  # names have spaces in them
+    separator = max(separators, key=lambda s: (*_rank(lines, s), marks.count(s)))
     names, *rows = _fields(lines, separator)
     if rows and _usual(rows) == len(names) + 1:
         names = ["", *names]
@@ -111,10 +110,12 @@ def _usual(rows: list[list[str]]) -> int:
 
 def _rank(lines: list[str], separator: str) -> tuple[float, int]:
     """How well a separator explains the lines: the part of equal length, then the fields."""
+    # Spaces separate only where nothing else does: names and times have some in them.
+    if separator == SPACES and any(other in lines[0] for other in SEPARATORS):
+        return 0.0, 0
     names, *rows = _fields(lines, separator)
     usual = _usual(rows) if rows else len(names)
     if usual < 2 or usual - len(names) not in (0, 1):
         return 0.0, 0
     equal = sum(len(row) == usual for row in rows) / max(1, len(rows))
-    # Spaces separate only where nothing else does: times have one in them.
-    return round(equal, 1) - (0.05 if separator == SPACES else 0.0), usual
+    return round(equal, 1), usual
