@@ -27,6 +27,10 @@ UNREADABLE = (*BROKEN, ValueError, ImportError, LookupError, TypeError)
 INDEX, FILE = "index", "file"
 
 
+# Columns are large and soon gone: their memory is to go back to the system, not into a pool.
+pa.set_memory_pool(pa.system_memory_pool())
+
+
 @dataclass(frozen=True)
 class Columns:
     """Columns as a file has them.

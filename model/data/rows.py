@@ -59,6 +59,8 @@ def read_rows(task: TaskConfig) -> Rows:
     arrays, origin = _read(task)
     series = _series(arrays, task)
     times = _times(arrays, task, series.codes, origin)
+    for name in set(arrays) - set(_measured(task)):
+        del arrays[name]  # text of times and series, of a large table hundreds of megabytes
     columns, values = _columns(arrays, task, origin)
     return Rows(times, series, columns, values, origin)
 

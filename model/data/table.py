@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from model.data.calendar import calendar_column
 from model.data.cells import DataError, Origin
@@ -79,8 +78,6 @@ def _frame(rows: Rows, order: np.ndarray, task: TaskConfig) -> pd.DataFrame:
             table[name] = pd.Categorical.from_codes(codes, rows.values[name])
         else:
             table[name] = column
-    # The columns as the file has them are gone; their memory is of use to others.
-    pa.default_memory_pool().release_unused()
     return pd.DataFrame(table, copy=False)
 
 
