@@ -192,7 +192,10 @@ def _csv(
 ) -> tuple[pa.Table, tuple[str, ...]]:
     with opened(path) as file:
         dialect = find_dialect(file.read(HEAD_BYTES))
-    names = tuple(name or INDEX for name in dialect.names)
+    names = tuple(
+        name or (INDEX if place == 0 else f"column_{place + 1}")
+        for place, name in enumerate(dialect.names)
+    )
     if not dialect.has_rows:
         return pa.table({name: pa.array([], pa.string()) for name in _chosen(names, wanted)}), names
     for encoding in dict.fromkeys((dialect.encoding, "cp1252", "latin-1")):

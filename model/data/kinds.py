@@ -56,7 +56,20 @@ WORDS = {
     *("nil", "none", "null", "missing", "unknown", "undefined", "void", "no data", "nodata", "bad"),
     *("n.a.", "n.a", "error", "#value!", "#div/0!", "m", "x", "*", "-", "--", "---", "?", "."),
 }
-MARKS = (-99.0, -99.9, -999.0, -999.9, -9999.0, -99999.0, 999.0, 9999.0, 99999.0, 999999.0)
+MARKS = (
+    -99.0,
+    -99.9,
+    -200.0,
+    -999.0,
+    -999.9,
+    -9999.0,
+    -9999.9,
+    -99999.0,
+    999.0,
+    9999.0,
+    99999.0,
+    999999.0,
+)
 # Whole numbers that are called so, and are few, are codes of something.
 CODES = {"id", "code", "type", "class", "category", "kind", "mode", "group", "zone", "status"}
 MOST_CODES = 20

@@ -79,7 +79,7 @@ def _of_table(table: pd.DataFrame, draft: Draft) -> Iterable[tuple[str, str]]:
     if told := left_out(table):
         yield "left out", told
     if task.missing_values:
-        yield "missing", f"{', '.join(task.missing_values)} stand for no number"
+        yield "missing", f"for no number stands {', '.join(task.missing_values)}"
     codes = np.zeros(len(table), np.int64)
     if task.series is not None:
         codes, found = pd.factorize(table[task.series])

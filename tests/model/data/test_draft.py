@@ -175,6 +175,24 @@ def test_a_grid_finer_than_the_rows_is_told(tmp_path: Path) -> None:
         fit_outputs(task, load(task)["train"])
 
 
+def test_a_published_layout_with_empty_columns_and_a_mark_of_its_own(tmp_path: Path) -> None:
+    """Air quality as UCI has it: `Date;Time`, decimal commas, -200 for no number, two ends more."""
+    table = hourly(600)
+    table["CO(GT)"] = np.where(np.arange(600) % 50 == 7, -200.0, 2.1)
+    table.loc[3, "CO(GT)"] = 2.6
+    table.insert(0, "Date", table["time"].dt.strftime("%d/%m/%Y"))
+    table.insert(1, "Time", table.pop("time").dt.strftime("%H.%M.%S"))
+    text = table.to_csv(index=False, sep=";", decimal=",").replace("\n", ";;\n")
+    (tmp_path / "air.csv").write_text(text)
+    options = TableOptions(data=tmp_path / "air.csv", target=("Power (MW)",))
+    found = draft_task(options)
+    task = found.task
+    assert (task.decimal, task.missing_values, task.time_step_s) == (",", ("-200",), 3600)
+    assert (task.time, task.time_of_day) == ("Date", "Time")
+    assert {"column_8", "column_9"} <= {c for c, why in found.left_out.items() if why == "is empty"}
+    assert len(load(task)["train"]) == 420
+
+
 def test_years_are_times(tmp_path: Path) -> None:
     table = pd.DataFrame({"year": np.arange(1800, 2000), "y": np.arange(200) % 7})
     task = draft(table, tmp_path, "y", horizons=(1,)).task
