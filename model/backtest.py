@@ -7,15 +7,16 @@ of several times is not.
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from model.command import Command
+from model.data.clock import shown
+from model.data.draft import task_of
 from model.evaluation.skill import Skill, evaluate
 from model.evaluation.tables import backtest_table
 from model.preparation import Preparation, begun_with, prepare
 from model.run import train
 from model.training.checkpoint import CheckpointFolder
 from model.training.display import Display
+from model.training.interruption import SIGNALLED, Interrupted
 
 # The shortest table of a backtest, as a part of the whole.
 SHORTEST_PART = 0.4
@@ -37,28 +38,31 @@ def backtest(command: Command) -> None:
     """Trains and tests at each end, and prints the errors.
 
     Raises:
-        As `run.run`.
+        OSError, ValueError: as of `run.run`.
+        Interrupted: a signal came; nothing is left.
     """
     config, served = begun_with(command.config)
+    task = task_of(config).task
     found: list[tuple[str, Skill]] = []
-    names: list[str] = []
     with Display() as display:
-        at = prepare(config, served, display).task
-        for part in parts(command.backtest, 1.0 - at.train_fraction - at.validation_fraction):
+        for part in parts(command.backtest, 1.0 - task.train_fraction - task.validation_fraction):
             prepared = prepare(config, served, display, part)
             with tempfile.TemporaryDirectory() as folder:
                 skill = _tested(prepared, CheckpointFolder(Path(folder)), display)
-            names = [output.name for output in prepared.task.outputs]
-            first = np.datetime_as_string(prepared.splits["test"].times.min(), unit="m")
-            found.append((first.replace("T", " "), skill))
+            found.append((shown(prepared.splits["test"].times.min(), task), skill))
+    names = [output.name for output in task.outputs]
     print("\nThe model's error on each test split, and how it is beside the best baseline's:\n")
     print(backtest_table(found, names))
 
 
 def _tested(prepared: Preparation, folder: CheckpointFolder, display: Display) -> Skill:
-    with folder.held():
-        trainer = train(prepared, folder, display)
-        folder.remove()
+    try:
+        with folder.held():
+            trainer = train(prepared, folder, display)
+            folder.remove()
+    except Interrupted as interrupted:
+        told = "stopped: a backtest leaves nothing to go on with"
+        raise Interrupted(interrupted.status - SIGNALLED, told) from interrupted
     trainer.take_best()
     display.phase("evaluating")
     recipe = trainer.recipe

@@ -94,10 +94,16 @@ def train(prepared: Preparation, folder: CheckpointFolder, display: Display) -> 
         if checkpoint := folder.read(index):
             trainer.restore(checkpoint)
         several = len(prepared.recipes) > 1
+        if several:
+            display.line(f"tries {' -> '.join(recipe.layers)}")
         if not trainer.progress.finished:
-            if several:
-                display.line(f"tries {' -> '.join(recipe.layers)}")
-            _fit(trainer, folder, display, f"tried_{index}" if several else "")
+            try:
+                _fit(trainer, folder, display, f"tried_{index}" if several else "")
+            except Diverged as error:
+                if index + 1 == len(prepared.recipes) and not found:
+                    raise ValueError(_diverged(trainer, error)) from error
+                display.line(f"note: {error}: another network is tried")
+                continue
         if several:
             folder.keep(index)
         found.append(trainer)
@@ -121,14 +127,17 @@ def _best(prepared: Preparation, found: list[Trainer], display: Display) -> Trai
 def _fit(trainer: Trainer, folder: CheckpointFolder, display: Display, log: str) -> None:
     config = trainer.recipe
     display.training(trainer, find_devices(config.devices))
-    try:
-        events = EventLog(config.log_dir / log if config.log_dir else None)
-        number = fit(trainer, folder, display, events)
-    except Diverged as error:
-        hint = f"; {again(config, 'export_best')} exports the best before"
-        raise ValueError(f"{error}{hint if trainer.progress.best else ''}") from error
+    events = EventLog(config.log_dir / log if config.log_dir else None)
+    number = fit(trainer, folder, display, events)
     if number is not None:
         raise Interrupted(number, _stopped(config, trainer.progress))
+
+
+def _diverged(trainer: Trainer, error: Diverged) -> str:
+    """What is told of a training that diverged, and what is left of it."""
+    if not trainer.progress.best:
+        return str(error)
+    return f"{error}; {again(trainer.recipe, 'export_best')} exports the best before"
 
 
 def _best_so_far(prepared: Preparation, folder: CheckpointFolder, display: Display) -> Trainer:

@@ -5,6 +5,8 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Exit statuses above are those of signals, as shells have it.
+SIGNALLED = 128
 
 
 class Interrupted(Exception):
@@ -17,7 +19,7 @@ class Interrupted(Exception):
 
     def __init__(self, number: int, told: str) -> None:
         super().__init__(told)
-        self.status = 128 + number  # as shells have it
+        self.status = SIGNALLED + number
 
 
 class Interruption:
