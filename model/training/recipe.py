@@ -52,9 +52,9 @@ def choose_recipe(
 
 
 def choose_window(splits: dict[str, dataset.Split], season_steps: int) -> int:
-    """Time steps of a window: some seasons, but half of the past that every split has at most."""
+    """Time steps of a window: some seasons, but two thirds of what each split has at most."""
     wanted = int(np.clip(SEASONS * season_steps, SHORTEST_WINDOW, LONGEST_WINDOW))
-    return max(2, min(wanted, longest_past_of_all(splits) // 2))
+    return max(2, min(wanted, 2 * longest_past_of_all(splits) // 3))
 
 
 def longest_past_of_all(splits: dict[str, dataset.Split]) -> int:
