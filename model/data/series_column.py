@@ -46,22 +46,29 @@ def find_series(columns: Columns, times: np.ndarray | None, excluded: set[str]) 
     allowed = _repeated(some) + WRONG_PART * len(rows)
     if instants.duplicated().sum() <= allowed:
         return None
-    best = None
-    for name in columns.names:
-        array = some[name]
+    for name in candidates(some, excluded):
+        codes = categories(some[name]).codes
+        again = pd.DataFrame({"time": instants, "series": codes}).duplicated().sum()
+        if again <= allowed:
+            return name
+    return None
+
+
+def candidates(table: pa.Table, excluded: set[str]) -> list[str]:
+    """The columns that may tell series apart: text before numbers, then those of fewest values."""
+    found = []
+    for name in table.column_names:
+        array = table[name]
         if name in excluded or not (is_text(array) or pa.types.is_integer(array.type)):
             continue
-        numeric = _numeric(array[:SAMPLE])
-        if numeric and len(array[:SAMPLE].unique()) > max(2, MOST_PART * len(array[:SAMPLE])):
+        first = array[:SAMPLE]
+        numeric = _numeric(first)
+        if numeric and len(first.unique()) > max(2, MOST_PART * len(first)):
             continue
-        values = categories(array)
-        count = len(values.categories)
-        if count < 2:
-            continue
-        again = pd.DataFrame({"time": instants, "series": values.codes}).duplicated().sum()
-        if again <= allowed and (best is None or (numeric, count) < best[0]):
-            best = (numeric, count), name
-    return None if best is None else best[1]
+        count = len(categories(array).categories)
+        if count > 1:
+            found.append((numeric, count, name))
+    return [name for _, _, name in sorted(found)]
 
 
 def is_static(column: pa.ChunkedArray, series: np.ndarray) -> bool:

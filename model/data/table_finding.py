@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from model.data.cells import DataError, Decimal, find_decimal, is_text
 from model.data.formats import Columns, read_columns
-from model.data.series_column import find_series, series_codes
+from model.data.series_column import candidates, find_series, series_codes
 from model.data.time_axis import Axis, find_axis, find_step, provisional
 from model.data.time_formats import found_format
 from model.data.times import read_times, time_cells
@@ -68,12 +68,26 @@ def understand(options: TableOptions, data: Path) -> TableFinding:
     if series is None:
         series = find_series(columns, times, {*options.target, *axis.columns})
     codes = series_codes(columns, series)
-    if times is None:
-        return TableFinding(columns, decimal, axis, series, None, codes, {})
-    if series is not None and options.timezone is not None:
+    if times is not None and series is not None and options.timezone is not None:
         times = _times(columns, axis, options.timezone, codes)
-    step = {"every": options.every} if options.every else find_step(times, codes, options.timezone)
-    return TableFinding(columns, decimal, axis, series, times, codes, step)
+    return _with_step(TableFinding(columns, decimal, axis, series, times, codes, {}), options)
+
+
+def _with_step(found: TableFinding, options: TableOptions) -> TableFinding:
+    """A table with its time step; and with its series, where each is regular and all are not."""
+    times, zone = found.times, options.timezone
+    if times is None:
+        return found
+    if options.every is not None:
+        return replace(found, step={"every": options.every})
+    step = find_step(times, found.codes, zone)
+    if found.series is None and "every" in step:
+        for name in candidates(found.columns.table, {*options.target, *found.axis.columns}):
+            codes = series_codes(found.columns, name)
+            of_each = find_step(times, codes, zone)
+            if "every" not in of_each:
+                return replace(found, series=name, codes=codes, step=of_each)
+    return replace(found, step=step)
 
 
 def _check_times_wanted(options: TableOptions, data: Path) -> None:

@@ -219,6 +219,20 @@ def test_series_are_found_where_a_time_stands_more_than_once(tmp_path: Path) -> 
     assert draft(parts[0], tmp_path).task.series is None
 
 
+def test_series_of_their_own_times_are_found_where_each_is_regular(tmp_path: Path) -> None:
+    """No time stands twice; taken together their steps are none."""
+    starts = {"north": "00:00:00", "south": "00:17:30", "west": "00:41:10"}
+    parts = [
+        hourly(300).assign(
+            sensor=name, time=pd.date_range(f"2024-01-01 {start}", periods=300, freq="h")
+        )
+        for name, start in starts.items()
+    ]
+    task = draft(pd.concat(parts), tmp_path).task
+    assert (task.series, task.time_step_s, task.every) == ("sensor", 3600, None)
+    assert len(np.unique(load(task)["train"].run_starts)) == 3
+
+
 def test_what_stands_for_no_number_is_found(tmp_path: Path) -> None:
     """A word that people use so, and a number that is far from all others."""
     table = hourly().astype({"valve": object, "wind dir [deg]": float})
