@@ -24,8 +24,9 @@ TimeStep = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
 Version = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
 TimeoutSeconds = Annotated[float, Field(gt=0, le=86_400)]
 # For the document; the codec checks them.
-Rows = Annotated[list[list[float | None]], Field(min_length=1)]
-Columns = dict[str, Annotated[list[float | None], Field(min_length=1)]]
+Value = float | bool | str | None
+Rows = Annotated[list[list[Value]], Field(min_length=1)]
+Columns = dict[str, Annotated[list[Value], Field(min_length=1)] | Value]
 
 
 class RequestPart(BaseModel):
@@ -91,9 +92,9 @@ class PredictRequest(RequestPart):
 
     sequences: Annotated[list[Rows | Columns], SkipValidation] = Field(
         json_schema_extra={"minItems": 1},
-        description="one entry a sequence: one row a time step, one number a feature in the "
+        description="one entry a sequence: one row a time step, one value a feature in the "
         "model's order, or an object with a column for each feature by its name; null where the "
-        "feature may be missing",
+        "feature may be missing. Text for a category, true or false for a flag, else a number",
     )
     initial_states: Annotated[
         list[list[LayerState] | list[float] | str | None] | None, SkipValidation
@@ -159,7 +160,7 @@ class QueryOptions(RequestPart):
 class StreamMessage(RequestPart):
     """A message of `WS /stream`: the next time steps of its sequence."""
 
-    sequence: Annotated[list[list[float | None]] | dict[str, list[float | None]], SkipValidation]
+    sequence: Annotated[list[list[Value]] | dict[str, list[Value] | Value], SkipValidation]
     outputs: Literal["all", "last", "none"] = "all"
     states: StateForm = "none"
     initial_state: Annotated[Any, SkipValidation] = None
@@ -187,6 +188,11 @@ class PredictResponse(BaseModel):
     outputs: list[list[list[float]]] | list[list[float]] | None = Field(
         None,
         description='`[T][O]` for each sequence, `[O]` for "last"; absent for "none"',
+    )
+    dtype: Literal["float64"] | None = Field(
+        None,
+        description="where an output has a base: what it takes to hold the outputs; else they are "
+        "float32",
     )
     states: list[list[LayerState]] | list[list[float]] | list[str] | None = Field(
         None, description='final state of each sequence; absent for "none"'

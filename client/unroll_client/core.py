@@ -11,10 +11,10 @@ from unroll_client.encode import Batch, Rows
 from unroll_client.errors import MAX_TEXT, InvalidInput, NotFound
 from unroll_client.plans import Answered, Call, Plan
 from unroll_client.results import (
-    Array,
     Document,
     ModelInfo,
     ModelRef,
+    Numbers,
     Outputs,
     Prediction,
     SequencePrediction,
@@ -119,7 +119,7 @@ class SessionCore:
         self._must_exist = must_exist
         self._path = _path_of(id)
 
-    def send(self, sequence: Rows, outputs: Outputs, model: ModelRef | str | None) -> Plan[Array]:
+    def send(self, sequence: Rows, outputs: Outputs, model: ModelRef | str | None) -> Plan[Numbers]:
         """As `Session.send`."""
         rows, single = encode.piece(sequence)
         if self.time_step is None:

@@ -16,6 +16,7 @@ from unroll_client.results import (
     Layer,
     ModelInfo,
     ModelRef,
+    Numbers,
     Output,
     Prediction,
     SequencePrediction,
@@ -57,7 +58,7 @@ def prediction(answer: Document) -> Prediction:
     """The answer of `/predict`."""
     return Prediction(
         model=model_ref(answer["model"]),
-        outputs=[array(rows) for rows in answer.get("outputs", ())],
+        outputs=[outputs(answer, rows) for rows in answer.get("outputs", ())],
         states=states(answer),
     )
 
@@ -74,19 +75,20 @@ def sequence_prediction(answer: Document) -> SequencePrediction:
 
 
 @_understood
-def session_piece(answer: Document) -> tuple[Array, int]:
+def session_piece(answer: Document) -> tuple[Numbers, int]:
     """The answer of `/predict` to a piece of a session: outputs, and where the session is now."""
     return sequence_prediction(answer).outputs, int(answer["session"]["time_step"])
 
 
 @_understood
-def stream_answer(text: bytes | str) -> tuple[Array | Problem, State | None]:
+def stream_answer(text: bytes | str) -> tuple[Numbers | Problem, State | None]:
     """An answer of `/stream`: outputs or an error, and the state if it was asked for."""
     answer = _object(text)
     if "error" in answer:
         return problem_in(answer["error"]), None
     found = answer.get("state")
-    return array(answer.get("outputs", ())), None if found is None else state(found)
+    made = outputs(answer, answer.get("outputs", ()))
+    return made, None if found is None else state(found)
 
 
 @_understood
@@ -108,7 +110,8 @@ def head(line: Document) -> ModelRef:
 @_understood
 def chunk(line: Document) -> Chunk:
     """A line of `/predict` with outputs."""
-    return Chunk(int(line["sequence"]), int(line["time_step"]), array(line["outputs"]))
+    made = outputs(line, line["outputs"])
+    return Chunk(int(line["sequence"]), int(line["time_step"]), made)
 
 
 @_understood
@@ -121,7 +124,16 @@ def ready_model(answer: Document) -> ModelInfo:
                 ref=model_ref(model),
                 description=model.get("description", ""),
                 features=tuple(
-                    Feature(f["name"], f["unit"], f["description"], f["missing"])
+                    Feature(
+                        f["name"],
+                        f["unit"],
+                        f["description"],
+                        f["missing"],
+                        f.get("kind", "number"),
+                        tuple(f.get("values", ())),
+                        f.get("ahead", 0),
+                        f.get("static", False),
+                    )
                     for f in model["features"]
                 ),
                 outputs=tuple(Output(o["name"], o["unit"], o["horizon"]) for o in model["outputs"]),
@@ -152,6 +164,11 @@ def state(entry: Any) -> State:
     if entry and isinstance(entry[0], dict):
         return [{name: array(part) for name, part in layer.items()} for layer in entry]
     return array(entry)
+
+
+def outputs(answer: Document, numbers: Any) -> Numbers:
+    """Outputs of an answer, which says where float32 would not hold them."""
+    return np.asarray(numbers, np.float64) if answer.get("dtype") == "float64" else array(numbers)
 
 
 def array(numbers: Any) -> Array:

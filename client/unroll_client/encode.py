@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unroll_client.errors import InvalidInput
-from unroll_client.results import Array, ModelRef, Outputs, State
+from unroll_client.results import ModelRef, Numbers, Outputs, State
 
 
 class Named(Protocol):
@@ -22,8 +22,8 @@ class Named(Protocol):
         """A column."""
 
 
-# One sequence: rows `[T, F]` in the model's order, or named columns `[T]`. NaN (None, NA) where
-# a number is missing.
+# One sequence: rows `[T, F]` in the model's order, or named columns `[T]`; what is static may be
+# there once. Numbers, text for a category, booleans for a flag; NaN (None, NA) where missing.
 Rows: TypeAlias = ArrayLike | Named
 
 # Sequences, whose lengths may differ, or one array `[B, T, F]`.
@@ -82,14 +82,18 @@ def rows(sequence: Rows, name: str = "sequence") -> Any:
         name: for errors.
 
     Raises:
-        InvalidInput: not numbers, not of two dimensions, or infinite.
+        InvalidInput: no numbers, text or booleans, not of two dimensions, or infinite.
     """
     columns = _columns(sequence)
-    if columns is not None:
-        return {
-            key: _printable(column, 1, f"{name}[{key!r}]", "[T]") for key, column in columns.items()
-        }
-    return _printable(sequence, 2, name, "[T, F]")
+    if columns is None:
+        return _printable(sequence, 2, name, "[T, F]")
+    made = {}
+    for key, column in columns.items():
+        # What a sequence has once may come once.
+        once = np.ndim(column) == 0
+        values = _printable([column] if once else column, 1, f"{name}[{key!r}]", "[T]")
+        made[key] = values[0] if once else values
+    return made
 
 
 def piece(given: Rows) -> tuple[Any, bool]:
@@ -107,7 +111,7 @@ def piece(given: Rows) -> tuple[Any, bool]:
     return rows(columns), False
 
 
-def one_of(outputs: Array, single: bool, wanted: Outputs) -> Array:
+def one_of(outputs: Numbers, single: bool, wanted: Outputs) -> Numbers:
     """`[O]` for the single row of a time step, whose outputs came as `[1, O]`."""
     return outputs[0] if single and wanted == "all" else outputs
 
@@ -136,6 +140,8 @@ def _printable(given: Any, ndim: int, name: str, shape: str) -> Any:
     array = _array(given, name)
     if array.ndim != ndim:
         raise InvalidInput(f"{name} must be {shape}, got {_shape(array)}")
+    if array.dtype.kind == "O":
+        return array.tolist()
     if np.isinf(array).any():
         place = ", ".join(str(i) for i in np.argwhere(np.isinf(array))[0])
         raise InvalidInput(f"{name} is infinite at [{place}]")
@@ -148,18 +154,39 @@ def _printable(given: Any, ndim: int, name: str, shape: str) -> Any:
 
 
 def _array(given: Any, name: str) -> NDArray[Any]:
-    """float32 as it is, anything else as float64."""
+    """float32 as it is, other numbers as float64; with text or booleans among them, as JSON has
+    them."""
     try:
         array = np.asarray(given)
         if array.dtype == np.float32:
             return array
+        if array.dtype.kind in "UTb":
+            # NumPy makes text of the numbers beside text.
+            array = np.asarray(given, object)
         if array.dtype.kind == "O":
             array = _without_na(array)
+            if any(isinstance(value, str | bool | np.bool_) for value in array.flat):
+                return _mixed(array, name)
         if array.dtype.kind in "fiuO" or array.size == 0:
             return np.asarray(array, np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{name} must be numbers in rows of one length: {error}") from None
-    raise InvalidInput(f"{name} must be numbers, got {array.dtype}")
+    raise InvalidInput(f"{name} must be numbers, text or booleans, got {array.dtype}")
+
+
+def _mixed(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Text, booleans and numbers as JSON has them; None for NaN."""
+    made = np.empty_like(array)
+    for place, value in np.ndenumerate(array):
+        if isinstance(value, str) or value is None:
+            made[place] = value
+        elif isinstance(value, bool | np.bool_):
+            made[place] = bool(value)
+        elif np.isinf(number := float(value)):
+            raise InvalidInput(f"{name} is infinite at {list(place)}")
+        else:
+            made[place] = None if np.isnan(number) else number
+    return made
 
 
 def _without_na(array: NDArray[Any]) -> NDArray[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 from unroll_client import decode, encode
 from unroll_client.encode import Rows
 from unroll_client.errors import NoAnswer, Problem
-from unroll_client.results import Array, Outputs, State
+from unroll_client.results import Numbers, Outputs, State
 
 
 @dataclass(eq=False)
@@ -66,7 +66,7 @@ class Messages:
         message = {"sequence": rows, "outputs": outputs, "states": states}
         return encode.to_json(message | part.begins).decode()
 
-    def take(self, text: str | bytes) -> Array:
+    def take(self, text: str | bytes) -> Numbers:
         """The outputs in an answer.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What answers are made into. Arrays are float32."""
+"""What answers are made into. Arrays are float32, outputs that float32 does not hold float64."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float32]
+
+# Outputs: float64 where one of them is of a column that float32 cannot tell apart.
+Numbers: TypeAlias = NDArray[np.floating[Any]]
 
 # Which outputs an answer has: of all time steps, of the last one, none.
 Outputs: TypeAlias = Literal["all", "last", "none"]
@@ -30,12 +33,25 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class Feature:
-    """An input column; `missing` says whether it may be NaN."""
+    """An input column.
+
+    Attributes:
+        name, unit, description: of it.
+        missing: whether it may be NaN.
+        kind: `number`, `cyclic`, `flag` (true or false) or `category` (text).
+        values: of a category, those that are known.
+        ahead: time steps after the row from which its value is.
+        static: whether it may be missing after the first row, which it is the same as.
+    """
 
     name: str
     unit: str
     description: str
     missing: bool
+    kind: str = "number"
+    values: tuple[str, ...] = ()
+    ahead: int = 0
+    static: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,7 @@ class ModelInfo:
     outputs: tuple[Output, ...]
     layers: tuple[Layer, ...]
 
-    def to_frame(self, outputs: Array, index: Any = None) -> Any:
+    def to_frame(self, outputs: Numbers, index: Any = None) -> Any:
         """Outputs as a pandas DataFrame, a column for each by its name.
 
         Args:
@@ -89,7 +105,7 @@ class Prediction:
     """
 
     model: ModelRef
-    outputs: list[Array]
+    outputs: list[Numbers]
     states: list[State]
 
 
@@ -104,7 +120,7 @@ class SequencePrediction:
     """
 
     model: ModelRef
-    outputs: Array
+    outputs: Numbers
     state: State | None
 
 
@@ -120,7 +136,7 @@ class Chunk:
 
     sequence: int
     time_step: int
-    outputs: Array
+    outputs: Numbers
 
 
 @dataclass(frozen=True)

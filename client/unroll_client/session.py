@@ -3,7 +3,7 @@
 from unroll_client.core import SessionCore
 from unroll_client.encode import Rows
 from unroll_client.plans import AsyncRun, Run
-from unroll_client.results import Array, ModelRef, Outputs, SessionInfo
+from unroll_client.results import ModelRef, Numbers, Outputs, SessionInfo
 
 
 class _Position:
@@ -32,7 +32,7 @@ class Session(_Position):
 
     def send(
         self, sequence: Rows, *, outputs: Outputs = "all", model: ModelRef | str | None = None
-    ) -> Array:
+    ) -> Numbers:
         """The next time steps.
 
         It counts once, however often it has to be sent. After an error too the same time steps may
@@ -71,7 +71,7 @@ class AsyncSession(_Position):
 
     async def send(
         self, sequence: Rows, *, outputs: Outputs = "all", model: ModelRef | str | None = None
-    ) -> Array:
+    ) -> Numbers:
         """As `Session.send`."""
         return await self._run(self._core.send(sequence, outputs, model))
 

@@ -12,7 +12,7 @@ from unroll_client.encode import Rows
 from unroll_client.errors import InvalidInput, transport_errors
 from unroll_client.messages import Messages
 from unroll_client.place import Place
-from unroll_client.results import Array, Outputs, State
+from unroll_client.results import Numbers, Outputs, State
 
 NOT_OPEN = "a stream is opened by `with` (or `async with`) first"
 # A new connection would begin from zeros without a word.
@@ -50,7 +50,7 @@ class Stream(_Memory):
         self._turn = threading.Lock()
         self._socket: ClientConnection | None = None
 
-    def send(self, sequence: Rows, *, outputs: Outputs = "all", save: bool = False) -> Array:
+    def send(self, sequence: Rows, *, outputs: Outputs = "all", save: bool = False) -> Numbers:
         """The next time steps.
 
         Args:
@@ -93,7 +93,9 @@ class AsyncStream(_Memory):
         self._turn = asyncio.Lock()
         self._socket: AsyncConnection | None = None
 
-    async def send(self, sequence: Rows, *, outputs: Outputs = "all", save: bool = False) -> Array:
+    async def send(
+        self, sequence: Rows, *, outputs: Outputs = "all", save: bool = False
+    ) -> Numbers:
         """As `Stream.send`."""
         if self._socket is None:
             raise InvalidInput(NOT_OPEN)

@@ -119,8 +119,9 @@ def test_a_batch_is_an_array_or_a_list_of_anything() -> None:
         ([1.0, 2.0], r"sequence must be \[T, F\], got \[2\]"),
         (np.zeros((1, 2, 3)), r"must be \[T, F\], got \[1, 2, 3\]"),
         ([[1.0, 2.0], [3.0]], "rows of one length"),
-        ([["1", "2"]], "must be numbers, got <U1"),
-        ([[True]], "must be numbers, got bool"),
+        ([[b"1"]], r"must be numbers, text or booleans, got \|S1"),
+        ([["a", object()]], "must be numbers"),
+        ([["a", np.inf]], r"sequence is infinite at \[0, 1\]"),
         ([[1.0, object()]], "must be numbers"),
         ([[pd.NA, object()]], "must be numbers"),
         (np.array([[pd.NA, [1.0]]], object), "must be numbers"),
@@ -133,6 +134,34 @@ def test_what_cannot_be_sent_is_refused_by_name(given: Any, message: str) -> Non
     with pytest.raises(InvalidInput, match=message):
         encode.rows(given)
     assert issubclass(InvalidInput, ValueError)
+
+
+MIXED_FRAME = pd.DataFrame(
+    {"temp": [55.0, np.nan], "sky": ["sun", None], "holiday": [True, False]}
+).astype({"sky": "category"})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [[55.0, "sun", True], [np.nan, None, False]],
+        np.array([[55.0, "sun", True], [pd.NA, np.nan, np.bool_(False)]], object),
+        MIXED_FRAME.to_numpy(object),
+    ],
+)
+def test_text_and_booleans_stay_what_they_are_in_rows(given: Any) -> None:
+    assert printed(encode.rows(given)) == [[55.0, "sun", True], [None, None, False]]
+
+
+@pytest.mark.parametrize("kind", ["category", "str", "object"])
+def test_text_and_booleans_stay_what_they_are_in_columns(kind: str) -> None:
+    frame = MIXED_FRAME.astype({"sky": kind})
+    expected = {"temp": [55.0, None], "sky": ["sun", None], "holiday": [True, False]}
+    assert printed(encode.rows(frame)) == expected
+    once = printed(encode.rows({**frame, "size": 50.0, "fuel": "gas"}))
+    assert once == {**expected, "size": 50.0, "fuel": "gas"}
+    first = {"temp": [55.0], "sky": ["sun"], "holiday": [True]}
+    assert encode.piece(frame.iloc[0]) == (first, True)
 
 
 @pytest.mark.parametrize("given", [FRAME, np.zeros((3, 2)), {"temp": [1.0]}, "rows"])

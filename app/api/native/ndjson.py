@@ -111,8 +111,8 @@ def _listener(row: int, events: "asyncio.Queue[Event]") -> Listener:
 
 
 def _line_of(event: _Outputs, work: Prediction) -> bytes:
-    (outputs,) = told(work, [event.sequence.outputs[event.start : event.end]])
-    return _line({"sequence": event.row, "time_step": event.start, "outputs": outputs})
+    outputs = told(work, event.sequence.outputs[event.start : event.end])
+    return _line({"sequence": event.row, "time_step": event.start, **outputs})
 
 
 def _last(work: Prediction) -> dict[str, Any]:

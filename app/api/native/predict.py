@@ -193,16 +193,24 @@ def answer(work: Prediction) -> dict[str, Any]:
     """The whole answer, for `print_json`."""
     made = head(work)
     if work.outputs == "all":
-        made["outputs"] = told(work, [s.outputs for s in work.sequences])
+        made |= told(work, [s.outputs for s in work.sequences])
     elif work.outputs == "last":
-        made["outputs"] = told(work, [s.outputs[-1] for s in work.sequences])
+        made |= told(work, [s.outputs[-1] for s in work.sequences])
     return made | tail(work)
 
 
-def told(work: InferenceRequest, outputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Outputs as callers are told them: with their bases, if some have one."""
+def told(work: InferenceRequest, outputs: Any) -> dict[str, Any]:
+    """Outputs as callers are told them: with their bases, if some have one.
+
+    Args:
+        work: the request.
+        outputs: float32, of a sequence or a list of several.
+    """
     bases = work.ready.codec.bases
-    return outputs if bases is None else [bases.add(each) for each in outputs]
+    if bases is None:
+        return {"outputs": outputs}
+    whole = [bases.add(o) for o in outputs] if isinstance(outputs, list) else bases.add(outputs)
+    return {"outputs": whole, "dtype": "float64"}
 
 
 def print_arrays(media_type: str, arrays: AnswerArrays) -> Reply:
@@ -216,7 +224,7 @@ def answer_arrays(work: Prediction) -> AnswerArrays:
     states: np.ndarray | list[str] | None = None
     if work.outputs != "none":
         outputs = [s.outputs if work.outputs == "all" else s.outputs[-1:] for s in work.sequences]
-        outputs = told(work, outputs)
+        outputs = told(work, outputs)["outputs"]
     if work.states == "token":
         states = [work.ready.codec.states.tokens.seal(state) for state in work.final_states]
     elif work.states != "none":

@@ -214,9 +214,9 @@ class Stream:
         answer: dict[str, Any] = {} if self._id is None else {"id": self._id}
         answer["time_step"] = start
         if given.outputs == "all":
-            (answer["outputs"],) = told(work, [sequence.outputs])
+            answer |= told(work, sequence.outputs)
         elif given.outputs == "last":
-            (answer["outputs"],) = told(work, [sequence.outputs[-1:]])
+            answer |= told(work, sequence.outputs[-1:])
             answer["time_step"] = start + len(sequence.inputs) - 1
         if given.states != "none":
             answer["state"] = work.ready.codec.states.printable(given.states, state)
