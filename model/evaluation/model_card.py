@@ -18,6 +18,8 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt  # the backend is chosen first
 
+# Values of a category that the card lists.
+SHOWN_VALUES = 10
 # Ten days of hourly forecasts fit a picture.
 SHOWN_STEPS = 240
 
@@ -56,10 +58,15 @@ def forecast_plot(
     for axes, index in zip(panels[:, 0], shown, strict=True):
         output = task.outputs[index]
         times = later(split.times[rows], output.horizon, task)
-        axes.plot(times, split.targets[rows, index], color="0.35", lw=1.2, label="what came")
-        axes.plot(times, made[:, index], color="C0", lw=1.4, label="forecast")
-        axes.fill_between(times, split.targets[rows, index], made[:, index], color="C0", alpha=0.15)
-        error = np.abs(made[:, index] - split.targets[rows, index]).mean()
+        base = split.columns.bases.get(output.column, 0.0)
+        came, forecast = (
+            numbers.astype(np.float64) + base
+            for numbers in (split.targets[rows, index], made[:, index])
+        )
+        axes.plot(times, came, color="0.35", lw=1.2, label="what came")
+        axes.plot(times, forecast, color="C0", lw=1.4, label="forecast")
+        axes.fill_between(times, came, forecast, color="C0", alpha=0.15)
+        error = np.abs(forecast - came).mean()
         axes.set(ylabel=f"{output.column} ({output.unit})")
         axes.set_title(
             f"{output.name}: forecast {_steps(output.horizon)} ahead, "
@@ -87,21 +94,38 @@ def _spans(splits: dict[str, Split], task: TaskConfig) -> str:
 
 def _columns(manifest: dict[str, Any]) -> str:
     features = "\n".join(
-        f"| {f['name']} | {f['unit']} | {f['description']} | {'yes' if f['missing'] else 'no'} |"
+        f"| {f['name']} | {f['unit']} | {f['description']} | {_sent_as(f)} "
+        f"| {'yes' if f['missing'] else 'no'} |"
         for f in manifest["features"]
     )
     outputs = "\n".join(
         f"| {o['name']} | {o['unit']} | {_steps(o['horizon'])} |" for o in manifest["outputs"]
     )
     return f"""## Inputs, raw, in this order
-| feature | unit | meaning | may be null |
-|---|---|---|---|
+| feature | unit | meaning | sent as | may be null |
+|---|---|---|---|---|
 {features}
 
 ## Outputs, at every time step
 | output | unit | horizon |
 |---|---|---|
 {outputs}"""
+
+
+def _sent_as(feature: dict[str, Any]) -> str:
+    """What callers send for a feature, in a few words."""
+    transform = feature["transform"]
+    kinds = {"flag": "true or false", "cyclic": "number, cyclic"}
+    said = kinds.get(transform["kind"], "number")
+    if transform["kind"] == "relative":
+        said += f"; float32 protocols less {transform['base']:.15g}"
+    elif transform["kind"] == "one_hot":
+        values = transform["values"]
+        more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
+        said = f"text: {', '.join(values[:SHOWN_VALUES])}{more}; any other is unknown"
+    if feature["ahead"]:
+        said += f"; the value {_steps(feature['ahead'])} later"
+    return said + ("; the first row's for all of a sequence" if feature["static"] else "")
 
 
 def write_card(
