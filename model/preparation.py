@@ -155,7 +155,8 @@ def prepare(
     display.phase(f"reading {task.data}")
     if config.data is not None:
         display.line(summary(draft))
-    splits = dataset.load(task, part)
+    transforms = (served.features, served.outputs) if served else None
+    splits = dataset.load(task, part, transforms)
     if told := splits["train"].left_out:
         display.line(f"{task.data}: {told}")
     if (chosen := choose_changes(task, splits, served.outputs if served else ())) != task:

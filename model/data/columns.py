@@ -13,13 +13,16 @@ import pandas as pd
 
 from model.data.cells import MOST_VALUES
 from model.tasks.task import FeatureConfig, TaskConfig
-from model.transforms import Feature, Flag, OneHot, Relative
+from model.transforms import Feature, Flag, OneHot, Output, Relative
 
 # A column whose spread is below this part of its largest number is held relative to a base: of
 # float32's 24 bits 12 would be left, or less, to tell what differs.
 RELATIVE = 2.0**-12
 # Numbers that differ by less than this part of them differ by the rounding of float64.
 SAME = 16 * float(np.finfo(np.float64).eps)
+
+# Of a model: those of its features and of its outputs.
+Transforms: TypeAlias = tuple[Sequence[Feature], Sequence[Output]]
 
 # What stands for a value in a caller's row.
 Sent: TypeAlias = float | bool | str | None
@@ -49,6 +52,22 @@ class Columns:
             {column: base for column, base in bases.items() if base},
             {column: _shares_of(table[column].iloc[train]) for column in categories},
         )
+
+    def as_in(self, task: TaskConfig, transforms: Transforms) -> "Columns":
+        """The same, with bases and values as a model has them whose training goes on."""
+        features, outputs = ({each.name: each.transform for each in part} for part in transforms)
+        bases, values = dict(self.bases), dict(self.values)
+        known = [(o.column, outputs.get(o.name)) for o in task.outputs]
+        # A change has the base of its feature, which comes later.
+        known += [(f.column, features.get(f.name)) for f in task.features]
+        for column, transform in known:
+            if transform is not None:
+                bases.pop(column, None)
+            if isinstance(transform, Relative):
+                bases[column] = transform.base
+            elif isinstance(transform, OneHot):
+                values[column] = dict(zip(transform.values, transform.shares, strict=True))
+        return Columns(bases, values)
 
     def numbers(self, table: pd.DataFrame, column: str) -> np.ndarray:
         """A column of numbers, less its base; float32 `[N]`."""

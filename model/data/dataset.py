@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from model.data.cells import DataError
 from model.data.clock import Ticks, count_ticks, rows_later, run_starts, time_column
-from model.data.columns import Columns
+from model.data.columns import Columns, Transforms
 from model.data.cuts import cut
 from model.data.spread import check_changes, standardize
 from model.data.table import left_out, read_table
@@ -71,23 +71,31 @@ class Split:
         return len(self.times)
 
 
-def load(task: TaskConfig, part: float = 1.0) -> dict[str, Split]:
+def load(
+    task: TaskConfig, part: float = 1.0, transforms: Transforms | None = None
+) -> dict[str, Split]:
     """Reads the table and cuts it into `train`, `validation` and `test`, see `cuts.py`.
 
     Args:
         task: the table, and where it is cut.
         part: of the time covered, from its beginning; what is later is not there.
+        transforms: of the model whose training goes on; its bases and values hold.
 
     Raises:
         OSError, DataError: as of `read_table` and `split_table`.
     """
-    splits = split_table(read_table(task), task, part)
+    splits = split_table(read_table(task), task, part, transforms)
     # The table is gone; training has use for its memory.
     pa.default_memory_pool().release_unused()
     return splits
 
 
-def split_table(table: pd.DataFrame, task: TaskConfig, part: float = 1.0) -> dict[str, Split]:
+def split_table(
+    table: pd.DataFrame,
+    task: TaskConfig,
+    part: float = 1.0,
+    transforms: Transforms | None = None,
+) -> dict[str, Split]:
     """Cuts a table, as `read_table` gives it; see `load`.
 
     Raises:
@@ -98,6 +106,8 @@ def split_table(table: pd.DataFrame, task: TaskConfig, part: float = 1.0) -> dic
     series = _series(table, task)
     found = cut(times, ticks, series.codes, task, left_out(table), part)
     columns = Columns.of(task, table, found["train"])
+    if transforms is not None:
+        columns = columns.as_in(task, transforms)
     return {
         name: _split(
             name, table, rows, columns, task, Ticks(ticks.of_rows[rows], ticks.step), series[rows]

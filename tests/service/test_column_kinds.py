@@ -171,6 +171,12 @@ def test_float32_protocols_take_and_give_less_the_base_and_say_so(
     answer = client.post("/v1/models/kinds:predict", json={"instances": [rows]})
     assert answer.status_code == 200, answer.text
     assert_close(answer.json()["predictions"][0]["outputs"], expected(kinds_dir, taken))
+    # Padding has nothing that is static.
+    padded = {"sequences": [*rows, [0.0] * 5], "lengths": len(rows)}
+    answer = client.post("/v1/models/kinds:predict", json={"instances": [padded]})
+    assert answer.status_code == 200, answer.text
+    outputs = answer.json()["predictions"][0]["outputs"]
+    assert_close(outputs, np.concatenate([expected(kinds_dir, taken), np.zeros((1, 3))]))
     tensor = {"name": "sequences", "datatype": "FP32", "shape": [1, *taken.shape], "data": [rows]}
     body = {"inputs": [tensor], "outputs": [{"name": "outputs"}]}
     answer = client.post("/v2/models/kinds/infer", json=body)

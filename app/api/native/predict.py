@@ -193,9 +193,11 @@ def answer(work: Prediction) -> dict[str, Any]:
     """The whole answer, for `print_json`."""
     made = head(work)
     if work.outputs == "all":
-        made |= told(work, [s.outputs for s in work.sequences])
+        made["outputs"] = [s.outputs for s in work.sequences]
     elif work.outputs == "last":
-        made |= told(work, [s.outputs[-1] for s in work.sequences])
+        made["outputs"] = [s.outputs[-1] for s in work.sequences]
+    if work.ready.codec.bases is not None and "outputs" in made:
+        made |= told(work, made["outputs"])
     return made | tail(work)
 
 

@@ -161,10 +161,17 @@ class _Reader:
         faults.raise_any()
 
     def _row(self, tensors: dict[str, Any], place: str) -> _Row:
-        array = self._sequences.parse_one(tensors[SEQUENCES], place.format(SEQUENCES))
-        padded = len(array)
+        rows, length = tensors[SEQUENCES], tensors.get(LENGTHS)
+        pointer = place.format(SEQUENCES)
+        if self._sequences.static and isinstance(rows, list) and type(length) is int:
+            # Padding need not repeat what is static.
+            short = 1 <= length <= len(rows)
+            array = self._sequences.parse_one(rows[:length] if short else rows, pointer)
+            padded = len(rows)
+        else:
+            array = self._sequences.parse_one(rows, pointer)
+            padded = len(array)
         if LENGTHS in tensors:
-            length = tensors[LENGTHS]
             if type(length) is not int or not 1 <= length <= padded:
                 text = f"must be a whole number from 1 to {padded}, the time steps that were sent"
                 raise invalid(place.format(LENGTHS), f"{text}, got {echo(length)}")

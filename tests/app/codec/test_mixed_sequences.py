@@ -304,6 +304,31 @@ def test_a_dictionary_is_not_read_where_nothing_is_text() -> None:
     assert "a dictionary is not read here" in faults[0].message
 
 
+def test_a_dictionary_that_is_compressed_is_refused() -> None:
+    """A few bytes of it could become gigabytes."""
+    text = pa.dictionary(pa.int8(), pa.string())
+    columns = arrow_columns(sky=pa.array([["sun" * 1000]], pa.list_(text)))
+    body = stream_of(columns, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+    _, faults = attempt(arrow.read, body, CODEC)
+    assert "it is compressed; send it plain" in faults[0].message
+
+
+def test_dictionaries_may_grow_and_change_from_batch_to_batch() -> None:
+    text = pa.dictionary(pa.int8(), pa.string())
+    batches = [
+        pa.record_batch(arrow_columns(sky=pa.array([[value]]).cast(pa.list_(text))))
+        for value in ("rain", "sun", "hail")
+    ]
+    for deltas in (True, False):
+        sink = pa.BufferOutputStream()
+        options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=deltas)
+        with pa.ipc.new_stream(sink, batches[0].schema, options=options) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        arrays = arrow.read(sink.getvalue().to_pybytes(), CODEC).sequences
+        assert [array[0, 1] for array in arrays] == [2.0, 3.0, 0.0]
+
+
 def test_text_has_quotes_within_the_bounds() -> None:
     """A request of text alone, as many time steps as it may have."""
     rows = [["1", "", True, 1, ""]] * 4000

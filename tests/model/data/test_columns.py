@@ -245,3 +245,23 @@ def test_a_flag_is_centred_only(folder: Path) -> None:
     )
     assert feature.transform == Flag(mean=0.04)
     assert as_callers_send((feature,), train.features[:2]) == [[True], [False]]
+
+
+def test_a_training_that_goes_on_keeps_the_bases_and_values_of_its_model(folder: Path) -> None:
+    """Other codes or another base would be other numbers for the weights that there are."""
+    features = [{"name": "meter", "unit": "kWh"}, {"name": "sky", "kind": "category"}]
+    rises = np.arange(HOURS) % 9
+    skies = np.where(rises > 4, "rain", "sun")
+    before = split_table(folder, {"meter": 4e9 + rises, "sky": skies}, features=features)["train"]
+    task = make_task(folder / "table.parquet", features=features, outputs=[OUTPUT])
+    transforms = fit_features(task, before), fit_outputs(task, before)
+
+    table = make_table({"a": range(HOURS)})
+    table = table.assign(meter=5e9 + rises, sky=np.where(rises > 4, "hail", "sun"))
+    write_table(table, folder / "table.parquet")
+    after = load(task, transforms=transforms)["train"]
+    assert after.columns.bases == before.columns.bases
+    np.testing.assert_array_equal(after.features[:, 0], before.features[:, 0] + 1e9)
+    np.testing.assert_array_equal(after.features[:, 1], np.where(rises[:50] > 4, 0, 2))
+    plain = [f.model_copy(update={"transform": Standardize(mean=0, std=1)}) for f in transforms[0]]
+    assert load(task, transforms=(plain, transforms[1]))["train"].columns.bases == {}
