@@ -44,9 +44,9 @@ class Columns:
     def of(cls, task: TaskConfig, table: pd.DataFrame, train: np.ndarray) -> Self:
         """Looks at the rows of the training split, int64 `[K]`."""
         measured = [f.column for f in task.features if f.kind == "number"]
-        cyclic = {f.column for f in task.features if f.kind != "number"}
+        others = {f.column for f in task.features if f.kind != "number"}
         numbers = dict.fromkeys([*measured, *(o.column for o in task.outputs)])
-        bases = {c: _base_of(table[c].to_numpy()[train]) for c in numbers if c not in cyclic}
+        bases = {c: _base_of(table[c].to_numpy()[train]) for c in numbers if c not in others}
         categories = {f.column for f in task.features if f.kind == "category"}
         return cls(
             {column: base for column, base in bases.items() if base},
