@@ -71,6 +71,30 @@ class OneHot(Part):
         return np.concatenate([np.zeros((1, len(self.values))), known]).astype(np.float32)
 
 
+class Embedding(Part):
+    """x -> the row of a table that its code, as of `OneHot`, stands for; the table is a weight.
+
+    Code 0 gives zeros.
+    """
+
+    kind: Literal["embedding"]
+    values: Annotated[tuple[str, ...], Field(min_length=1)]
+    size: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _values_differ(self) -> Self:
+        if len(set(self.values)) < len(self.values):
+            raise ValueError("values differ")
+        return self
+
+    def table(self, weights: np.ndarray) -> np.ndarray:
+        """The columns of each code, float32 `[1 + V, size]`, of weights `[V, size]`."""
+        return np.concatenate([np.zeros((1, self.size)), weights]).astype(np.float32)
+
+
+Category: TypeAlias = OneHot | Embedding
+
+
 class Cyclic(Part):
     """x -> sin(2 pi x / period), cos(2 pi x / period)."""
 
@@ -103,7 +127,7 @@ class Feature(Part):
     ahead: Annotated[int, Field(ge=0)] = 0
     static: bool = False
     transform: Annotated[
-        Standardize | Relative | Cyclic | Flag | OneHot, Field(discriminator="kind")
+        Standardize | Relative | Cyclic | Flag | OneHot | Embedding, Field(discriminator="kind")
     ]
 
     @property
@@ -113,6 +137,7 @@ class Feature(Part):
             "cyclic": "cyclic",
             "flag": "flag",
             "one_hot": "category",
+            "embedding": "category",
         }
         return kinds.get(self.transform.kind, "number")
 
@@ -126,7 +151,7 @@ class Feature(Part):
         transform = self.transform
         if value is None:
             return None
-        if isinstance(transform, OneHot):
+        if isinstance(transform, Category):
             text = str(value)
             return 1.0 + transform.values.index(text) if text in transform.values else 0.0
         return float(value) - self.base
@@ -139,6 +164,8 @@ class Feature(Part):
             width = 2
         elif isinstance(self.transform, OneHot):
             width = len(self.transform.values)
+        elif isinstance(self.transform, Embedding):
+            width = self.transform.size
         return width + self.missing
 
 

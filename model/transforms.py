@@ -9,16 +9,18 @@ manifest repeats them, so that a kernel without TensorFlow can do the same:
     cyclic       x -> sin(2 pi x / period), cos(2 pi x / period)
     flag         x, 0 or 1 -> x - mean
     one_hot      x, the code of a value -> for each value 1 or 0, less its share of the rows
+    embedding    x, the code of a value -> the row of a table that training finds
     missing      a feature that may be missing gets a flag (1 where it is) as its last column, and
                  zeros for the others: the mean of a standardised one
     change       output y -> y * std + mean + the present value of a feature
 
-Code 0 stands for all values that are not known. It becomes zeros: the mean of all values.
+Code 0 stands for all values that are not known. It becomes zeros: the mean of all values, or what
+the rows of a table are drawn around.
 """
 
 import math
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -76,6 +78,21 @@ class OneHot(Frozen):
         return np.concatenate([np.zeros((1, len(self.values))), known]).astype(np.float32)
 
 
+class Embedding(Frozen):
+    """A row of `size` numbers for each of `values`; `values[i]` has the code `i + 1`."""
+
+    kind: Literal["embedding"] = "embedding"
+    values: Annotated[tuple[str, ...], Field(min_length=1)]
+    size: Annotated[int, Field(ge=1)]
+
+    def table(self, weights: np.ndarray) -> np.ndarray:
+        """The columns of each code, float32 `[1 + V, size]`, of weights `[V, size]`."""
+        return np.concatenate([np.zeros((1, self.size)), weights]).astype(np.float32)
+
+
+Category: TypeAlias = OneHot | Embedding
+
+
 class Change(Frozen):
     """A standardised change from the present value of `feature`."""
 
@@ -86,7 +103,7 @@ class Change(Frozen):
 
 
 InputTransform = Annotated[
-    Standardize | Relative | Cyclic | Flag | OneHot, Field(discriminator="kind")
+    Standardize | Relative | Cyclic | Flag | OneHot | Embedding, Field(discriminator="kind")
 ]
 
 
@@ -115,6 +132,8 @@ class Feature(Frozen):
             width = 2
         elif isinstance(self.transform, OneHot):
             width = len(self.transform.values)
+        elif isinstance(self.transform, Embedding):
+            width = self.transform.size
         return width + self.missing
 
 
@@ -132,13 +151,17 @@ def num_inputs(features: Iterable[Feature]) -> int:
     return sum(feature.num_inputs for feature in features)
 
 
-def encode_features(raw: tf.Tensor, features: tuple[Feature, ...]) -> tf.Tensor:
+def encode_features(
+    raw: tf.Tensor, features: tuple[Feature, ...], tables: Mapping[str, tf.Tensor] | None = None
+) -> tf.Tensor:
     """Raw columns to network inputs.
 
     Args:
         raw: float32 `[B, T, F]`, in the order of `features`: numbers, those that are relative less
             their base, flags and codes; NaN where missing.
         features: the transform of each column.
+        tables: of embeddings by their features' names, float32 `[V, size]`; one that is not there
+            is zeros.
 
     Returns:
         float32 `[B, T, I]`: each feature's columns in turn.
@@ -147,7 +170,7 @@ def encode_features(raw: tf.Tensor, features: tuple[Feature, ...]) -> tf.Tensor:
     for index, feature in enumerate(features):
         x = raw[..., index]
         absent = tf.math.is_nan(x)
-        values = _encoded(x, feature.transform)
+        values = _encoded(x, feature.transform, (tables or {}).get(feature.name))
         if feature.missing:
             values = [tf.where(absent, 0.0, value) for value in values]
             values.append(tf.cast(absent, tf.float32))
@@ -155,7 +178,14 @@ def encode_features(raw: tf.Tensor, features: tuple[Feature, ...]) -> tf.Tensor:
     return tf.stack(columns, axis=-1)
 
 
-def _encoded(x: tf.Tensor, transform: InputTransform) -> list[tf.Tensor]:
+def codes_of(x: tf.Tensor, category: Category) -> tf.Tensor:
+    """The codes of a category, int32; 0 where it is missing, and for what pads a batch."""
+    # Padding may be any number.
+    known = tf.clip_by_value(tf.where(tf.math.is_nan(x), 0.0, x), 0.0, len(category.values))
+    return tf.cast(known, tf.int32)
+
+
+def _encoded(x: tf.Tensor, transform: InputTransform, weights: tf.Tensor | None) -> list[tf.Tensor]:
     """The columns of one feature, float32 `[B, T]` each; NaN where it is missing, or zeros."""
     if isinstance(transform, Cyclic):
         angle = x * (2 * math.pi / transform.period)
@@ -163,10 +193,13 @@ def _encoded(x: tf.Tensor, transform: InputTransform) -> list[tf.Tensor]:
     if isinstance(transform, Flag):
         return [x - transform.mean]
     if isinstance(transform, OneHot):
-        # What pads a batch may be any number.
-        known = tf.clip_by_value(tf.where(tf.math.is_nan(x), 0.0, x), 0.0, len(transform.values))
-        columns = tf.gather(tf.constant(transform.table()), tf.cast(known, tf.int32))
+        columns = tf.gather(tf.constant(transform.table()), codes_of(x, transform))
         return list(tf.unstack(columns, axis=-1))
+    if isinstance(transform, Embedding):
+        if weights is None:
+            return [tf.zeros_like(x)] * transform.size
+        table = tf.concat([tf.zeros([1, transform.size]), weights], axis=0)
+        return list(tf.unstack(tf.gather(table, codes_of(x, transform)), axis=-1))
     return [(x - transform.mean) / transform.std]
 
 

@@ -5,7 +5,7 @@ from itertools import zip_longest
 from typing import Any
 
 from app.api.schemas import FeatureInfo, LayerInfo, OutputInfo
-from app.columns import OneHot
+from app.columns import Category
 from app.manifest import Manifest
 
 
@@ -20,7 +20,7 @@ def describe_features(manifest: Manifest) -> list[FeatureInfo]:
             kind=item.kind,
             ahead=item.ahead or None,
             static=item.static or None,
-            values=list(item.transform.values) if isinstance(item.transform, OneHot) else None,
+            values=list(item.transform.values) if isinstance(item.transform, Category) else None,
             base=item.base or None,
         )
         for item in manifest.features

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from app.codec.json_numbers import FLOAT32_MAX, NUMBERS_OR_NULL, echo
-from app.columns import Feature, Flag, OneHot
+from app.columns import Category, Feature, Flag
 
 BOOLEANS_OR_NULL = NUMBERS_OR_NULL | {bool}
 TEXT_OR_NULL = frozenset({str, type(None)})
@@ -149,7 +149,7 @@ def columns_sent(features: Iterable[Feature]) -> list[Column]:
 
 def _sent(feature: Feature) -> Column:
     transform = feature.transform
-    if isinstance(transform, OneHot):
+    if isinstance(transform, Category):
         return CategoryColumn(transform.values)
     if isinstance(transform, Flag):
         return FlagColumn()
@@ -163,6 +163,6 @@ def columns_taken(features: Iterable[Feature]) -> list[Column]:
 
 def _taken(feature: Feature) -> Column:
     transform = feature.transform
-    if isinstance(transform, OneHot):
+    if isinstance(transform, Category):
         return CodeColumn(len(transform.values))
     return CodeColumn(1) if isinstance(transform, Flag) else NumberColumn()

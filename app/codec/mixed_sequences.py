@@ -21,7 +21,7 @@ from app.codec.columns import (
 )
 from app.codec.json_numbers import BLOCK, Faults, float32_copy, invalid
 from app.codec.sequences import Limits, SequenceCodec
-from app.columns import Feature, OneHot
+from app.columns import Category, Feature
 from app.errors import Fault
 
 NULL = "null is not allowed here"
@@ -196,7 +196,8 @@ def sequence_codecs(
 def texts_of(features: Sequence[Feature]) -> list[str]:
     """Of each feature that is text, the value with the most quotes."""
     transforms = [feature.transform for feature in features]
-    return [max(t.values, key=lambda v: v.count('"')) for t in transforms if isinstance(t, OneHot)]
+    values = [transform.values for transform in transforms if isinstance(transform, Category)]
+    return [max(each, key=lambda value: value.count('"')) for each in values]
 
 
 def _last_code(column: Column) -> int:

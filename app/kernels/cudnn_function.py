@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from app.columns import Feature, Output
+from app.columns import Embedding, Feature, Output
 from app.kernels.checkpoint import Checkpoint
 from app.kernels.column_transforms import InputColumns, OutputColumns
 from app.kernels.cudnn_params import mode_of, pack_params
@@ -53,7 +53,7 @@ class ChunkGraph:
     def __init__(self, folder: Path, manifest: Manifest, devices: Sequence[str]) -> None:
         checkpoint = Checkpoint(folder)
         self._sizes = manifest.state_sizes
-        self._encode = _Encoder(manifest.features)
+        self._encode = _Encoder(manifest.features, checkpoint)
         modes = [mode_of(layer) for layer in manifest.layers]
         self._layers = []
         for index, (layer, mode) in enumerate(zip(manifest.layers, modes, strict=True)):
@@ -139,8 +139,13 @@ class ChunkGraph:
 class _Encoder:
     """Raw columns to the first layer's inputs, in the order of `columns`."""
 
-    def __init__(self, features: tuple[Feature, ...]) -> None:
-        self.columns = InputColumns.of(features)
+    def __init__(self, features: tuple[Feature, ...], checkpoint: Checkpoint) -> None:
+        embeddings = {
+            index: checkpoint.weight(f"embedding_{index}/table")
+            for index, feature in enumerate(features)
+            if isinstance(feature.transform, Embedding)
+        }
+        self.columns = InputColumns.of(features, embeddings)
         self._count = len(features)
 
     def __call__(self, raw: tf.Tensor) -> tf.Tensor:

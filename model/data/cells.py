@@ -31,7 +31,7 @@ POINT_AND_COMMA = r"^[+-]?\d{1,3}(?:\.\d{3})+,\d*$"
 TWO_COMMAS = r"^[+-]?\d{1,3}(?:,\d{3}){2,}$"
 
 
-# Values of a category that are known; of more, the most frequent ones.
+# Different texts of a column that is taken for a category: with more it may hold names, or notes.
 MOST_VALUES = 64
 # Words of a flag, in any case.
 TRUE, FALSE = ("true", "yes", "1", "on", "t", "y"), ("false", "no", "0", "off", "f", "n")

@@ -11,15 +11,18 @@ from typing import Self, TypeAlias
 import numpy as np
 import pandas as pd
 
-from model.data.cells import MOST_VALUES
 from model.tasks.task import FeatureConfig, TaskConfig
-from model.transforms import Feature, Flag, OneHot, Output, Relative
+from model.transforms import Category, Embedding, Feature, Flag, OneHot, Output, Relative
 
 # A column whose spread is below this part of its largest number is held relative to a base: of
 # float32's 24 bits 12 would be left, or less, to tell what differs.
 RELATIVE = 2.0**-12
 # Numbers that differ by less than this part of them differ by the rounding of float64.
 SAME = 16 * float(np.finfo(np.float64).eps)
+# Columns of a category at most; more values have a table.
+MOST_COLUMNS = 32
+# Values of a category that are known; of more, the most frequent ones.
+MOST_KNOWN = 10_000
 
 # Of a model: those of its features and of its outputs.
 Transforms: TypeAlias = tuple[Sequence[Feature], Sequence[Output]]
@@ -65,8 +68,9 @@ class Columns:
                 bases.pop(column, None)
             if isinstance(transform, Relative):
                 bases[column] = transform.base
-            elif isinstance(transform, OneHot):
-                values[column] = dict(zip(transform.values, transform.shares, strict=True))
+            elif isinstance(transform, Category):
+                # Their shares are in the transform already.
+                values[column] = dict.fromkeys(transform.values, 0.0)
         return Columns(bases, values)
 
     def numbers(self, table: pd.DataFrame, column: str) -> np.ndarray:
@@ -104,7 +108,17 @@ def _shares_of(column: pd.Series) -> dict[str, float]:
     total = int(counts.sum())
     # Of values that are as frequent, the first in order.
     kept = counts.sort_index(kind="stable").sort_values(ascending=False, kind="stable")
-    return {str(value): int(count) / total for value, count in sorted(kept[:MOST_VALUES].items())}
+    return {str(value): int(count) / total for value, count in sorted(kept[:MOST_KNOWN].items())}
+
+
+def category(shares: Mapping[str, float]) -> Category:
+    """The transform of a category: a column for each value, or where these are many a table."""
+    values = tuple(shares)
+    if len(values) <= MOST_COLUMNS:
+        return OneHot(values=values, shares=tuple(shares.values()))
+    # As wide as fastai has it, a rule of thumb: 12 numbers for 33 values, 21 for 100.
+    size = min(MOST_COLUMNS, round(1.6 * len(values) ** 0.56))
+    return Embedding(values=values, size=size)
 
 
 def as_callers_send(features: Sequence[Feature], rows: Iterable[np.ndarray]) -> list[list[Sent]]:
@@ -122,7 +136,7 @@ def _sent(feature: Feature, x: np.float32) -> Sent:
     transform = feature.transform
     if isinstance(transform, Flag):
         return bool(x)
-    if isinstance(transform, OneHot):
+    if isinstance(transform, Category):
         return ("unknown", *transform.values)[int(x)]
     number = float(str(x))
     return number + transform.base if isinstance(transform, Relative) else number

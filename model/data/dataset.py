@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from model.data.cells import DataError
 from model.data.clock import Ticks, count_ticks, rows_later, run_starts, time_column
-from model.data.columns import Columns, Transforms
+from model.data.columns import Columns, Transforms, category
 from model.data.cuts import cut
 from model.data.spread import check_changes, standardize
 from model.data.table import left_out, read_table
@@ -27,7 +27,6 @@ from model.transforms import (
     Feature,
     Flag,
     InputTransform,
-    OneHot,
     Output,
     Relative,
     Standardize,
@@ -205,7 +204,7 @@ def _input_transform(
         shares = columns.values[config.column]
         if not shares:
             raise DataError(f"{what} has no value in the training split")
-        return OneHot(values=tuple(shares), shares=tuple(shares.values()))
+        return category(shares)
     column = numbers.astype(np.float64)
     fitted = standardize(column, column, what)
     if config.kind == "flag":

@@ -119,7 +119,7 @@ def _sent_as(feature: dict[str, Any]) -> str:
     said = kinds.get(transform["kind"], "number")
     if transform["kind"] == "relative":
         said += f"; float32 protocols less {transform['base']:.15g}"
-    elif transform["kind"] == "one_hot":
+    elif transform["kind"] in ("one_hot", "embedding"):
         values = transform["values"]
         more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
         said = f"text: {', '.join(values[:SHOWN_VALUES])}{more}; any other is unknown"

@@ -19,7 +19,7 @@ from model.config import LayerConfig
 from model.export.manifest import CHUNK
 from model.export.onnx_graph import WEIGHTS, Network, build_graph
 from model.export.parity import TOLERANCE, Results, difference, disagreement
-from model.transforms import Cyclic, Feature, Flag, OneHot, Output
+from model.transforms import Category, Cyclic, Embedding, Feature, Flag, Output
 
 # `sequences`, `lengths`, `state`.
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -79,9 +79,12 @@ def read_network(folder: Path, manifest: dict[str, Any]) -> Network:
         LayerConfig(**{name: layer[name] for name in ("cell", "units", "activation")})
         for layer in manifest["layers"]
     )
+    features = tuple(Feature.model_validate(feature) for feature in manifest["features"])
     names = [f"layer_{index}/{name}" for index in range(len(layers)) for name in WEIGHTS]
+    kinds = enumerate(feature.transform for feature in features)
+    names += [f"embedding_{index}/table" for index, t in kinds if isinstance(t, Embedding)]
     return Network(
-        tuple(Feature.model_validate(feature) for feature in manifest["features"]),
+        features,
         tuple(Output.model_validate(output) for output in manifest["outputs"]),
         layers,
         {
@@ -131,7 +134,7 @@ def _column(feature: Feature, random: np.random.Generator, shape: tuple[int, int
         values = random.uniform(0.0, transform.period, shape)
     elif isinstance(transform, Flag):
         values = random.integers(0, 2, shape).astype(np.float64)
-    elif isinstance(transform, OneHot):
+    elif isinstance(transform, Category):
         values = random.integers(0, 1 + len(transform.values), shape).astype(np.float64)
     else:
         values = random.normal(transform.mean, transform.std, shape)

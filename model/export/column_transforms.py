@@ -1,13 +1,23 @@
 """Transforms as arrays, for graphs that compute all columns of a kind at once."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from model.transforms import Change, Cyclic, Feature, Flag, OneHot, Output, Relative, Standardize
+from model.transforms import (
+    Category,
+    Change,
+    Cyclic,
+    Embedding,
+    Feature,
+    Flag,
+    Output,
+    Relative,
+    Standardize,
+)
 
 
 @dataclass(frozen=True)
@@ -45,43 +55,61 @@ class InputColumns:
     order: list[int]
 
     @classmethod
-    def of(cls, features: Sequence[Feature]) -> Self:
-        """The columns of a model's features."""
+    def of(
+        cls, features: Sequence[Feature], embeddings: Mapping[int, np.ndarray] | None = None
+    ) -> Self:
+        """The columns of a model's features.
+
+        Args:
+            features: of the model.
+            embeddings: the weights of each, by the feature's place, float32 `[V, size]`.
+        """
         plain: dict[int, Standardize | Relative | Flag] = {}
         cyclic: dict[int, Cyclic] = {}
-        coded: dict[int, OneHot] = {}
-        places: list[range] = []
-        first = 0
+        tables: dict[int, np.ndarray] = {}
         for index, feature in enumerate(features):
             transform = feature.transform
             if isinstance(transform, Cyclic):
                 cyclic[index] = transform
-            elif isinstance(transform, OneHot):
-                coded[index] = transform
+            elif isinstance(transform, Embedding):
+                tables[index] = transform.table((embeddings or {})[index])
+            elif isinstance(transform, Category):
+                tables[index] = transform.table()
             else:
                 plain[index] = transform
-            places.append(range(first, first + feature.num_inputs))
-            first += feature.num_inputs
-        missing = [index for index, feature in enumerate(features) if feature.missing]
-        order = [places[i][0] for i in plain]
-        order += [places[i][0] for i in cyclic] + [places[i][1] for i in cyclic]
-        order += [column for i, t in coded.items() for column in places[i][: len(t.values)]]
-        order += [places[i][-1] for i in missing]
         spreads = [1.0 if isinstance(t, Flag) else t.std for t in plain.values()]
-        codes = [1 + len(transform.values) for transform in coded.values()]
+        codes = [len(table) for table in tables.values()]
+        missing = [index for index, feature in enumerate(features) if feature.missing]
         return cls(
             plain=list(plain),
             mean=np.array([transform.mean for transform in plain.values()], np.float32),
             std=np.array(spreads, np.float32),
             cyclic=list(cyclic),
             scale=np.array([2 * math.pi / t.period for t in cyclic.values()], np.float32),
-            coded=list(coded),
+            coded=list(tables),
             last=np.array(codes, np.float32) - 1,
             first=np.cumsum([0, *codes[:-1]]).astype(np.float32)[: len(codes)],
-            table=_block_diagonal([transform.table() for transform in coded.values()]),
+            table=_block_diagonal(list(tables.values())),
             missing=missing,
-            order=order,
+            order=_order(features, list(plain), list(cyclic), list(tables), missing),
         )
+
+
+def _order(
+    features: Sequence[Feature],
+    plain: list[int],
+    cyclic: list[int],
+    coded: list[int],
+    missing: list[int],
+) -> list[int]:
+    """See `InputColumns.order`."""
+    ends = np.cumsum([feature.num_inputs for feature in features]).tolist()
+    places = [range(end - f.num_inputs, end) for f, end in zip(features, ends, strict=True)]
+    order = [places[i][0] for i in plain]
+    order += [places[i][0] for i in cyclic] + [places[i][1] for i in cyclic]
+    for i in coded:
+        order += places[i][: features[i].num_inputs - features[i].missing]
+    return order + [places[i][-1] for i in missing]
 
 
 def _block_diagonal(tables: Sequence[np.ndarray]) -> np.ndarray:

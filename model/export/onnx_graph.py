@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from model.config import LayerConfig
 from model.export.column_transforms import InputColumns, OutputColumns
-from model.transforms import Feature, Output
+from model.transforms import Embedding, Feature, Output
 
 # ONNX Runtime's newest operator set at the pinned version is higher; this one has all we need.
 OPSET = 17
@@ -48,6 +48,15 @@ class Network:
     weights: Mapping[str, np.ndarray]
 
     @property
+    def embeddings(self) -> dict[int, np.ndarray]:
+        """The weights of each embedding, by its feature's place, float32 `[V, size]`."""
+        return {
+            index: self.weights[f"embedding_{index}/table"]
+            for index, feature in enumerate(self.features)
+            if isinstance(feature.transform, Embedding)
+        }
+
+    @property
     def state_sizes(self) -> list[int]:
         """Units of each state tensor, layers in order, h before c."""
         return [layer.units for layer in self.layers for _ in layer.spec.states]
@@ -61,7 +70,7 @@ def build_graph(network: Network) -> onnx.ModelProto:
         ValueError: ONNX has no such cell.
     """
     builder = _Builder()
-    encoded, order = builder.encode(network.features)
+    encoded, order = builder.encode(network)
     # The recurrent operators have time first.
     top = builder.one("Transpose", [builder.named(ENCODED, encoded)], perm=[1, 0, 2])
     states = builder.split_state(network.state_sizes)
@@ -112,13 +121,13 @@ class _Builder:
         """Some raw columns, float32 `[S,C,N]`."""
         return self.one("Gather", ["sequences", self.constant(indices, np.int64)], axis=2)
 
-    def encode(self, features: tuple[Feature, ...]) -> tuple[str, list[int]]:
+    def encode(self, network: Network) -> tuple[str, list[int]]:
         """All features, each kind of transform at once: an operator a feature would cost more.
 
         Returns:
             float32 `[S,C,I]`, and for each of its columns its place among the network's inputs.
         """
-        columns = InputColumns.of(features)
+        columns = InputColumns.of(network.features, network.embeddings)
         made = []
         if columns.plain:
             mean, std = self.constant(columns.mean), self.constant(columns.std)

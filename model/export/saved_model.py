@@ -25,7 +25,8 @@ class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type 
     are on one device, else each layer by itself, since XLA cannot compile across devices.
 
     `weights` names the variables for whoever builds another kernel from the checkpoint:
-    `layer_0/kernel`, `layer_0/recurrent_kernel`, `layer_0/bias`, ..., `head/kernel`, `head/bias`.
+    `layer_0/kernel`, `layer_0/recurrent_kernel`, `layer_0/bias`, ..., `head/kernel`, `head/bias`;
+    `embedding_2/table` of the third feature, where it is one.
     """
 
     def __init__(self, model: SequenceModel) -> None:
@@ -34,6 +35,8 @@ class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type 
             f"layer_{index}": {name: getattr(cell, name).value for name in CELL_WEIGHTS}
             for index, cell in enumerate(model.rnn.cells)
         }
+        for index, table in model.embeddings.items():
+            self.weights[f"embedding_{index}"] = {"table": table.value}
         head = model.rnn.head
         self.weights["head"] = {"kernel": head.kernel.value, "bias": head.bias.value}
         self.serving_default, self.chunk = _signatures(model)

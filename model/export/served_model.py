@@ -48,6 +48,8 @@ class ServedModel:
         stored = tf.train.load_checkpoint(str(self.folder / "variables" / "variables"))
         places = {f"layer_{index}": cell for index, cell in enumerate(model.rnn.cells)}
         names = ("kernel", "recurrent_kernel", "bias")
+        for index, table in model.embeddings.items():
+            table.assign(stored.get_tensor(f"weights/embedding_{index}/table/{_VALUE}"))
         for place, layer in {**places, "head": model.rnn.head}.items():
             for name in names if place in places else ("kernel", "bias"):
                 value = stored.get_tensor(f"weights/{place}/{name}/{_VALUE}")

@@ -177,6 +177,15 @@ class DeepRNN(keras.layers.Layer):  # type: ignore[misc]  # keras has no type in
         layers = run.pipeline.backward(run.trace, pieces)
         return [tensor for weights in (*layers, head) for tensor in weights]
 
+    def input_gradient(self, run: Run) -> tf.Tensor:
+        """The gradient of a run's inputs, once `gradients` has been asked for.
+
+        Returns:
+            float32 `[B, T, I]`, arbitrary beyond a row's length.
+        """
+        with on(run.pipeline.devices[0]):
+            return tf.transpose(tf.concat(run.trace.d_inputs, axis=0), [1, 0, 2])
+
     def _next_seed(self, replica: int) -> tf.Tensor:
         seed = self.seeds.next()
         return tf.random.experimental.stateless_fold_in(seed, replica) if replica else seed

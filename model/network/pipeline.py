@@ -50,6 +50,7 @@ class Trace:
         lengths: int32 `[B]`.
         weights, masks: of each layer; the weights as its form takes them.
         kept: for the gradient, by chunk and layer.
+        d_inputs: gradient of the inputs, float32 `[C, B, I]` a chunk; `backward` puts it here.
     """
 
     tops: list[tf.Tensor]
@@ -59,6 +60,7 @@ class Trace:
     weights: list[Prepared]
     masks: Sequence[Masks]
     kept: dict[tuple[int, int], Kept | CudnnKept] = field(default_factory=dict)
+    d_inputs: list[tf.Tensor] = field(default_factory=list)
 
 
 class Pipeline:
@@ -166,6 +168,7 @@ class Pipeline:
                     )
                     d_rows = drop(d_rows, mask.inputs)
                     gradients[layer] = _plus(gradients[layer], gradient)
+            trace.d_inputs.insert(0, d_rows)
         return [self._restored(layer, gradient) for layer, gradient in enumerate(gradients)]
 
     def _weights_of(self, layer: int) -> Prepared:

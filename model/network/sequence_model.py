@@ -12,7 +12,18 @@ from model.layers.implementations import Form
 from model.network.deep_rnn import DeepRNN, Run
 from model.network.pipeline import StackState, on
 from model.placement.plan import Placement
-from model.transforms import Feature, Output, decode_outputs, encode_features, num_inputs
+from model.transforms import (
+    Embedding,
+    Feature,
+    Output,
+    codes_of,
+    decode_outputs,
+    encode_features,
+    num_inputs,
+)
+
+# Of the numbers in an embedding when training begins: other inputs have a spread of 1.
+TABLE_SPREAD = 0.3
 
 
 class Share(NamedTuple):
@@ -24,6 +35,14 @@ class Share(NamedTuple):
     def own(self, outputs: tf.Tensor) -> tf.Tensor:
         """What a replica computed of its own rows."""
         return outputs if self.size is None else outputs[: self.size]
+
+
+class OwnRun(NamedTuple):
+    """A replica's run, and the raw rows `[B, T, F]` and lengths `[B]` that it is of."""
+
+    run: Run
+    sequences: tf.Tensor
+    lengths: tf.Tensor
 
 
 class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type information
@@ -60,7 +79,25 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
         self.form: Form = form
         self.rnn = DeepRNN(config, placements, chunk_steps, seed)
         self.rnn.build()
+        with on(self.rnn.devices()[0]):
+            self._tables = [
+                self._make_table(index, feature.transform, seed)
+                for index, feature in enumerate(features)
+                if isinstance(feature.transform, Embedding)
+            ]
         self.built = True
+
+    def _make_table(self, index: int, transform: Embedding, seed: int) -> keras.Variable:
+        draw = keras.initializers.RandomNormal(stddev=TABLE_SPREAD, seed=seed + index)
+        shape = len(transform.values), transform.size
+        return self.add_weight(shape=shape, initializer=draw, name=f"embedding_{index}")
+
+    @property
+    def embeddings(self) -> dict[int, keras.Variable]:
+        """The table of each embedding, float32 `[V, size]`, by its feature's place."""
+        kinds = [feature.transform for feature in self.features]
+        places = [index for index, kind in enumerate(kinds) if isinstance(kind, Embedding)]
+        return dict(zip(places, self._tables, strict=True))
 
     def predict_sequences(
         self,
@@ -101,7 +138,7 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
             self._run_replica(replica, share, sequences, lengths)
             for replica, share in enumerate(shares)
         ]
-        computed = [run.outputs for run in runs]
+        computed = [each.run.outputs for each in runs]
         with on(self.rnn.devices()[-1]):
             with tf.GradientTape() as tape:
                 tape.watch(computed)
@@ -109,7 +146,7 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
                 outputs = self._decode(tf.concat(rows, axis=0), sequences, lengths)
                 loss = self.compute_loss(inputs, targets, outputs, training=True)
             d_outputs = tape.gradient(loss, computed)
-        parts = [self.rnn.gradients(run, d) for run, d in zip(runs, d_outputs, strict=True)]
+        parts = [self._gradients(each, d) for each, d in zip(runs, d_outputs, strict=True)]
         for part in parts:
             _check_paired(part, self.trainable_variables)
         self.optimizer.apply(_sums(parts, self.trainable_variables), self.trainable_variables)
@@ -127,7 +164,7 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
 
     def _run_replica(
         self, replica: int, share: Share, sequences: tf.Tensor, lengths: tf.Tensor
-    ) -> Run:
+    ) -> OwnRun:
         with on(self.rnn.devices(replica)[0]):
             if share.size is not None:
                 # cuDNN wants a row: who has none computes another's, which has no time steps then.
@@ -136,13 +173,40 @@ class SequenceModel(keras.Model):  # type: ignore[misc]  # keras has no type inf
                 sequences, lengths = sequences[rows], lengths[rows]
                 lengths = tf.where(share.size > 0, lengths, 0)
             inputs = self._encode(sequences, replica)
-        return self.rnn.run(
+        run = self.rnn.run(
             inputs, None, lengths, training=True, keep=True, form=self.form, replica=replica
         )
+        return OwnRun(run, sequences, lengths)
+
+    def _gradients(self, own: OwnRun, d_outputs: tf.Tensor) -> list[tf.Tensor]:
+        """The gradient of every weight, in the order of `trainable_variables`."""
+        of_layers = self.rnn.gradients(own.run, d_outputs)
+        return [*self._table_gradients(own), *of_layers] if self._tables else of_layers
+
+    def _table_gradients(self, own: OwnRun) -> list[tf.Tensor]:
+        """Those of the embeddings: of each row of a table the sum over the time steps that took it.
+
+        The layers' come first: with them comes that of the inputs.
+        """
+        found, end = [], 0
+        with on(own.run.pipeline.devices[0]):
+            d_inputs = self.rnn.input_gradient(own.run)
+            valid = tf.sequence_mask(own.lengths, tf.shape(d_inputs)[1])[..., tf.newaxis]
+            d_inputs = tf.where(valid, d_inputs, 0.0)
+            for index, feature in enumerate(self.features):
+                start, end = end, end + feature.num_inputs
+                kind = feature.transform
+                if isinstance(kind, Embedding):
+                    codes = codes_of(own.sequences[..., index], kind)
+                    d_rows = d_inputs[..., start : start + kind.size]
+                    sums = tf.math.unsorted_segment_sum(d_rows, codes, 1 + len(kind.values))
+                    found.append(sums[1:])
+        return found
 
     def _encode(self, sequences: tf.Tensor, replica: int = 0) -> tf.Tensor:
         with on(self.rnn.devices(replica)[0]):
-            return encode_features(sequences, self.features)
+            tables = {self.features[i].name: t.value for i, t in self.embeddings.items()}
+            return encode_features(sequences, self.features, tables)
 
     def _decode(
         self, standardized: tf.Tensor, sequences: tf.Tensor, lengths: tf.Tensor

@@ -23,7 +23,11 @@ from unroll_client import Client
 ARROW, NPZ = "application/vnd.apache.arrow.stream", "application/x-npz"
 # Of the outputs: a change of the meter, a column of its own, one that has none.
 BASES = [BASE, -BASE, 0.0]
-TEXTS = {"sky": ["hail", "drizzle", "rain", "sun"], "fuel": ["coal", "gas", "oil"]}
+TEXTS = {
+    "sky": ["hail", "drizzle", "rain", "sun"],
+    "fuel": ["coal", "gas", "oil"],
+    "zone": ["a", *"pqrstu"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,7 @@ def manifest(kinds_dir: Path) -> Manifest:
 
 @pytest.fixture
 def taken() -> np.ndarray:
-    """A sequence as kernels take it, float32 `[40, 5]`."""
+    """A sequence as kernels take it, float32 `[40, 6]`."""
     return sequence_of_kinds(np.random.default_rng(5), 40)
 
 
@@ -131,7 +135,7 @@ def test_lines_and_streams_tell_whole_readings(
     assert_whole([row for line in chunks for row in line["outputs"]], expected(kinds_dir, taken))
     with Client(server.url) as caller, caller.stream() as stream:
         # One row at a time has all of it.
-        given = [[*row[:3], rows[0][3], row[4]] for row in rows[:9]]
+        given = [[*row[:3], rows[0][3], *row[4:]] for row in rows[:9]]
         made = np.stack([stream.send(row) for row in given])
         assert made.dtype == np.float64
         assert_whole(made, expected(kinds_dir, taken[:9]))
@@ -172,7 +176,7 @@ def test_float32_protocols_take_and_give_less_the_base_and_say_so(
     assert answer.status_code == 200, answer.text
     assert_close(answer.json()["predictions"][0]["outputs"], expected(kinds_dir, taken))
     # Padding has nothing that is static.
-    padded = {"sequences": [*rows, [0.0] * 5], "lengths": len(rows)}
+    padded = {"sequences": [*rows, [0.0] * 6], "lengths": len(rows)}
     answer = client.post("/v1/models/kinds:predict", json={"instances": [padded]})
     assert answer.status_code == 200, answer.text
     outputs = answer.json()["predictions"][0]["outputs"]
@@ -193,12 +197,13 @@ def test_float32_protocols_take_and_give_less_the_base_and_say_so(
     assert inputs[0]["parameters"]["columns"] == features
     columns = client.get("/v1/models/kinds/metadata").json()["metadata"]["columns"]
     assert columns["sequences"] == features
-    meter, sky, holiday, size, fuel = features
+    meter, sky, holiday, size, fuel, zone = features
     assert (meter["kind"], meter["base"]) == ("number", BASE)
     assert (sky["kind"], sky["values"]) == ("category", ["drizzle", "rain", "sun"])
     assert (holiday["kind"], holiday["ahead"]) == ("flag", 24)
     assert size["static"] is True
     assert fuel["values"] == ["gas", "oil"]
+    assert (zone["kind"], zone["values"]) == ("category", list("pqrstu"))
     assert [output.get("base", 0.0) for output in columns["outputs"]] == BASES
 
 

@@ -15,6 +15,7 @@ from model.network.sequence_model import SequenceModel
 from model.transforms import (
     Change,
     Cyclic,
+    Embedding,
     Feature,
     Flag,
     OneHot,
@@ -50,6 +51,9 @@ KINDS = (
     Feature(name="holiday", unit="", ahead=24, transform=Flag(mean=0.1)),
     Feature(name="size", unit="MW", static=True, transform=Standardize(mean=50.0, std=20.0)),
     Feature(name="fuel", unit="", transform=OneHot(values=("gas", "oil"), shares=(0.6, 0.4))),
+    Feature(
+        name="zone", unit="", missing=True, transform=Embedding(values=tuple("pqrstu"), size=3)
+    ),
 )
 KINDS_OUTPUTS = (
     Output(
@@ -115,13 +119,14 @@ def export_kinds(models_dir: Path, layers: tuple[str, ...] = MIXED, name: str = 
 
 
 def sequence_of_kinds(random: np.random.Generator, steps: int) -> np.ndarray:
-    """float32 `[steps, 5]` for a model of `KINDS` as the network takes it."""
+    """float32 `[steps, 6]` for a model of `KINDS` as the network takes it."""
     columns = [
         np.cumsum(random.integers(1, 9, steps)),
         np.where(random.random(steps) < 0.2, np.nan, random.integers(0, 4, steps)),
         random.integers(0, 2, steps),
         np.full(steps, random.integers(20, 80)),
         random.integers(0, 3, steps),
+        np.where(random.random(steps) < 0.2, np.nan, random.integers(0, 7, steps)),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 

@@ -49,6 +49,11 @@ class Reference:
             )
             for i, layer in enumerate(self.manifest["layers"])
         ]
+        self.tables = {
+            feature["name"]: weight(f"embedding_{i}/table")
+            for i, feature in enumerate(self.manifest["features"])
+            if feature["transform"]["kind"] == "embedding"
+        }
         self.head = (weight("head/kernel"), weight("head/bias"))
 
     def zero_state(self) -> State:
@@ -81,6 +86,10 @@ class Reference:
             elif transform["kind"] == "one_hot":
                 known = enumerate(transform["shares"], 1)
                 made = [(value == code) - share if value else 0.0 for code, share in known]
+            elif transform["kind"] == "embedding":
+                code = 0 if absent else int(value)
+                size = [0.0] * transform["size"]
+                made = [*self.tables[feature["name"]][code - 1]] if code else size
             else:
                 angle = 2 * np.pi * value / transform["period"]
                 made = [np.sin(angle), np.cos(angle)]

@@ -36,7 +36,7 @@ def test_every_kernel_computes_what_the_manifest_says(
     """Padding of a category is no code, and must not be looked up."""
     random, reference = np.random.default_rng(3), Reference(kinds_dir / "kinds" / "1")
     rows = [sequence_of_kinds(random, length) for length in LENGTHS]
-    inputs = np.full((len(rows), max(LENGTHS), 5), padding, np.float32)
+    inputs = np.full((len(rows), max(LENGTHS), 6), padding, np.float32)
     for row, sequence in zip(inputs, rows, strict=True):
         row[: len(sequence)] = sequence
     assert {0.0, 1.0, 2.0, 3.0} <= {*inputs[0, :, 1]}, "every code, that of unknown values too"
@@ -62,12 +62,14 @@ def test_a_value_that_is_not_known_is_none_of_those_that_are() -> None:
 
 
 def test_categories_share_a_table(kinds_dir: Path) -> None:
-    columns = InputColumns.of(verified_manifest(kinds_dir / "kinds" / "1").features)
-    assert (columns.plain, columns.coded, columns.missing) == ([0, 2, 3], [1, 4], [1])
-    assert (columns.last.tolist(), columns.first.tolist()) == ([3, 2], [0, 4])
-    assert columns.table.shape == (7, 5)
-    # The meter, the sky's three and its flag, the holiday, the size, the fuel's two.
-    assert columns.order == [0, 5, 6, 1, 2, 3, 7, 8, 4]
+    features = verified_manifest(kinds_dir / "kinds" / "1").features
+    columns = InputColumns.of(features, {5: np.ones((6, 3))})
+    assert (columns.plain, columns.coded, columns.missing) == ([0, 2, 3], [1, 4, 5], [1, 5])
+    assert (columns.last.tolist(), columns.first.tolist()) == ([3, 2, 6], [0, 4, 7])
+    assert columns.table.shape == (14, 8)
+    # The meter, the sky's three and its flag, the holiday, the size, the fuel's two, the zone's
+    # three and its flag.
+    assert columns.order == [0, 5, 6, 1, 2, 3, 7, 8, 9, 10, 11, 4, 12]
 
 
 def test_the_example_is_in_callers_terms_and_kernels_have_it_in_theirs(kinds_dir: Path) -> None:

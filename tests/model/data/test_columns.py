@@ -11,9 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data.cells import DataError, Origin, categories, flags
-from model.data.columns import MOST_VALUES, RELATIVE, Columns, as_callers_send
+from model.data.columns import (
+    MOST_COLUMNS,
+    MOST_KNOWN,
+    RELATIVE,
+    Columns,
+    as_callers_send,
+)
 from model.data.dataset import Split, fit_features, fit_outputs, load
-from model.transforms import Change, Feature, Flag, OneHot, Relative, Standardize
+from model.transforms import Change, Embedding, Feature, Flag, OneHot, Relative, Standardize
 from tests.model.tables import make_table, make_task, write_table
 
 HOURS = 101  # of which 50 are the training split
@@ -181,7 +187,7 @@ def test_a_category_that_must_not_be_missing_leaves_rows_out(folder: Path) -> No
 
 
 def test_of_very_many_values_the_most_frequent_are_known() -> None:
-    names = [f"place{index:03d}" for index in range(MOST_VALUES + 5)]
+    names = [f"place{index:05d}" for index in range(MOST_KNOWN + 5)]
     table = pd.DataFrame({"place": names + names[5:]})
     task = make_task(
         Path("table.csv"), features=[{"name": "place", "kind": "category"}], outputs=[OUTPUT]
@@ -189,6 +195,22 @@ def test_of_very_many_values_the_most_frequent_are_known() -> None:
     train = np.arange(len(table))
     found = Columns.of(task, table.assign(rain=1.0), train).values["place"]
     assert list(found) == names[5:]
+
+
+def test_many_values_have_a_table_instead_of_a_column_each(folder: Path) -> None:
+    places = np.array([f"p{hour % (MOST_COLUMNS + 1):02d}" for hour in range(HOURS)], object)
+    features = [{"name": "place", "kind": "category"}]
+    train = split_table(folder, {"place": places}, features=features)["train"]
+    feature = fitted(train, *features)
+    assert isinstance(feature.transform, Embedding)
+    assert len(feature.transform.values) == MOST_COLUMNS + 1
+    assert feature.num_inputs == feature.transform.size == 11
+    few = split_table(folder, {"place": [f"p{h % 32}" for h in range(HOURS)]}, features=features)
+    assert isinstance(fitted(few["train"], *features).transform, OneHot)
+    # A training that goes on has the same codes.
+    task = make_task(folder / "table.parquet", features=features, outputs=[OUTPUT])
+    again = load(task, transforms=((feature,), fit_outputs(task, few["train"])))["train"]
+    assert tuple(again.columns.values["place"]) == feature.transform.values
 
 
 def test_the_series_may_be_a_category_too(folder: Path) -> None:

@@ -9,7 +9,15 @@ import tensorflow as tf
 
 from model.config import LayerConfig, RNNConfig
 from model.network.sequence_model import SequenceModel
-from tests.support.exported_models import FEATURES, OUTPUTS, make_model, raw_sequence
+from tests.support.exported_models import (
+    FEATURES,
+    KINDS,
+    KINDS_OUTPUTS,
+    OUTPUTS,
+    make_model,
+    raw_sequence,
+    sequence_of_kinds,
+)
 
 LENGTHS = [5, 0, 2]
 
@@ -90,3 +98,39 @@ def test_dropout_is_on_in_training_only() -> None:
     first = float(plain.train_step((inputs, targets))["loss"])
     # Compiled loops round a little otherwise.
     assert first == pytest.approx(np.abs(inference).mean(), rel=1e-5)
+
+
+def test_the_gradient_of_an_embedding_is_that_of_its_loss() -> None:
+    """Against differences of the loss; a value that is unknown or missing has no row."""
+    model = make_model(("gru:4", "lstm:3"), 0, KINDS, KINDS_OUTPUTS)
+    (table,) = model.embeddings.values()
+    assert model.trainable_variables[0] is table
+    random = np.random.default_rng(2)
+    rows = np.stack([sequence_of_kinds(random, 5) for _ in LENGTHS])
+    rows[0, :, 5], rows[1, :, 5], rows[2, :, 5] = [1, 0, np.nan, 3, 1], 2, [3, 4, 5, 5, 5]
+    inputs = {"sequences": tf.constant(rows), "lengths": tf.constant(LENGTHS, tf.int32)}
+
+    at_first = model(inputs)
+
+    def loss(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        # Small numbers, which float32 tells apart.
+        return tf.reduce_sum((outputs - targets)[..., 2])
+
+    before, expected = table.numpy(), np.zeros(table.shape)
+    for place in np.ndindex(*before.shape):
+        told = []
+        for step in (-0.05, 0.05):
+            changed = before.copy()
+            changed[place] += step
+            table.assign(changed)
+            told.append(float(loss(at_first, model(inputs))))
+        expected[place] = (told[1] - told[0]) / 0.1
+    table.assign(before)
+    model.compile(keras.optimizers.SGD(1.0), loss=loss, jit_compile=False)
+    model.train_step((inputs, at_first))
+    found = before - table.numpy()
+    # Row 2 is padding, rows 5 and 6 beyond the length of 2 or nowhere.
+    assert not found[[1, 4, 5]].any()
+    assert found[[0, 2, 3]].all()
+    # The loss bends a little over a step of 0.1.
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
