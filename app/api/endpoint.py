@@ -30,6 +30,7 @@ from app.codec.json_numbers import echo, parse_json, print_json
 from app.errors import Expired, Fault, InvalidRequest, UnrollError
 from app.service.inference import InferenceRequest, InferenceService
 from app.service.large_bodies import LARGE_BYTES, Decoder
+from app.service.loop_turns import QUICK_BYTES
 from app.service.pending_request import PendingRequest, late
 
 logger = logging.getLogger(__name__)
@@ -112,13 +113,34 @@ class Endpoint(ABC, Generic[R]):
             if self.inference.is_crowded:
                 self._check_room(sender, len(body))
             decoder = self.decoder(scope)
-            if decoder.size(body) > LARGE_BYTES:
+            size = decoder.size(body)
+            if size > LARGE_BYTES:
                 self._begin_later(scope, sender, decoder, body, pending, respond)
+            elif size > QUICK_BYTES:
+                decode = partial(self._decode, scope, sender, decoder, body, pending, respond)
+                self.inference.bodies.turns.call(decode)
             else:
-                request = self._sent_by(sender, decoder.make(decoder.read(body)), len(body))
-                self._compute(scope, request, pending, respond)
+                self._decode(scope, sender, decoder, body, pending, respond)
         except Exception as error:
             # A bug is answered, too: nobody else would.
+            fail(error, scope["path"], pending, respond)
+
+    def _decode(
+        self,
+        scope: Scope,
+        sender: Sender,
+        decoder: Decoder[Any, R],
+        body: bytes,
+        pending: PendingRequest,
+        respond: Respond,
+    ) -> None:
+        """Decodes a body here, and has it computed."""
+        if pending.has_ended:
+            return
+        try:
+            request = self._sent_by(sender, decoder.make(decoder.read(body)), len(body))
+            self._compute(scope, request, pending, respond)
+        except Exception as error:
             fail(error, scope["path"], pending, respond)
 
     def _begin_later(

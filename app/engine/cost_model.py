@@ -17,7 +17,7 @@ AMPLE = 0.9
 QUANTUM_S = 16e-3
 # The same while several callers share the engine: what one of them sends must not make the others
 # wait for many times as long as they would without it.
-SHARED_QUANTUM_S = 3e-3
+SHARED_QUANTUM_S = 1e-3
 MIN_STEPS = 8
 # The most rows that `shortest_s` reckons with.
 MAX_ENOUGH = 64

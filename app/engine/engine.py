@@ -15,6 +15,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 
 from app.engine.batch import Lanes, LoopLane, Results, pack, unpack
@@ -28,6 +29,9 @@ from app.errors import RunFailed, ShuttingDown, UnrollError
 
 logger = logging.getLogger(__name__)
 
+# Seconds that requests are told of their ends for, most of which goes to printing their answers;
+# then callers are read first.
+TELL_S = 2e-3
 # Seconds until the next look at sequences that wait though a lane is free: if the lane beside it
 # hangs, no chunk comes back that would wake them.
 LOOK_S = 0.5
@@ -67,6 +71,8 @@ class Engine:
             self._lanes = LoopLane(runner, self._computed)
         # Of each sequence that waits or runs.
         self._admissions: dict[Sequence, Admission] = {}
+        # Sequences that have ended, and whose requests are to be told.
+        self._ended: deque[Sequence] = deque()
         self._draining = False
         self._stopped = False
         self._emptied: asyncio.Event | None = None  # while `drain` waits for it
@@ -224,7 +230,7 @@ class Engine:
 
     @property
     def _is_empty(self) -> bool:
-        return self._scheduler.admission.held.sequences == 0
+        return self._scheduler.admission.held.sequences == 0 and not self._ended
 
     def _give_up(self, error: UnrollError) -> None:
         self._stopped = True
@@ -242,6 +248,12 @@ class Engine:
     def _dispatch(self) -> None:
         """Gives the free lanes chunks, then tells the requests that are done."""
         self._dispatch_is_due = False
+        if self._ended and not self._has_threads and not self._scheduler.is_shared:
+            # They have waited longest. Where callers share the engine, the others do not wait for
+            # the answers to one of them.
+            self._resolve()
+            self._dispatch_soon()
+            return
         while (chunk := self._scheduler.next_chunk()) is not None:
             try:
                 batch = pack(chunk, self.runner.state_size)
@@ -298,8 +310,15 @@ class Engine:
             self._emptied.set()
 
     def _resolve(self) -> None:
-        """Counts ended sequences off their requests."""
-        for sequence in self._scheduler.take_ended():
+        """Counts ended sequences off their requests, of many some at a time."""
+        self._ended.extend(self._scheduler.take_ended())
+        until = 0.0
+        while self._ended:
+            if until and self.clock() >= until:
+                self._dispatch_soon()
+                break
+            until = until or self.clock() + TELL_S
+            sequence = self._ended.popleft()
             admission = self._admissions.pop(sequence)
             admission.left -= 1
             if sequence.error is None:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from app.engine.sequence import Sequence
 from app.engine.waiting_queue import BY_ARRIVAL, Turns
 
-# Callers share the engine for so many seconds after two of them were in it.
-SHARED_S = 1.0
+# Callers share the engine for so many seconds after two of them were in it: one who comes now and
+# then finds it so.
+SHARED_S = 30.0
 
 
 class FairShare:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 
 from app.engine.admission import AdmissionControl
-from app.engine.cost_model import AMPLE, SHARED_QUANTUM_S, TYPICAL_STEPS, Cost
+from app.engine.cost_model import AMPLE, MIN_STEPS, SHARED_QUANTUM_S, TYPICAL_STEPS, Cost
 from app.engine.fair_share import FairShare
 from app.engine.sequence import Sequence
 from app.engine.waiting_queue import BY_ARRIVAL, LARGE, WaitingQueue
@@ -119,6 +119,11 @@ class Scheduler:
         return self.waiting.size + self.running
 
     @property
+    def is_shared(self) -> bool:
+        """Whether several callers have sequences, or had some a moment ago."""
+        return self._clock() < self._share.until
+
+    @property
     def has_work(self) -> bool:
         """Whether a free lane should start a chunk now.
 
@@ -212,6 +217,9 @@ class Scheduler:
             limit = min(longest, most)
         else:
             limit = self._cost.best_steps(sorted(remaining), most)
+        if callers > 1:
+            # It ends with its leader, or who leads the next one would wait for those who ride along.
+            limit = min(limit, max(leader.remaining, MIN_STEPS))
         chunk = Chunk(sequences, tuple([min(limit, left) for left in remaining]), now)
         for sequence in sequences:
             sequence.status = "in flight"
@@ -354,8 +362,7 @@ class Scheduler:
 
     def _most_steps(self, sequences: tuple[Sequence, ...], now: float) -> int:
         """How many time steps a chunk of these sequences may have."""
-        is_shared = now < self._share.until
-        of_rows = self._steps_of_rows_shared if is_shared else self._steps_of_rows
+        of_rows = self._steps_of_rows_shared if now < self._share.until else self._steps_of_rows
         most = of_rows[len(sequences) - 1]
         listened = any(sequence.listener is not None for sequence in sequences)
         return min(most, LISTENED_STEPS) if listened else most

@@ -73,18 +73,21 @@ class PendingRequest:
 
     Args:
         deadlines: of the application.
+
+    Attributes:
+        has_ended: whether it was answered, or its caller has gone.
     """
 
     __slots__ = (
         "_deadlines",
         "_give_up",
-        "_has_ended",
         "_interruption",
         "_listener",
         "_reader",
         "_receive",
         "_since",
         "_timer",
+        "has_ended",
     )
 
     def __init__(self, deadlines: Deadlines) -> None:
@@ -96,7 +99,7 @@ class PendingRequest:
         self._receive: Receive | None = None
         self._listener: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._has_ended = False
+        self.has_ended = False
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -162,9 +165,9 @@ class PendingRequest:
 
     def end(self) -> bool:
         """Ends it; false if it had ended before, so that it is answered once."""
-        if self._has_ended:
+        if self.has_ended:
             return False
-        self._has_ended = True
+        self.has_ended = True
         self._deadlines.remove(self)
         self._give_up = self._receive = None
         if self._timer is not None:

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope
 from app.errors import UnrollError
 from app.service.body import read_body
 from app.service.large_bodies import LARGE_BYTES, MAX_LARGE, Decoder, LargeBodies, Room
+from app.service.loop_turns import LoopTurns
 from app.service.pending_request import Deadlines, PendingRequest
 
 R = TypeVar("R")
@@ -25,12 +26,14 @@ class RequestBodies:
     Attributes:
         large: reads and prints what is large.
         room: of large bodies.
+        turns: of bodies that arrived whole and are not large.
     """
 
     def __init__(self, deadlines: Deadlines, limit: int) -> None:
         self._deadlines = deadlines
         self._limit = limit
         self.large = LargeBodies()
+        self.turns = LoopTurns()
         self.room = Room(MAX_LARGE * limit)
 
     @asynccontextmanager

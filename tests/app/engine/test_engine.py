@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.engine import batch as batch_module
 from app.engine.cost_model import Cost
+from app.engine.engine import TELL_S
 from app.engine.sequence import Sequence
 from app.errors import Expired, NotFinite, Overloaded, RunFailed
 from tests.app.engine.running import assert_summed, engine_of, is_idle, numbers, sequence, until
@@ -508,3 +510,38 @@ def test_who_comes_while_a_chunk_is_computed_is_in_the_next_one() -> None:
 
     with ours, theirs:
         uvloop.run(run())
+
+
+@pytest.mark.parametrize("callers", [1, 2])
+def test_many_are_told_some_at_a_time_and_others_are_read_meanwhile(callers: int) -> None:
+    """To print an answer takes its time; none is told twice, in whatever turn of the loop."""
+    now, order, count = 0.0, [], 8
+
+    def told(number: int, error: Exception | None) -> None:
+        nonlocal now
+        assert error is None
+        now += TELL_S
+        order.append(number)
+
+    async def run() -> None:
+        runner = FakeRunner()
+        async with engine_of(
+            runner, threads=False, chunk_rows=count, slots=4 * count, clock=lambda: now
+        ) as engine:
+            turns = 0
+
+            def turn() -> None:
+                nonlocal turns
+                turns += len(order) < count
+                asyncio.get_running_loop().call_soon(turn)
+
+            for number in range(count):
+                caller = str(number % callers)
+                engine.begin([sequence(1, caller=caller)], partial(told, number))
+            turn()
+            await until(lambda: len(order) == count)
+            assert order == list(range(count))
+            assert turns >= count
+            assert engine.counters.completed == count
+
+    uvloop.run(run())
