@@ -1,6 +1,8 @@
 # Three images from one file: `docker build --target train .`, `--target serve`, and `--target serve-slim`,
 # which has no TensorFlow. The first two for NVIDIA's GPUs with `--build-arg GPU=1`.
-FROM python:3.11-slim AS base
+# The tag says what the digest is, of the images for all architectures. Every package has its hash in locks/,
+# which `make lock` writes.
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     # Libraries that want a place for caches get one that may be a tmpfs.
     HOME=/tmp KERAS_HOME=/tmp/keras MPLCONFIGDIR=/tmp/matplotlib
@@ -12,11 +14,11 @@ VOLUME /unroll/models
 # is given what computes and nvidia-smi.
 ARG GPU=
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
-COPY requirements-train.txt requirements-gpu.txt ./
-RUN if [ -n "$GPU" ]; then pip install --no-cache-dir -r requirements-gpu.txt; fi
+COPY locks locks
+RUN if [ -n "$GPU" ]; then pip install --no-cache-dir --require-hashes -r locks/gpu.txt; fi
 
 FROM base AS train
-RUN pip install --no-cache-dir -r requirements-train.txt
+RUN pip install --no-cache-dir --require-hashes -r locks/train.txt
 COPY data data
 COPY model model
 # A clone made under a strict umask is readable to its owner only.
@@ -30,8 +32,7 @@ EXPOSE 8000
 HEALTHCHECK --interval=5s --timeout=3s --start-period=120s --retries=3 \
     CMD ["python", "-c", "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['UNROLL_PORT']), timeout=2); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["python", "-m", "app"]
-COPY requirements-serve-slim.txt .
-RUN pip install --no-cache-dir -r requirements-serve-slim.txt
+RUN pip install --no-cache-dir --require-hashes -r locks/serve-slim.txt
 
 FROM serve-base AS serve-slim
 COPY app app
@@ -39,8 +40,7 @@ RUN chmod -R a+rX app
 USER unroll
 
 FROM serve-base AS serve
-COPY requirements-serve.txt .
-RUN pip install --no-cache-dir -r requirements-serve.txt
+RUN pip install --no-cache-dir --require-hashes -r locks/serve.txt
 COPY app app
 RUN chmod -R a+rX app
 USER unroll

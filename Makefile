@@ -67,10 +67,10 @@ format: $(VENV)/.installed-dev  ## format the code
 docs: $(INSTALLED)  ## write the tables of docs/ that come from the code
 	$(BIN)/python -m tools.docs_tables
 
-lock: $(VENV)/.installed-dev  ## write requirements.lock (GPU=1: requirements-gpu.lock): every dependency with its hashes
-	$(BIN)/uv pip compile --quiet --generate-hashes --strip-extras --python-version 3.11 \
-	  --output-file requirements$(if $(WITH_GPU),-gpu).lock \
-	  requirements.txt $(if $(WITH_GPU),requirements-gpu.txt)
+lock: $(VENV)/.installed-dev  ## write locks/: every dependency of each image with its hashes
+	for image in serve-slim serve train gpu; do \
+	  $(BIN)/uv pip compile --quiet --generate-hashes --strip-extras --no-header --no-emit-index-url \
+	    --python-version 3.11 --output-file locks/$$image.txt requirements-$$image.txt || exit; done
 
 clean:  ## remove the virtual environment and caches, not the models
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -218,7 +218,7 @@ class Scheduler:
         else:
             limit = self._cost.best_steps(sorted(remaining), most)
         if callers > 1:
-            # It ends with its leader, or who leads the next one would wait for those who ride along.
+            # It ends with its leader: who leads the next one waits for nobody who rides along.
             limit = min(limit, max(leader.remaining, MIN_STEPS))
         chunk = Chunk(sequences, tuple([min(limit, left) for left in remaining]), now)
         for sequence in sequences:

@@ -103,7 +103,8 @@ def test_cards_are_reserved() -> None:
 
 def test_images_stand_on_one_layer_of_cuda() -> None:
     base, *images = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
-    installs = 'if [ -n "$GPU" ]; then pip install --no-cache-dir -r requirements-gpu.txt; fi'
+    install = "pip install --no-cache-dir --require-hashes -r locks/gpu.txt"
+    installs = f'if [ -n "$GPU" ]; then {install}; fi'
     # An argument that is not named in the stage would be empty there.
     assert base.index("\nARG GPU=\n") < base.index(f"\nRUN {installs}\n")
     assert [image.partition("\n")[0] for image in images] == [
@@ -112,8 +113,11 @@ def test_images_stand_on_one_layer_of_cuda() -> None:
     ]
 
 
-def test_the_image_has_what_the_requirements_for_gpus_name() -> None:
-    """Docker sends and copies nothing that is not listed."""
-    limits = re.findall(r"^-[cr] (\S+)$", Path("requirements-gpu.txt").read_text(), re.MULTILINE)
-    assert f"COPY {' '.join(limits)} requirements-gpu.txt ./\n" in DOCKERFILE
-    assert "!requirements-*.txt" in Path(".dockerignore").read_text().splitlines()
+def test_the_base_and_every_package_are_pinned_by_their_hashes() -> None:
+    (base,) = re.findall(r"^FROM (python:\S+) AS base$", DOCKERFILE, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}", base)
+    installs = re.findall(r"pip install ([^;\n]*)", DOCKERFILE)
+    locks = [install.removeprefix("--no-cache-dir --require-hashes -r ") for install in installs]
+    assert locks == [f"locks/{image}.txt" for image in ("gpu", "train", "serve-slim", "serve")]
+    assert "COPY locks locks\n" in DOCKERFILE
+    assert "!locks" in Path(".dockerignore").read_text().splitlines()
