@@ -170,15 +170,19 @@ def prepare(
     display.line(memory_table(model.config, recipe))
     check_forecastable(splits, recipe.window_steps, task.season_steps)
     check_writable(config.models_dir, str(config.name))
+    display.line(_told(found, model.count_params()))
+    return found
+
+
+def _told(prepared: Preparation, weights: int) -> str:
+    """What is trained on what, in two lines."""
+    recipe, splits = prepared.recipe, prepared.splits
     rows = ", ".join(f"{name} {len(split):,} rows" for name, split in splits.items())
-    display.line(
-        f"{task.name}: {' -> '.join(recipe.layers)}, {model.count_params():,} weights; {rows}"
-    )
-    display.line(
+    return (
+        f"{prepared.task.name}: {' -> '.join(recipe.layers)}, {weights:,} weights; {rows}\n"
         f"{recipe.updates:,} updates at most, of {recipe.batch_size} windows of "
         f"{recipe.window_steps} time steps; seed {recipe.seed}"
     )
-    return found
 
 
 def _told_changes(task: TaskConfig) -> str:

@@ -116,7 +116,8 @@ def outputs(
     names: dict[str, str],
     features: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """An output for each target and horizon; the change from now, where now is always known."""
+    """An output for each target and horizon. Where now is always known, a training chooses whether
+    it is the change from now."""
     known = {f["column"] for f in features if "column" in f and not {"missing", "kind"} & set(f)}
     outputs: list[dict[str, Any]] = []
     for target in options.target:
@@ -129,7 +130,7 @@ def outputs(
                     "unit": findings[target].unit,
                     "column": target,
                     "horizon": horizon,
-                    "change": target in known and horizon > 0,
+                    "change": None if target in known and horizon > 0 else False,
                 }
             )
     return outputs

@@ -32,33 +32,37 @@ def describe_training(
         progress: of the training.
         updates_of_pass: batches of a pass over the training windows.
     """
-    names = [output.name for output in task.outputs]
     return {
         "description": task.description,
         "time_step_s": task.time_step_s,
         "time_step": task.time_step,
-        "metrics": {
-            "split": "test",
-            "forecasts": skill.test.num_forecasts,
-            "past_steps": steps,
-            "mean_absolute_error": {
-                method: dict(zip(names, map(five_digits, errors), strict=True))
-                for method, errors in skill.test.errors.items()
-            },
-            "against_baselines": {
-                split: {
-                    method: dict(zip(names, _ends(comparison), strict=True))
-                    for method, comparison in each.comparisons.items()
-                }
-                for split, each in (("validation", skill.validation), ("test", skill.test))
-            },
-        },
+        "metrics": _metrics(skill, [output.name for output in task.outputs], steps),
         "training": {
             "config": config.model_dump(mode="json", by_alias=True),
             "updates": progress.update,
             "epochs": round(progress.update / updates_of_pass, 2),
             "seconds": round(progress.seconds, 1),
             "history": progress.history,
+        },
+    }
+
+
+def _metrics(skill: Skill, names: list[str], steps: int) -> dict[str, Any]:
+    """The errors on the test split, and how they are beside the baselines' on both."""
+    return {
+        "split": "test",
+        "forecasts": skill.test.num_forecasts,
+        "past_steps": steps,
+        "mean_absolute_error": {
+            method: dict(zip(names, map(five_digits, errors), strict=True))
+            for method, errors in skill.test.errors.items()
+        },
+        "against_baselines": {
+            split: {
+                method: dict(zip(names, _ends(comparison), strict=True))
+                for method, comparison in each.comparisons.items()
+            }
+            for split, each in (("validation", skill.validation), ("test", skill.test))
         },
     }
 

@@ -128,6 +128,36 @@ def _sent_as(feature: dict[str, Any]) -> str:
     return said + ("; the first row's for all of a sequence" if feature["static"] else "")
 
 
+def _skill(skill: Skill, names: list[str], units: str, steps: int) -> str:
+    notes = "".join(f"\n{note}.\n" for note in (*skill.notes, *verdicts(skill, names)))
+    return f"""## Skill
+On the test split, {skill.test.num_forecasts:,} forecasts, each method from the same
+{steps} past time steps:
+
+{skill_table(skill.test, names, units)}
+{notes}
+The model's error less each baseline's, and where that lies with a probability of 95 % (block
+bootstrap over time); the validation split chose the weights and the penalties:
+
+{comparison_table(skill, names)}
+
+No method sees a column that is no feature. The linear autoregression is a ridge regression, by
+least squares, on every feature of the past window (or of the end of it that its name says); its
+penalties were chosen on the validation split, as were the weights of the network, which was trained
+for the absolute error."""
+
+
+def _short_sequences(config: dict[str, Any]) -> str:
+    """What is to be known of a network that began as a linear autoregression."""
+    if not config["linear_start"]:
+        return ""
+    steps = config["burn_in_steps"]
+    return (
+        f" It began as a linear autoregression: of its first {steps} time steps a sequence is "
+        "forecast as if all before had been the mean, so callers send that many first."
+    )
+
+
 def write_card(
     folder: Path,
     manifest: dict[str, Any],
@@ -151,21 +181,7 @@ Network: {layers}, dense head of {len(names)} outputs; trained {manifest["create
 updates, {training["epochs"]:g} epochs).
 Libraries: {", ".join(f"{k} {v}" for k, v in manifest["libraries"].items())}.
 
-## Skill
-On the test split, {skill.test.num_forecasts:,} forecasts, each method from the same
-{steps} past time steps:
-
-{skill_table(skill.test, names, units)}
-{"".join(f"{chr(10)}{note}.{chr(10)}" for note in (*skill.notes, *verdicts(skill, names)))}
-The model's error less each baseline's, and where that lies with a probability of 95 % (block
-bootstrap over time); the validation split chose the epoch and the penalties:
-
-{comparison_table(skill, names)}
-
-No method sees a column that is no feature. The linear autoregression is a ridge regression, by
-least squares, on every feature of the past window (or of the end of it that its name says); its
-penalties were chosen on the validation split, as was the epoch of the network, which was trained
-for the absolute error.
+{_skill(skill, names, units, steps)}
 
 ![forecasts against what came](forecast.png)
 ![learning curve](learning_curve.png)
@@ -177,7 +193,7 @@ for the absolute error.
 
 ## Limits
 It knows only the time and places it was trained on. Errors grow with the horizon, as the table
-shows.
+shows.{_short_sequences(training["config"])}
 """,
         encoding="utf-8",
     )

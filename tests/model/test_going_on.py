@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,6 +12,7 @@ import pytest
 
 from app.manifest import verified_manifest
 from model import run, train
+from model.training import candidates
 from model.training.trainer import Trainer
 from tests.model.children import pool, run_command
 from tests.model.test_train import arguments, weights, write_task
@@ -168,18 +170,18 @@ def test_several_recipes_are_tried_and_gone_on_with(task: Path, tmp_path: Path) 
     cut = [*given, "--name", "cut"]
     stopped, resumed, whole = run_all(
         [
-            (stopped_at, 4, "batch", cut),
-            (stopped_in_second, 3, [*cut, "--resume"]),
-            (run_command, train.main, [*given, "--name", "whole"]),
+            (of_small, stopped_at, 4, "batch", cut),
+            (of_small, stopped_in_second, 3, [*cut, "--resume"]),
+            (of_small, run_command, train.main, [*given, "--name", "whole"]),
         ]
     )
     assert stopped[0] == resumed[0] == 130
-    ((status, out, err),) = run_all([(run_command, train.main, [*cut, "--resume"])])
+    ((status, out, err),) = run_all([(of_small, run_command, train.main, [*cut, "--resume"])])
     assert (status, err) == (0, "")
     # The first had come to its end; the second went on.
     learnt = re.findall(r"^(tries .*|update \d+ of 6)", out, re.MULTILINE)
     assert learnt[:4] == [
-        "tries rnn:48:relu", "tries lstm:48", "update 5 of 6", "update 6 of 6",
+        "tries rnn:48:relu", "tries lstm:2", "update 5 of 6", "update 6 of 6",
     ]  # fmt: skip
     assert weights(tmp_path / "cut" / "1") == weights(tmp_path / "whole" / "1")
     manifest = json.loads((tmp_path / "whole" / "1" / "manifest.json").read_text())
@@ -188,6 +190,12 @@ def test_several_recipes_are_tried_and_gone_on_with(task: Path, tmp_path: Path) 
     errors = manifest["metrics"]["mean_absolute_error"]
     for output, error in errors["model"].items():
         assert error < 1.3 * errors["linear autoregression"][output]
+
+
+def of_small(step: Callable[..., tuple[int, str, str]], *given: Any) -> tuple[int, str, str]:
+    """A command, where the stacks to try are small."""
+    with mock.patch.object(candidates, "STACKS", (("lstm:2",), ("gru:2", "gru:2"))):
+        return step(*given)
 
 
 def stopped_in_second(update: int, given: list[str]) -> tuple[int, str, str]:

@@ -60,8 +60,8 @@ def test_all_that_is_not_said_is_found(tmp_path: Path) -> None:
     ]
     assert task.features[3].calendar == "hour_of_day"
     assert [(o.name, o.unit, o.column, o.horizon, o.change) for o in task.outputs] == [
-        ("Power_1", "MW", "Power (MW)", 1, True),
-        ("Power_24", "MW", "Power (MW)", 24, True),
+        ("Power_1", "MW", "Power (MW)", 1, None),
+        ("Power_24", "MW", "Power (MW)", 24, None),
     ]
     assert found.left_out == {"serial": "is 'A17' throughout"}
     splits = load(task)
@@ -274,7 +274,7 @@ def test_a_target_with_few_holes_is_never_missing_to_callers(tmp_path: Path) -> 
     table = hourly()
     table.loc[[100, 300], "Power (MW)"] = np.nan
     task = draft(table, tmp_path).task
-    assert (task.features[0].missing, task.outputs[0].change) == (False, True)
+    assert (task.features[0].missing, task.outputs[0].change) == (False, None)
     table.loc[100:300, "Power (MW)"] = np.nan
     task = draft(table, tmp_path).task
     assert (task.features[0].missing, task.outputs[0].change) == (True, False)
