@@ -88,7 +88,7 @@ def _tell_of_checkpoints(
 
 def train(prepared: Preparation, folder: CheckpointFolder, display: Display) -> Trainer:
     """Trains every recipe to its end, but for those that have come to it; gives the best one."""
-    found = []
+    found: list[Trainer] = []
     for index, recipe in enumerate(prepared.recipes):
         trainer = prepared.trainer(index)
         if checkpoint := folder.read(index):
