@@ -8,7 +8,7 @@ import tensorflow as tf
 from model.config import DEFAULT_ACTIVATION
 from model.export.manifest import read_manifest
 from model.network.sequence_model import SequenceModel
-from model.transforms import Feature, OneHot, Output, Relative
+from model.transforms import Embedding, Feature, OneHot, Output, Relative
 
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
@@ -87,6 +87,6 @@ def _told(column: Feature | Output) -> str:
     kind: str = transform.kind
     if isinstance(transform, Relative):
         kind += f" to {transform.base:g}"
-    if isinstance(transform, OneHot):
+    if isinstance(transform, OneHot | Embedding):
         kind += f" of {', '.join(transform.values)}"
     return f"{column.name} ({column.unit}, {kind})"
