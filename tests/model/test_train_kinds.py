@@ -49,7 +49,7 @@ horizon = 1
 change = true
 """
 OPTIONS = (
-    "--layers gru:8 --window-steps 6 --stride-steps 6 --batch-size 8 --epochs 30 --patience 30 "
+    "--layers gru:8 --window-steps 6 --batch-size 8 --updates 360 --patience 30 "
     "--learning-rate 0.02"
 )
 HOURS = 400
