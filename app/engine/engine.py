@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from app.engine.batch import Lanes, LoopLane, Results, pack, unpack
+from app.engine.batch import Batch, Lanes, LoopLane, Results, pack, unpack
 from app.engine.cost_model import Cost
 from app.engine.counters import Counters
 from app.engine.model_runner import ModelRunner
@@ -239,6 +239,22 @@ class Engine:
             _tell(admission, error)
         self._resolve()
 
+    @property
+    def _reads_first(self) -> bool:
+        """Whether the event loop reads what callers have sent before it cuts the next chunk.
+
+        Where several share the engine a newcomer is in the next chunk then. One caller's requests
+        are answered evenly if the next chunk is cut before: its answers are read while that is
+        computed, where else all would come and wait together.
+        """
+        return not self._has_threads and self._scheduler.is_shared
+
+    def _give(self, chunk: Chunk, batch: Batch) -> None:
+        if self._has_threads:
+            self._lanes.give(chunk, batch)
+        else:
+            self._loop.call_soon(self._lanes.give, chunk, batch)
+
     def _dispatch_soon(self) -> None:
         """Has `_dispatch` called once the event loop has read what callers have sent."""
         if not self._dispatch_is_due:
@@ -248,7 +264,7 @@ class Engine:
     def _dispatch(self) -> None:
         """Gives the free lanes chunks, then tells the requests that are done."""
         self._dispatch_is_due = False
-        if self._ended and not self._has_threads and not self._scheduler.is_shared:
+        if self._ended and not (self._has_threads or self._reads_first):
             # They have waited longest. Where callers share the engine, the others do not wait for
             # the answers to one of them.
             self._resolve()
@@ -260,10 +276,11 @@ class Engine:
             except MemoryError as error:
                 self._loop.call_soon(self._computed, chunk, type(error).__name__)
                 continue
-            self._lanes.give(chunk, batch)
-            if not self._has_threads:
-                # It is computed. Who came meanwhile may be in the next one.
+            if self._reads_first:
+                # It is computed at once. Who comes meanwhile may be in the next one.
+                self._lanes.give(chunk, batch)
                 break
+            self._give(chunk, batch)
         if self._has_threads and self._scheduler.holds_back and self._look is None:
             self._look = self._loop.call_later(LOOK_S, self._look_again)
         self._resolve()
@@ -284,12 +301,12 @@ class Engine:
         for sequence in chunk.sequences:
             if sequence.listener is not None and sequence.error is None:
                 sequence.listener(sequence)
-        if self._has_threads:
-            # First the lane, so that it computes while answers are printed.
-            self._dispatch()
-        else:
+        if self._reads_first:
             # `_dispatch`, which called this, tells the requests.
             self._dispatch_soon()
+        else:
+            # First the lane, so that it computes while answers are printed, or read.
+            self._dispatch()
 
     def _count(self, chunk: Chunk) -> None:
         self.counters.chunks += 1

@@ -483,10 +483,13 @@ def test_threads_of_the_lanes_are_named_and_alive() -> None:
     asyncio.run(run())
 
 
-def test_who_comes_while_a_chunk_is_computed_is_in_the_next_one() -> None:
+@pytest.mark.parametrize(("others", "rows"), [("", [2, 1, 2]), ("other", [2, 2, 1])])
+def test_who_comes_while_a_chunk_is_computed_is_in_the_next_one_of_several_callers(
+    others: str, rows: list[int]
+) -> None:
     """On the loop that the service uses, which reads before it goes on with what is due."""
     ours, theirs = socket.socketpair()
-    newcomer = sequence(2, 1)
+    newcomer = sequence(2, 1, caller=others)
 
     class Asked(FakeRunner):
         def run(self, *arguments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -504,8 +507,9 @@ def test_who_comes_while_a_chunk_is_computed_is_in_the_next_one() -> None:
                 engine.begin([newcomer], lambda error: None)
 
             loop.add_reader(ours, come)
+            engine.begin([sequence(4, 2, caller=others)], lambda error: None)
             await engine.submit([sequence(12)])
-            assert runner.calls[:2] == [1, 2]
+            assert runner.calls[:3] == rows
             assert_summed(newcomer)
 
     with ours, theirs:
