@@ -36,7 +36,7 @@ test: $(VENV)/.installed-dev $(VENV)/clients/.installed $(INSTALLED)  ## run eve
 	exit $$status
 
 check: lint  ## lint, and the tests that need neither TensorFlow nor a server (a minute)
-	$(PYTEST) -n 3 --dist loadfile --without-tensorflow $(ROOMS)
+	$(PYTEST) -n 4 --dist loadfile --without-tensorflow $(ROOMS)
 
 test-gpu: $(if $(DRIVER),$(VENV)/.installed-dev $(VENV)/.installed-gpu)  ## run the tests that need a GPU (6 minutes at most)
 ifeq ($(DRIVER),)
