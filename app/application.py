@@ -9,13 +9,9 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from app import __version__, heap
-from app.api import docs, health, metrics, openapi, problems
+from app.api import docs, health, metrics, openapi, problems, protocols
 from app.api.connection_limit import ConnectionLimit
-from app.api.native import routes as predict
-from app.api.native import sessions, stream
-from app.api.open_inference import routes as open_inference
 from app.api.server_context import ServerContext
-from app.api.tensorflow_serving import routes as tensorflow_serving
 from app.engine.model_runner import RunnerLoader
 from app.registry.agreed_version import PIN_FILE, AgreedVersion
 from app.registry.registry import Registry
@@ -100,11 +96,7 @@ def _install_routes(app: FastAPI, inference: InferenceService) -> None:
     registry = inference.registry
     problems.install(app)
     openapi.install(app, registry)
-    predict.install(app, inference)
-    stream.install(app, inference)
-    open_inference.install(app, inference)
-    app.include_router(sessions.make_router(inference))
-    tensorflow_serving.install(app, inference)
+    protocols.install(app, inference)
     app.include_router(health.make_router(registry))
     metrics.install(app, registry)
     docs.install(app)

@@ -114,56 +114,37 @@ class Endpoint(ABC, Generic[R]):
                 self._check_room(sender, len(body))
             decoder = self.decoder(scope)
             size = decoder.size(body)
+            begin = partial(self._begin_decoded, scope, sender, len(body), pending, respond)
             if size > LARGE_BYTES:
-                self._begin_later(scope, sender, decoder, body, pending, respond)
-            elif size > QUICK_BYTES:
-                decode = partial(self._decode, scope, sender, decoder, body, pending, respond)
-                self.inference.bodies.turns.call(decode)
+                decoding = self.inference.bodies.decode_whole(decoder, body, pending)
+                task = asyncio.get_running_loop().create_task(decoding)
+                task.add_done_callback(lambda task: begin(task.result))
+                return
+            decode = partial(_decode, decoder, body)
+            if size > QUICK_BYTES:
+                # The body of a caller who has gone meanwhile is not decoded.
+                turn = partial(_unless_ended, pending, partial(begin, decode))
+                self.inference.bodies.turns.call(turn)
             else:
-                self._decode(scope, sender, decoder, body, pending, respond)
+                begin(decode)
         except Exception as error:
             # A bug is answered, too: nobody else would.
             fail(error, scope["path"], pending, respond)
 
-    def _decode(
+    def _begin_decoded(
         self,
         scope: Scope,
         sender: Sender,
-        decoder: Decoder[Any, R],
-        body: bytes,
+        size: int,
         pending: PendingRequest,
         respond: Respond,
+        decode: Callable[[], R],
     ) -> None:
-        """Decodes a body here, and has it computed."""
-        if pending.has_ended:
-            return
+        """Has a body of so many bytes computed, once it may be decoded."""
         try:
-            request = self._sent_by(sender, decoder.make(decoder.read(body)), len(body))
-            self._compute(scope, request, pending, respond)
+            self._compute(scope, self._sent_by(sender, decode(), size), pending, respond)
         except Exception as error:
             fail(error, scope["path"], pending, respond)
-
-    def _begin_later(
-        self,
-        scope: Scope,
-        sender: Sender,
-        decoder: Decoder[Any, R],
-        body: bytes,
-        pending: PendingRequest,
-        respond: Respond,
-    ) -> None:
-        """Begins once a large body has been read elsewhere."""
-        size = len(body)
-
-        def decoded(task: asyncio.Task[R]) -> None:
-            try:
-                request = self._sent_by(sender, task.result(), size)
-                self._compute(scope, request, pending, respond)
-            except Exception as error:
-                fail(error, scope["path"], pending, respond)
-
-        decoding = self.inference.bodies.decode_whole(decoder, body, pending)
-        asyncio.get_running_loop().create_task(decoding).add_done_callback(decoded)
 
     async def answer(self, request: Request) -> Response:
         """Answers a body that comes in pieces."""
@@ -261,6 +242,15 @@ class Endpoint(ABC, Generic[R]):
 def print_object(document: dict[str, Any]) -> Reply:
     """An answer that is JSON."""
     return print_json(document), ((b"content-type", b"application/json"),)
+
+
+def _decode(decoder: Decoder[Any, R], body: bytes) -> R:
+    return decoder.make(decoder.read(body))
+
+
+def _unless_ended(pending: PendingRequest, function: Callable[[], None]) -> None:
+    if not pending.has_ended:
+        function()
 
 
 def _respond_with(reply: Reply, respond: Respond) -> None:

@@ -16,7 +16,7 @@ from websockets.frames import (  # type: ignore[attr-defined]  # apply_mask: in 
 )
 from websockets.protocol import State
 
-from app.api.native.stream import EXTENSION, Stream
+from app.api.protocols.native.stream import EXTENSION, Stream
 from app.api.server_context import context_of
 from app.server.head_protocol import ERRORS_ONLY
 

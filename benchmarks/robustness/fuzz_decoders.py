@@ -28,8 +28,8 @@ import numpy as np
 from fastapi import FastAPI
 
 from app.api.endpoint import Headers
-from app.api.native.stream import PATH as STREAM
-from app.api.native.stream import Stream
+from app.api.protocols.native.stream import PATH as STREAM
+from app.api.protocols.native.stream import Stream
 from app.api.server_context import context_of
 from app.service.pending_request import PendingRequest
 from benchmarks.paths import BUILD

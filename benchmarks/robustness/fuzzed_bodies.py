@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.api.native.stream import PATH as STREAM
+from app.api.protocols.native.stream import PATH as STREAM
 from app.codec.state_token import StateTokens
 from tests.app.fuzz_formats import arrow_body, change, npz_body
 from tests.app.fuzz_open_inference import ODD, broken, change_bytes, change_document

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from app.api.open_inference.binary_tensors import HEADER
+from app.api.protocols.open_inference.binary_tensors import HEADER
 from tests.app.caller import Caller
 from tests.app.fakes import write_version
 from tests.app.running_service import Service, make_service

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from app.api.open_inference.binary_tensors import HEADER
+from app.api.protocols.open_inference.binary_tensors import HEADER
 from tests.app.running_service import Service
 
 MODEL = "/v2/models/tiny"

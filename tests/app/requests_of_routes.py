@@ -7,7 +7,7 @@ from itertools import count
 
 import numpy as np
 
-from app.api.open_inference.binary_tensors import HEADER
+from app.api.protocols.open_inference.binary_tensors import HEADER
 from app.codec import arrow, npz
 from tests.app.formats import npy, stream_of, zip_of
 from tests.app.live import request

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from app.api.native import predict
 from app.api.problems import MEDIA_TYPE
+from app.api.protocols.native import predict
 from app.application import create_app
 from app.service.inference import InferenceService
 from app.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from app.api.native import predict
+from app.api.protocols.native import predict
 from tests.app.api.test_fast_path import LIMIT, OVERFLOW, POISON, ROW, body_of, both, live_of
 from tests.app.engine.running import is_idle, until
 from tests.app.live import Connection, Live, head_of, request

@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from app.api.problems import faults_of
+from app.api.protocols.tensorflow_serving.schemas import RowsOrColumns
 from app.api.schemas import (
     MAX_FIELDS,
     ModelRef,
@@ -14,7 +15,6 @@ from app.api.schemas import (
     SessionPart,
     StreamMessage,
 )
-from app.api.tensorflow_serving.schemas import RowsOrColumns
 
 PARTS = [ModelRef, PredictRequest, QueryOptions, RowsOrColumns, SessionPart, StreamMessage]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from app.api.open_inference.binary_tensors import HEADER, print_tensors, split
+from app.api.protocols.open_inference.binary_tensors import HEADER, print_tensors, split
 from app.codec.json_numbers import BLOCK, MAX_FAULTS, parse_json, print_json
 from app.codec.named_tensor import FLOATS, Tensor
 from app.codec.signature import Signature, StateTensor

@@ -9,7 +9,7 @@ import pytest
 from app.application import create_app
 from app.server.websocket_protocol import StreamProtocol
 from app.settings import Settings
-from tests.app.api.native.test_stream import UPGRADE, port_of, rows, slow_reader
+from tests.app.api.protocols.native.test_stream import UPGRADE, port_of, rows, slow_reader
 from tests.app.engine.running import until
 from tests.app.live import LIMIT_S, Live, head_of
 from tests.app.running_service import Loader

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.api.open_inference.binary_tensors import HEADER
+from app.api.protocols.open_inference.binary_tensors import HEADER
 from app.codec import arrow, npz
 from tests.app.api.test_fast_path import LIMIT, OVERFLOW, body_of, both, live_of
 from tests.app.formats import stream_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.api.native.test_stream import UPGRADE, frame_of, rows
+from tests.app.api.protocols.native.test_stream import UPGRADE, frame_of, rows
 from tests.app.api.test_fast_path import live_of
 from tests.app.engine.running import until
 from tests.app.leftovers import leftovers

@@ -11,7 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.api.native.stream import MAX_AHEAD
+from app.api.protocols.native.stream import MAX_AHEAD
 from app.codec.states import StateCodec
 from app.server.websocket_protocol import MAX_FRAMES, SLICE_BYTES, StreamProtocol
 from app.service.large_bodies import LARGE_BYTES

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.api.open_inference.binary_tensors import HEADER
+from app.api.protocols.open_inference.binary_tensors import HEADER
 from tests.app.fakes import write_version
 from tests.app.foreign_protocols import NO_VERSIONS, error
 from tests.app.fuzz_open_inference import PATH, check, fuzz, fuzz_service

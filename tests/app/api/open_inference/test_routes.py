@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from app.api.open_inference.binary_tensors import HEADER
+from app.api.protocols.open_inference.binary_tensors import HEADER
 from tests.app.foreign_protocols import error
 from tests.app.open_inference import (
     IN_BYTES,

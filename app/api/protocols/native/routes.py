@@ -1,11 +1,11 @@
-"""The route `POST /predict`."""
+"""The routes of the native API: `POST /predict`, `/stream`, `/sessions`."""
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from app.api.native import ndjson
-from app.api.native.formats import NDJSON, OFFERED, READERS
-from app.api.native.predict import PredictEndpoint
 from app.api.openapi import PROBLEMS, answers_in, document_of, reads_body
+from app.api.protocols.native import ndjson, sessions, stream
+from app.api.protocols.native.formats import NDJSON, OFFERED, READERS
+from app.api.protocols.native.predict import PredictEndpoint
 from app.api.schemas import PredictRequest, PredictResponse, QueryOptions
 from app.api.server_context import context_of
 from app.service.inference import InferenceService
@@ -17,7 +17,13 @@ ANSWER = (
 
 
 def install(app: FastAPI, inference: InferenceService) -> None:
-    """Adds the route."""
+    """Adds the routes."""
+    _install_predict(app, inference)
+    app.include_router(stream.make_router(inference))
+    app.include_router(sessions.make_router(inference))
+
+
+def _install_predict(app: FastAPI, inference: InferenceService) -> None:
     router = APIRouter()
     endpoint = PredictEndpoint(inference)
 

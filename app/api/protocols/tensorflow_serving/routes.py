@@ -15,9 +15,7 @@ from app.api.descriptions import describe_features, describe_outputs
 from app.api.endpoint import Endpoint, Printing, print_object
 from app.api.model_paths import served, version_of
 from app.api.openapi import document_of, error_texts, reads_body
-from app.api.schemas import Status
-from app.api.server_context import context_of
-from app.api.tensorflow_serving.requests import (
+from app.api.protocols.tensorflow_serving.requests import (
     SIGNATURE,
     Parts,
     RowsRequest,
@@ -25,7 +23,7 @@ from app.api.tensorflow_serving.requests import (
     read,
     rows_request,
 )
-from app.api.tensorflow_serving.schemas import (
+from app.api.protocols.tensorflow_serving.schemas import (
     Columns,
     Dimension,
     LoadStatus,
@@ -42,6 +40,8 @@ from app.api.tensorflow_serving.schemas import (
     TensorShape,
     VersionStatus,
 )
+from app.api.schemas import Status
+from app.api.server_context import context_of
 from app.codec.signature import LENGTHS, SEQUENCES, Signature
 from app.errors import Fault, UnknownModel, quoted
 from app.registry.registry import Registry

@@ -21,8 +21,8 @@ from app.api.endpoint import (
     parse_object,
     print_object,
 )
-from app.api.native.formats import JSON, NDJSON, OFFERED, WRITERS, Reader, reader_of
 from app.api.negotiation import ANY, best
+from app.api.protocols.native.formats import JSON, NDJSON, OFFERED, WRITERS, Reader, reader_of
 from app.api.schemas import PredictRequest, QueryOptions, SessionPart
 from app.codec.binary_bodies import AnswerArrays
 from app.codec.json_numbers import may_have_booleans

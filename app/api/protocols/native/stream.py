@@ -15,10 +15,10 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi import APIRouter, WebSocket
 
 from app.api.endpoint import Headers, checked, fail, parse_object, respond_with_problem
-from app.api.native.predict import told
+from app.api.protocols.native.predict import told
 from app.api.schemas import MAX_ID, StreamMessage
 from app.codec.json_bounds import UNCOUNTED_BYTES
 from app.codec.json_numbers import Faults, may_have_booleans, print_json
@@ -240,8 +240,8 @@ class Stream:
             self._finished()
 
 
-def install(app: FastAPI, inference: InferenceService) -> None:
-    """Adds the route."""
+def make_router(inference: InferenceService) -> APIRouter:
+    """The route, bound to an application."""
     router = APIRouter()
 
     @router.websocket(PATH)
@@ -258,7 +258,7 @@ def install(app: FastAPI, inference: InferenceService) -> None:
         finally:
             made.hang_up()
 
-    app.include_router(router)
+    return router
 
 
 def _echoed(name: object) -> str | int | None:

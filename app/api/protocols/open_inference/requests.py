@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.api.endpoint import checked, parse_object
-from app.api.open_inference.binary_tensors import split
-from app.api.open_inference.schemas import InferInput, InferParameters, InferRequest
+from app.api.protocols.open_inference.binary_tensors import split
+from app.api.protocols.open_inference.schemas import InferInput, InferParameters, InferRequest
 from app.codec.json_numbers import Faults, echo, invalid
 from app.codec.model_codec import Codec
 from app.codec.named_tensor import Tensor

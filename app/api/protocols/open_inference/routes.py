@@ -13,8 +13,9 @@ from starlette.types import Scope
 from app.api.descriptions import describe_features, describe_outputs
 from app.api.endpoint import Endpoint, Printing, header_of
 from app.api.model_paths import served, version_of
-from app.api.open_inference.binary_tensors import HEADER, MEDIA_TYPE, print_tensors
-from app.api.open_inference.requests import (
+from app.api.openapi import answers_in, document_of, error_texts, reads_body
+from app.api.protocols.open_inference.binary_tensors import HEADER, MEDIA_TYPE, print_tensors
+from app.api.protocols.open_inference.requests import (
     Inference,
     Parts,
     answer,
@@ -22,7 +23,7 @@ from app.api.open_inference.requests import (
     located,
     read,
 )
-from app.api.open_inference.schemas import (
+from app.api.protocols.open_inference.schemas import (
     ColumnsParameter,
     ConfigTensor,
     InferRequest,
@@ -35,7 +36,6 @@ from app.api.open_inference.schemas import (
     ServerReady,
     TensorMetadata,
 )
-from app.api.openapi import answers_in, document_of, error_texts, reads_body
 from app.api.server_context import context_of
 from app.codec.signature import SEQUENCES, TensorForm
 from app.errors import Expired, Fault, InvalidRequest, NotReady, UnknownSession, UnrollError

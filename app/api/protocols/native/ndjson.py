@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.native.formats import NDJSON
-from app.api.native.predict import PredictEndpoint, Prediction, answer, head, told
 from app.api.problems import problem_document
+from app.api.protocols.native.formats import NDJSON
+from app.api.protocols.native.predict import PredictEndpoint, Prediction, answer, head, told
 from app.codec.json_numbers import print_json
 from app.engine.sequence import Listener, Sequence
 from app.errors import UnrollError

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.api.endpoint import checked, parse_object
-from app.api.tensorflow_serving.schemas import RowsOrColumns
+from app.api.protocols.tensorflow_serving.schemas import RowsOrColumns
 from app.codec.json_numbers import Faults, echo, invalid, vector
 from app.codec.model_codec import Codec
 from app.codec.signature import LENGTHS, OUTPUTS, SEQUENCES, padded
