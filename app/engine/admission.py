@@ -87,6 +87,11 @@ class Flow:
         self._parts: deque[tuple[int, int]] = deque(maxlen=LOOKS)
         self._looked = -math.inf
 
+    @property
+    def is_filling(self) -> bool:
+        """Whether they waited for long at the last look."""
+        return bool(self._parts)
+
     def exceeds(self, now: float, they_wait: bool) -> bool:
         """Looks, some times a second; whether all waited for long, and more came than was computed.
 
@@ -183,6 +188,8 @@ class AdmissionControl:
         if held.sequences == 0 and sequences <= self._max_sequences and steps <= self._max_steps:
             # Nobody waits: it is computed at once, however long it takes.
             return
+        if self._is_at_ease(sequences, steps, left_s):
+            return
         own = self._callers.get(caller)
         if held.sequences + sequences > self._max_sequences:
             self._check_share(held.sequences, own.sequences if own else 0, sequences, "sequences")
@@ -193,8 +200,10 @@ class AdmissionControl:
         wait_s, now = self._wait_s(own, steps), self._clock()
         if self._flow.exceeds(now, wait_s > self._target_s):
             self._overloaded_until = now + OVERLOAD_S
+        if now >= self._overloaded_until:
+            self._overloaded_until = 0.0
         most_s = left_s - self._seconds(steps)
-        if now < self._overloaded_until and self._is_too_many(wait_s):
+        if self._overloaded_until and self._is_too_many(wait_s):
             self._overloaded_until = now + OVERLOAD_S
             most_s = min(most_s, self._target_s)
         if wait_s > most_s:
@@ -202,6 +211,20 @@ class AdmissionControl:
                 f"it would wait for {wait_s:.1f} s, and {max(0.0, most_s):.1f} s are the most now",
                 wait_s - most_s,
             )
+
+    def _is_at_ease(self, sequences: int, steps: int, left_s: float) -> bool:
+        """Whether all that is held and a request are soon computed, and nothing has been refused.
+
+        As nearly always: then there is nothing to weigh.
+        """
+        sequences += self.held.sequences
+        steps += self.held.steps
+        return (
+            self.pace.value * self.step_s * steps <= min(left_s, self._target_s)
+            and sequences <= self._max_sequences
+            and steps <= self._max_steps
+            and not (self._overloaded_until or self._flow.is_filling)
+        )
 
     def take(self, sequences: int, steps: int, caller: str = "", left_s: float = math.inf) -> None:
         """Admits them; as `check`.

@@ -169,19 +169,15 @@ class HeadProtocol(SlowReaderProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser at the end of a head."""
+        lines = self.headers
+        fields = dict(lines)
+        is_plain = len(fields) == len(lines)
         # An item is a line, or has a separator before it: few bytes cannot be too many items.
-        size = hosts = 0
-        is_coded = False
-        for name, value in self.headers:
-            size += len(value) + 1
-            if name == b"host":
-                hosts += 1
-            elif name == b"transfer-encoding":
-                is_coded = True
-        if size > MAX_ITEMS or len(self.url) > MAX_PARAMETERS:
-            check_fields(self.url, self.headers)
-        if hosts != 1 or is_coded:
-            check_framing(self.headers, self.parser.get_http_version())
+        size = sum(map(len, fields.values())) + len(lines)
+        if not is_plain or size > MAX_ITEMS or len(self.url) > MAX_PARAMETERS:
+            check_fields(self.url, lines)
+        if not is_plain or b"host" not in fields or b"transfer-encoding" in fields:
+            check_framing(lines, self.parser.get_http_version())
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:

@@ -234,8 +234,9 @@ class HTTPProtocol(HeadProtocol):
         ):
             self._start_task(cycle, app)
             return
-        # A large body has paused it, and then nobody would see the caller hang up.
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            # By a large body, and then nobody would see the caller hang up.
+            self.flow.resume_reading()
         self._answer(endpoint, cycle)
 
     def _answer(self, endpoint: Whole, cycle: RequestResponseCycle) -> None:

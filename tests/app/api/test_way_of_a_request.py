@@ -37,6 +37,6 @@ def test_an_ordinary_request_passes_few_files(tiny_dir: Path) -> None:
     with Live(create_app(Settings(models_dir=tiny_dir, model="tiny"), Loader())) as live:
         live.run(live.ready())
         assert live.talk(asked) == 200
-    ways = {"server/http_protocol.py", "api/native/predict.py", "engine/scheduler.py"}
+    ways = {"server/http_protocol.py", "api/protocols/native/predict.py", "engine/scheduler.py"}
     assert ways < files, "it was not seen"
     assert len(files) <= MOST_FILES, sorted(files)

@@ -109,10 +109,12 @@ class PredictEndpoint(Endpoint[Prediction]):
 
     def takes(self, headers: Headers) -> bool:
         """See `Endpoint`. An answer in lines needs ASGI's way."""
-        return super().takes(headers) and not any(
+        if b"accept" in dict(headers) and any(
             name == b"accept" and value not in USUAL and _may_want_lines(value.lower())
             for name, value in headers
-        )
+        ):
+            return False
+        return super().takes(headers)
 
     def media_type(self, scope: Scope) -> str:
         """Of the answer."""
