@@ -109,15 +109,15 @@ class Endpoint(ABC, Generic[R]):
             respond: is called once, or never if the request ends before.
         """
         try:
-            sender = self._sender_of(scope)
-            if self.inference.is_crowded:
-                self._check_room(sender, len(body))
-            decoder = self.decoder(scope)
+            decoder, sender = self.decoder(scope), self._sender_of(scope)
             size = decoder.size(body)
             decode = partial(_decode, decoder, body)
             if size <= QUICK_BYTES:
+                # It is decoded in less time than its refusal takes.
                 self._begin_decoded(scope, sender, len(body), pending, respond, decode)
                 return
+            if self.inference.is_crowded:
+                self._check_room(sender, len(body))
             begin = partial(self._begin_decoded, scope, sender, len(body), pending, respond)
             if size <= LARGE_BYTES:
                 # The body of a caller who has gone meanwhile is not decoded.

@@ -163,9 +163,13 @@ class HeadProtocol(SlowReaderProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser with each header line, those behind a body's last chunk too."""
-        super().on_header(name, value)
-        if len(self.headers) > MAX_LINES:
-            raise too_large("the head", len(self.headers), "header lines or more", MAX_LINES)
+        # As uvicorn does, without a call more for each line.
+        name, headers = name.lower(), self.headers
+        headers.append((name, value))
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        if len(headers) > MAX_LINES:
+            raise too_large("the head", len(headers), "header lines or more", MAX_LINES)
 
     def on_headers_complete(self) -> None:
         """Called by the parser at the end of a head."""

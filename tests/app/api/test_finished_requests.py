@@ -229,8 +229,9 @@ class TestNotRead:
         def refuse(*_: Any) -> None:
             raise Overloaded("there is no room")
 
-        monkeypatch.setattr(InferenceService, "is_crowded", True)
+        # Of a long body before it is decoded, of a short one afterwards.
         monkeypatch.setattr(InferenceService, "check_room", refuse)
+        monkeypatch.setattr(InferenceService, "begin", refuse)
         ask = answered(429, 503, in_pieces=False)
         assert not left(live, ask, lambda: ROUTES[route](SHORT, 1.0))
 
