@@ -11,7 +11,7 @@ from model.backtest import parts
 from model.data import dataset
 from model.tasks.task import load_task
 from tests.model.children import pool, run_command
-from tests.model.test_train import arguments, write_task
+from tests.model.toy_training import arguments, write_task
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from model import run, train
 from model.training import candidates
 from model.training.trainer import Trainer
 from tests.model.children import pool, run_command
-from tests.model.test_train import arguments, weights, write_task
+from tests.model.toy_training import arguments, weights
 
 
 def stopped_at(update: int, where: str, given: list[str]) -> tuple[int, str, str]:
@@ -38,20 +38,15 @@ def stopped_at(update: int, where: str, given: list[str]) -> tuple[int, str, str
         return run_command(train.main, given)
 
 
-def run_all(steps: list[tuple[Any, ...]]) -> list[tuple[int, str, str]]:
-    """Each in a process of its own, one after the other."""
-    with pool(1) as processes:
-        return [processes.submit(*step).result() for step in steps]
+def run_all(*processes: list[tuple[Any, ...]]) -> list[tuple[int, str, str]]:
+    """Steps in processes, one after the other: what goes on does so in another than what began."""
+    with pool(1) as children:
+        found = [children.submit(run_steps, steps) for steps in processes]
+        return [told for each in found for told in each.result()]
 
 
-@pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_task(tmp_path_factory.mktemp("task"))
-
-
-@pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
+def run_steps(steps: list[tuple[Any, ...]]) -> list[tuple[int, str, str]]:
+    return [step(*given) for step, *given in steps]
 
 
 @pytest.fixture(scope="module")
@@ -60,25 +55,27 @@ def steps(task: Path, models_dir: Path) -> dict[str, tuple[int, str, str]]:
     whole = arguments(task, models_dir, name=["whole"])
     given = arguments(task, models_dir, name=["cut"])
     short = ["--models-dir", str(models_dir), "--name", "cut"]
-    told = {
-        "whole": (run_command, train.main, whole),
+    on = [
+        *arguments(task, models_dir, layers=["gru:4"], updates=[2]),
+        *("--from", str(models_dir / "cut" / "1"), "--learning-rate", "1e-9"),
+        *("--average-momentum", "0", "--weight-decay", "0"),
+    ]
+    first = {
+        "too early": (stopped_at, 0, "prepare", arguments(task, models_dir, name=["early"])),
         "stopped": (stopped_at, 9, "batch", given),
+    }
+    second = {
         "exported": (run_command, train.main, [*short, "--export-best"]),
         "refused": (run_command, train.main, [*given, "--resume", "--batch-size", "8"]),
         "stopped again": (stopped_at, 0, "export_model", [*given, "--resume"]),
-        "resumed": (run_command, train.main, [*short, "--resume"]),
-        "on": (
-            run_command,
-            train.main,
-            [
-                *arguments(task, models_dir, layers=["gru:4"], updates=[2]),
-                *("--from", str(models_dir / "cut" / "1"), "--learning-rate", "1e-9"),
-                *("--average-momentum", "0", "--weight-decay", "0"),
-            ],
-        ),
-        "too early": (stopped_at, 0, "prepare", arguments(task, models_dir, name=["early"])),
     }
-    return dict(zip(told, run_all(list(told.values())), strict=True))
+    third = {
+        "resumed": (run_command, train.main, [*short, "--resume"]),
+        "on": (run_command, train.main, on),
+        "whole": (run_command, train.main, whole),
+    }
+    told = run_all(*(list(each.values()) for each in (first, second, third)))
+    return dict(zip([*first, *second, *third], told, strict=True))
 
 
 def test_ctrl_c_ends_with_130_and_tells_how_to_go_on(
@@ -168,15 +165,15 @@ def test_several_recipes_are_tried_and_gone_on_with(task: Path, tmp_path: Path) 
     """The one with the smallest validation error is exported, whichever was interrupted."""
     given = arguments(task, tmp_path, layers=["auto"], updates=[6], window_steps=[8])
     cut = [*given, "--name", "cut"]
-    stopped, resumed, whole = run_all(
+    stopped, again, (status, out, err), _ = run_all(
+        [(of_small, stopped_at, 4, "batch", cut)],
+        [(of_small, stopped_in_second, 3, [*cut, "--resume"])],
         [
-            (of_small, stopped_at, 4, "batch", cut),
-            (of_small, stopped_in_second, 3, [*cut, "--resume"]),
+            (of_small, run_command, train.main, [*cut, "--resume"]),
             (of_small, run_command, train.main, [*given, "--name", "whole"]),
-        ]
+        ],
     )
-    assert stopped[0] == resumed[0] == 130
-    ((status, out, err),) = run_all([(of_small, run_command, train.main, [*cut, "--resume"])])
+    assert stopped[0] == again[0] == 130
     assert (status, err) == (0, "")
     # The first had come to its end; the second went on.
     learnt = re.findall(r"^(tries .*|update \d+ of 6)", out, re.MULTILINE)
