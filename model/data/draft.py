@@ -29,8 +29,10 @@ from model.tasks.time_config import DAY_S
 from model.train_config import TrainConfig
 
 WEEK_DAYS = 7
-# Time steps of past that a season leaves in the shortest split, at least.
-LEAST_PAST = 16
+# Of so many series, the longest, seasons are looked for.
+SEEN_SERIES = 8
+# So many seasons the training split has, at least: of fewer nobody could tell.
+FEWEST_SEASONS = 4
 
 
 @dataclass(frozen=True)
@@ -150,20 +152,34 @@ def _validated(fields: dict[str, Any], options: TableOptions) -> TaskConfig:
 
 
 def _seasons(table: TableFinding, target: Finding, zone: str | None) -> list[Season]:
-    """The seasons of the target in the training part of its longest series."""
+    """The seasons of the target that show in most of its longest series, in the training part."""
     if table.times is None or target.values is None or table.axis.counts:
         return []
-    usable = (table.codes >= 0) & ~np.isnat(table.times)
-    longest = np.bincount(table.codes[usable]).argmax()
-    rows = np.flatnonzero(usable & (table.codes == longest))
+    usable = (table.codes >= 0) & ~np.isnat(table.times) & np.isfinite(target.values)
+    if not usable.any():
+        return []
     task = provisional(table.columns, table.axis, zone)
     task = task.model_copy(update={"time_step_s": None, "time_step": None, **_of_grid(table.step)})
-    ticks = count_ticks(table.times[rows], task)
-    places = (ticks.of_rows - ticks.of_rows.min()) // ticks.step
-    early = places <= task.train_fraction * places.max()
-    return find_seasons(
-        target.values[rows][early], places[early], task.time_step_s, table.step.get("time_step")
-    )
+    longest = np.argsort(-np.bincount(table.codes[usable]), kind="stable")[:SEEN_SERIES]
+    found: dict[str, list[Season]] = {}
+    for series in longest:
+        rows = np.flatnonzero(usable & (table.codes == series))
+        ticks = count_ticks(table.times[rows], task)
+        places = (ticks.of_rows - ticks.of_rows.min()) // ticks.step
+        early = places <= task.train_fraction * places.max()
+        for season in find_seasons(
+            target.values[rows][early],
+            places[early],
+            task.time_step_s,
+            table.step.get("time_step"),
+        ):
+            found.setdefault(season.name, []).append(season)
+    most = [each for each in found.values() if len(each) > len(longest) / 2]
+    return [replace(each[0], error=_mean_error(each)) for each in most]
+
+
+def _mean_error(seasons: list[Season]) -> float:
+    return float(np.mean([season.error for season in seasons]))
 
 
 def _of_grid(step: dict[str, Any]) -> dict[str, Any]:
@@ -174,17 +190,15 @@ def _of_grid(step: dict[str, Any]) -> dict[str, Any]:
 
 
 def _season_steps(table: TableFinding, task: TaskConfig, seasons: list[Season]) -> int:
-    """The season that repeats best, of those that leave enough of the shortest split."""
+    """The season that repeats best, of those that the training split has several of."""
     if table.times is None:
         return 1
     times = table.times[~np.isnat(table.times)] if not table.axis.counts else table.times
     ticks = count_ticks(times, task)
     span = int(ticks.of_rows.max() - ticks.of_rows.min()) // ticks.step
-    shortest = min(task.validation_fraction, 1 - task.train_fraction - task.validation_fraction)
-    room = shortest * span - 2 * task.max_horizon - LEAST_PAST
 
     def fits(steps: int) -> bool:
-        return -(-max(1, task.max_horizon) // steps) * steps - task.max_horizon <= room
+        return FEWEST_SEASONS * steps + task.max_horizon <= task.train_fraction * span
 
     best = min((s for s in seasons if fits(s.steps)), key=lambda s: s.error, default=None)
     # A day is no season of days: what shows at first there is the week.

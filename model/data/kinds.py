@@ -12,20 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.data.cells import (
-    FALSE,
-    MOST_VALUES,
-    TRUE,
-    Decimal,
-    Origin,
-    float64,
-    is_number,
-    is_text,
-    numbers,
-    parse_numbers,
-    present,
-    shown,
-)
+from model.data import cells
+from model.data.cells import Decimal, Origin
 from model.data.time_formats import looks_like_times
 
 Kind = Literal["number", "cyclic", "flag", "category", "times", "none"]
@@ -49,7 +37,7 @@ CYCLES = {
     "month": (12.0, "month"),
     "minute": (60.0, "min"),
 }
-FLAGS = [{yes, no} for yes, no in zip(TRUE, FALSE, strict=True)]
+FLAGS = [{yes, no} for yes, no in zip(cells.TRUE, cells.FALSE, strict=True)]
 # Words that stand for no number, besides `cells.MISSING`; and numbers that do where they are far
 # from all others.
 WORDS = {
@@ -121,14 +109,14 @@ def find_kind(column: pa.ChunkedArray, name: str, decimal: Decimal, origin: Orig
         DataError: it is a column of numbers, and one of its cells is none.
     """
     plain, unit = _split_unit(name)
-    if is_text(column):
+    if cells.is_text(column):
         return _of_text(column, name, plain, unit, decimal, origin)
     if pa.types.is_boolean(column.type):
         missing = column.null_count / len(column)
-        values = float64(column)
+        values = cells.float64(column)
         return Finding(name, "flag", plain, unit, values=values, missing=missing, of_numbers=True)
-    if is_number(column):
-        return _of_numbers(float64(column), name, plain, unit)
+    if cells.is_number(column):
+        return _of_numbers(cells.float64(column), name, plain, unit)
     if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
         return Finding(name, "times", plain, why="holds times")
     return Finding(name, "none", plain, why=f"holds {column.type}")
@@ -142,27 +130,29 @@ def _split_unit(name: str) -> tuple[str, str]:
 def _of_text(
     column: pa.ChunkedArray, name: str, plain: str, unit: str, decimal: Decimal, origin: Origin
 ) -> Finding:
-    texts = present(column, ())
+    texts = cells.present(column, ())
     given = len(texts) - texts.null_count
     if given == 0:
         return Finding(name, "none", plain, missing=1.0, why="is empty")
-    values, wrong = parse_numbers(texts, decimal)
+    values, wrong = cells.parse_numbers(texts, decimal)
     if not wrong.any():
         return _of_numbers(values, name, plain, unit)
     odd = pc.unique(pc.filter(texts, pa.array(wrong))).to_pylist()
     if wrong.sum() <= (1 - MOSTLY) * given:
         words = tuple(text for text in odd if text.lower() in WORDS)
-        numbers(column, name, origin, decimal, words)  # names the cell that is neither
+        cells.numbers(column, name, origin, decimal, words)  # names the cell that is neither
         return _of_numbers(values, name, plain, unit, words)
     missing = 1 - given / len(texts)
     distinct = pc.unique(pc.drop_null(texts))
     if len(distinct) == 1:
-        return Finding(name, "none", plain, missing=missing, why=f"is {shown(odd[0])} throughout")
+        return Finding(
+            name, "none", plain, missing=missing, why=f"is {cells.shown(odd[0])} throughout"
+        )
     if {text.lower() for text in distinct[:3].to_pylist()} in FLAGS and len(distinct) == 2:
         return Finding(name, "flag", plain, unit, missing=missing)
     if looks_like_times(texts):
         return Finding(name, "times", plain, missing=missing, why="holds times")
-    if len(distinct) <= min(MOST_VALUES, given / 2):
+    if len(distinct) <= min(cells.MOST_VALUES, given / 2):
         return Finding(name, "category", plain, unit, missing=missing)
     why = f"is text with {len(distinct):,} different values"
     return Finding(name, "none", plain, missing=missing, why=why)
@@ -184,6 +174,8 @@ def _of_numbers(
         return Finding(
             name, "none", plain, unit, None, values, missing, words, f"is {low:g} throughout"
         )
+    if _counts_rows(values):
+        return Finding(name, "none", plain, unit, None, values, missing, words, "counts the rows")
     whole = bool((finite == np.round(finite)).all())
     kind: Kind = "number"
     if (low, high) == (0.0, 1.0) and whole:
@@ -194,6 +186,12 @@ def _of_numbers(
     if period is not None:
         kind = "cyclic"
     return Finding(name, kind, plain, unit, period, values, missing, words, of_numbers=True)
+
+
+def _counts_rows(values: np.ndarray) -> bool:
+    """Whether a column is the number of each row, from 0 or 1: an index that was written too."""
+    first = values[0]
+    return first in (0.0, 1.0) and bool((values == first + np.arange(len(values))).all())
 
 
 def _marks(values: np.ndarray) -> list[float]:

@@ -24,7 +24,10 @@ DATES = (
     "%y-%m-%d",
     *(f"%d{mark}%b{mark}{year}" for mark in " -./" for year in ("%Y", "%y")),
     *("%d. %b %Y", "%d. %B %Y", "%d %B %Y", "%d-%B-%Y"),
-    *("%b %d %Y", "%B %d %Y", "%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%b %y"),
+    *(f"%Y{mark}%b{mark}%d" for mark in " -./"),
+    *(f"%b{mark}%d{mark}%Y" for mark in " -./"),
+    *("%d%b%Y", "%B %d %Y", "%b %Y", "%B %Y", "%b-%Y", "%b-%y", "%b %y", "%b/%Y"),
+    *("%Y %b", "%Y-%b", "%Y %B"),
     *("%m/%Y", "%m.%Y", "%m-%Y", "%Y"),
 )
 CLOCKS = (
@@ -178,6 +181,8 @@ def _normal(texts: pa.ChunkedArray) -> pa.ChunkedArray:
         (r"^(\d{4})[- ]?[Qq]2$", r"\1-04"),
         (r"^(\d{4})[- ]?[Qq]3$", r"\1-07"),
         (r"^(\d{4})[- ]?[Qq]4$", r"\1-10"),
+        (r"^(\d{4})[- ]?[Mm](\d)$", r"\1-0\2"),
+        (r"^(\d{4})[- ]?[Mm](\d{2})$", r"\1-\2"),
     ):
         texts = pc.replace_substring_regex(texts, pattern, replacement)
     return texts

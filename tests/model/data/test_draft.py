@@ -328,6 +328,36 @@ def test_seasons_show_where_they_are_and_only_there(tmp_path: Path) -> None:
         assert made == [season.calendar for season in found.seasons]
 
 
+def test_a_season_that_most_series_have_is_one(tmp_path: Path) -> None:
+    """The longest of four has none; a table of ten years has room for a year of months."""
+    random = np.random.default_rng(0)
+    wave = 5 * np.sin(2 * np.pi * np.arange(120) / 12)
+    table = pd.concat(
+        pd.DataFrame(
+            {
+                "month": pd.date_range("2000-01-01", periods=119 + (place == "a"), freq="MS"),
+                "place": place,
+                "y": (random.normal(size=120) + (place != "a") * wave)[: 119 + (place == "a")],
+            }
+        )
+        for place in "abcd"
+    )
+    found = draft(table, tmp_path, "y", horizons=(1, 12))
+    assert [season.steps for season in found.seasons] == [12]
+    assert found.task.season_steps == 12
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_column_that_counts_the_rows_is_left_out(tmp_path: Path, first: int) -> None:
+    """As an index that was written beside the table: a caller would have to count on."""
+    table = hourly()
+    counted = table.assign(rownames=np.arange(first, HOURS + first))
+    counted["valve_count"] = counted["rownames"] * 2
+    found = draft(counted, tmp_path)
+    assert found.left_out["rownames"] == "counts the rows"
+    assert "valve_count" in [feature.name for feature in found.task.features]
+
+
 @given(columns=st.lists(st.text(max_size=80), min_size=1, max_size=20))
 @settings(max_examples=200)
 def test_any_column_gets_a_name_that_callers_can_send(columns: list[str]) -> None:

@@ -40,6 +40,20 @@ def test_formats_are_found(tmp_path: Path, form: str) -> None:
     assert read(HOURS.strftime(form), tmp_path) == list(HOURS)
 
 
+MONTHS = [
+    "%b-%d-%Y", "%b/%d/%Y", "%b %d %Y", "%Y-%b-%d", "%d%b%Y", "%Y %b", "%Y-%b", "%b-%Y", "%b/%Y",
+    "%Y %B", "%YM%m", "%Y-M%m",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", MONTHS)
+def test_months_are_found(tmp_path: Path, form: str) -> None:
+    months = pd.date_range("2022-03-01", periods=40, freq="MS")
+    assert read(months.strftime(form), tmp_path, time_step_s=None, time_step="month") == list(
+        months
+    )
+
+
 @pytest.mark.parametrize("form", ["%d.%m.%Y %H:%M", "%m/%d/%Y %H:%M", "%Y-%m-%d %H:%M:%S"])
 def test_a_date_alone_is_midnight_and_a_second_may_have_a_fraction(
     tmp_path: Path, form: str
