@@ -49,7 +49,7 @@ def backtest(command: Command) -> None:
             prepared = prepare(config, served, display, part)
             with tempfile.TemporaryDirectory() as folder:
                 skill = _tested(prepared, CheckpointFolder(Path(folder)), display)
-            found.append((shown(prepared.splits["test"].times.min(), task), skill))
+            found.append((shown(prepared.splits["test"].own_times.min(), task), skill))
     names = [output.name for output in task.outputs]
     print("\nThe model's error on each test split, and how it is beside the best baseline's:\n")
     print(backtest_table(found, names))

@@ -4,6 +4,8 @@ It is cut by time, at the same moment for every series, with a gap of the longes
 the splits. Where a table has many series and no times, each series is in one split as a whole.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from model.data.cells import DataError
@@ -15,6 +17,18 @@ MANY_SERIES = 10
 SPLITS = ("train", "validation", "test")
 
 
+class Rows(NamedTuple):
+    """Which rows a split has.
+
+    Attributes:
+        all: int64 `[K]`, with those before it.
+        own: bool `[K]`: which are of the split itself.
+    """
+
+    all: np.ndarray
+    own: np.ndarray
+
+
 def cut(
     times: np.ndarray,
     ticks: Ticks,
@@ -22,7 +36,8 @@ def cut(
     task: TaskConfig,
     left_out: str,
     part: float = 1.0,
-) -> dict[str, np.ndarray]:
+    past_steps: int = 0,
+) -> dict[str, Rows]:
     """The rows of each split.
 
     Args:
@@ -32,9 +47,11 @@ def cut(
         task: says how large the splits are.
         left_out: of the table, for errors.
         part: of the time covered, from its beginning; what is later is in no split.
+        past_steps: so many time steps before validation and test come with them, unless series are
+            in one split as a whole.
 
     Returns:
-        int64 `[K]` by the name of the split.
+        By the name of the split.
 
     Raises:
         DataError: a split has no row.
@@ -44,12 +61,12 @@ def cut(
     drawn = np.random.default_rng(0).permutation(int(series.max()) + 1)
     places = drawn[series] if whole else ticks.of_rows
     spans = _spans(places, 0 if whole else task.max_horizon * ticks.step, task, part)
-    rows = {
-        name: np.flatnonzero((places >= start) & (places < end))
-        for name, (start, end) in spans.items()
-    }
-    for name, found in rows.items():
-        if len(found) == 0:
+    past = 0 if whole else past_steps * ticks.step
+    rows = {}
+    for name, (start, end) in spans.items():
+        found = np.flatnonzero((places >= start - past) & (places < end))
+        rows[name] = Rows(found, places[found] >= start)
+        if not rows[name].own.any():
             told = _told(times, ticks, spans, task)
             because = f" ({left_out})" if left_out else ""
             raise DataError(f"the {name} split is empty: {told}{because}")

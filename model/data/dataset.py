@@ -17,7 +17,7 @@ import pyarrow as pa
 from model.data.cells import DataError
 from model.data.clock import Ticks, count_ticks, rows_later, run_starts, time_column
 from model.data.columns import Columns, Transforms, category
-from model.data.cuts import cut
+from model.data.cuts import Rows, cut
 from model.data.spread import check_changes, standardize
 from model.data.table import left_out, read_table
 from model.tasks.task import FeatureConfig, OutputConfig, TaskConfig
@@ -37,6 +37,9 @@ from model.transforms import (
 class Split:
     """The rows of one span of time, sorted by series and time.
 
+    Rows before it may come with it, so that its first forecasts have a past to look back on, as
+    they will have when the model is served. What comes after those is not known.
+
     Attributes:
         name: `train`, `validation` or `test`.
         times: datetime64 `[N]`, or numbers where the task has no times.
@@ -50,6 +53,7 @@ class Split:
         known: bool `[O]`, whether each target's column is a feature, so that who forecasts knows
             its past.
         run_starts: int64 `[N]`, the row at which each row's run starts.
+        own: bool `[N]`: which rows are of the span itself.
         left_out: how many rows of the whole table were left out, and why; empty if none was.
         columns: bases, and values of categories.
     """
@@ -63,15 +67,24 @@ class Split:
     season_before: np.ndarray
     known: np.ndarray
     run_starts: np.ndarray
+    own: np.ndarray
     left_out: str
     columns: Columns = field(default_factory=Columns)
 
     def __len__(self) -> int:
         return len(self.times)
 
+    @property
+    def own_times(self) -> np.ndarray:
+        """Of the span itself, `[K]`."""
+        return self.times[self.own]
+
 
 def load(
-    task: TaskConfig, part: float = 1.0, transforms: Transforms | None = None
+    task: TaskConfig,
+    part: float = 1.0,
+    transforms: Transforms | None = None,
+    past_steps: int = 0,
 ) -> dict[str, Split]:
     """Reads the table and cuts it into `train`, `validation` and `test`, see `cuts.py`.
 
@@ -79,11 +92,12 @@ def load(
         task: the table, and where it is cut.
         part: of the time covered, from its beginning; what is later is not there.
         transforms: of the model whose training goes on; its bases and values hold.
+        past_steps: so many time steps before validation and test come with them.
 
     Raises:
         OSError, DataError: as of `read_table` and `split_table`.
     """
-    splits = split_table(read_table(task), task, part, transforms)
+    splits = split_table(read_table(task), task, part, transforms, past_steps)
     # The table is gone; training has use for its memory.
     pa.default_memory_pool().release_unused()
     return splits
@@ -94,6 +108,7 @@ def split_table(
     task: TaskConfig,
     part: float = 1.0,
     transforms: Transforms | None = None,
+    past_steps: int = 0,
 ) -> dict[str, Split]:
     """Cuts a table, as `read_table` gives it; see `load`.
 
@@ -103,13 +118,19 @@ def split_table(
     times = table[time_column(task)].to_numpy()
     ticks = count_ticks(times, task)
     series = _series(table, task)
-    found = cut(times, ticks, series.codes, task, left_out(table), part)
-    columns = Columns.of(task, table, found["train"])
+    found = cut(times, ticks, series.codes, task, left_out(table), part, past_steps)
+    columns = Columns.of(task, table, found["train"].all)
     if transforms is not None:
         columns = columns.as_in(task, transforms)
     return {
         name: _split(
-            name, table, rows, columns, task, Ticks(ticks.of_rows[rows], ticks.step), series[rows]
+            name,
+            table,
+            rows,
+            columns,
+            task,
+            Ticks(ticks.of_rows[rows.all], ticks.step),
+            series[rows.all],
         )
         for name, rows in found.items()
     }
@@ -126,12 +147,13 @@ def _series(table: pd.DataFrame, task: TaskConfig) -> pd.Categorical:
 def _split(
     name: str,
     table: pd.DataFrame,
-    rows: np.ndarray,
+    found: Rows,
     columns: Columns,
     task: TaskConfig,
     ticks: Ticks,
     series: pd.Categorical,
 ) -> Split:
+    rows = found.all
 
     def shifted(numbers: np.ndarray, steps: int) -> np.ndarray:
         """A column so many time steps later, found by time: a gap between does no harm."""
@@ -146,22 +168,25 @@ def _split(
         if config.ahead:
             features[:, index] = shifted(features[:, index], config.ahead)
             kept &= config.missing | ~np.isnan(features[:, index])
-    if not kept.any():
+    if not (kept & found.own).any():
         raise DataError(f"the {name} split is empty: no row has the future of the features ahead")
     present = [columns.numbers(table, o.column)[rows] for o in task.outputs]
     pairs = list(zip(task.outputs, present, strict=True))
+    targets = np.stack([shifted(x, o.horizon) for o, x in pairs], axis=1)
+    targets[~found.own] = np.nan
     return Split(
         name=name,
         times=table[time_column(task)].to_numpy()[rows[kept]],
         series=series.categories.to_numpy(object)[series.codes[kept]],
         features=features if kept.all() else features[kept],
-        targets=np.stack([shifted(x, o.horizon) for o, x in pairs], axis=1)[kept],
+        targets=targets[kept],
         present=np.stack(present, axis=1)[kept],
         season_before=np.stack(
             [shifted(x, o.horizon - _whole_seasons(o, task)) for o, x in pairs], axis=1
         )[kept],
         known=np.isin([o.column for o in task.outputs], [f.column for f in _now(task)]),
         run_starts=run_starts(ticks.of_rows[kept], series.codes[kept], ticks.step),
+        own=found.own[kept],
         left_out=left_out(table),
         columns=columns,
     )
@@ -242,7 +267,7 @@ def windows(split: Split, steps: int, stride: int) -> np.ndarray:
     """Where windows of up to `steps` time steps lie within runs.
 
     Windows start every `stride` time steps of a run, and end at `steps` or at the run's end; a run
-    shorter than `steps` is one short window.
+    shorter than `steps` is one short window. None lies wholly before its split.
 
     Returns:
         int64 `[W, 2]`: first row and length of each window.
@@ -253,4 +278,5 @@ def windows(split: Split, steps: int, stride: int) -> np.ndarray:
         last = max(start, end - steps)
         starts = np.unique(np.append(np.arange(start, last, stride), last))
         found.append(np.stack([starts, np.minimum(steps, end - starts)], axis=1))
-    return np.concatenate(found)
+    places = np.concatenate(found)
+    return np.asarray(places[split.own[places.sum(axis=1) - 1]])

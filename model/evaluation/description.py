@@ -92,7 +92,9 @@ def five_digits(error: float) -> float | None:
 
 def example(split: dataset.Split, features: Sequence[Feature], steps: int) -> list[list[Sent]]:
     """Real rows in a row `[T, F]` as callers send them, null where missing, for documentation."""
-    past = np.arange(len(split)) - split.run_starts + 1
+    places = np.arange(len(split))
+    own = np.maximum.accumulate(np.where(split.own, 0, places + 1))
+    past = places - np.maximum(split.run_starts, own) + 1
     end = int(np.argmax(np.minimum(past, steps)))
     rows = split.features[end - min(past[end], steps) + 1 : end + 1]
     return as_callers_send(features, rows)

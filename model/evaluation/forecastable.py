@@ -32,8 +32,16 @@ def _rows(split: Split, steps: int, *needed: np.ndarray) -> np.ndarray:
 
 def longest_past(split: Split) -> int:
     """Time steps up to the row with most of them, among those that can be forecast."""
+    return most_have(split, 0.0)
+
+
+def most_have(split: Split, part: float) -> int:
+    """Time steps of past that so large a part of the rows has which can be forecast."""
     rows = forecast_rows(split, 1)
-    return int((rows - split.run_starts[rows]).max(initial=0)) + 1
+    pasts = np.sort(rows - split.run_starts[rows] + 1)
+    if not len(pasts):
+        return 1
+    return int(pasts[min(len(pasts) - 1, int((1 - part) * len(pasts)))])
 
 
 def check_forecastable(splits: dict[str, Split], steps: int, season_steps: int) -> None:

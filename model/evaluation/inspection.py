@@ -20,7 +20,7 @@ from model.data.table import left_out, read_table
 from model.evaluation.skill import Skill, evaluate_baselines
 from model.evaluation.tables import readable
 from model.tasks.task import FeatureConfig, TaskConfig
-from model.training.recipe import choose_window
+from model.training.recipe import choose_window, past_steps
 
 # Names of series that are shown, at most.
 MOST_NAMES = 5
@@ -42,7 +42,8 @@ def inspect(draft: Draft, window_steps: int | None, console: Console) -> None:
     console.print(f"{task.data}", style="bold", soft_wrap=True, highlight=False)
     console.print(_grid(_of_table(table, draft)))
     console.print(_columns(table, draft))
-    splits = dataset.split_table(table, task)
+    past = past_steps(window_steps, task.season_steps)
+    splits = dataset.split_table(table, task, past_steps=past)
     steps = window_steps or choose_window(splits, task.season_steps)
     console.print(_splits(splits, task, steps))
     features = dataset.fit_features(task, splits["train"])
@@ -179,8 +180,8 @@ def _splits(splits: dict[str, dataset.Split], task: TaskConfig, steps: int) -> T
         found.add_column(head, justify="right" if head in ("rows", "windows") else "left")
     for name, split in splits.items():
         windows = dataset.windows(split, steps, 1 if name == "train" else max(1, steps // 2))
-        first, last = shown(split.times.min(), task), shown(split.times.max(), task)
-        found.add_row(name, first, last, f"{len(split):,}", f"{len(windows):,}")
+        first, last = shown(split.own_times.min(), task), shown(split.own_times.max(), task)
+        found.add_row(name, first, last, f"{split.own.sum():,}", f"{len(windows):,}")
     return found
 
 

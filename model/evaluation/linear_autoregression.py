@@ -34,17 +34,27 @@ class LinearAutoregression:
     Args:
         features: the same transforms that the model has.
         windows: time steps of each past window, the longest first.
+        lagged: bool `[I]`, which of the network's inputs are seen of all time steps; the others are
+            of the newest alone. None for all.
 
     Attributes:
         weights: of each window, float64 `[windows, C, O]`; zero where a window does not see.
         penalties: of each window and output, `[windows, O]`.
+        errors: mean absolute errors on the validation split, `[windows, O]`.
     """
 
-    def __init__(self, features: tuple[Feature, ...], windows: Sequence[int]) -> None:
+    def __init__(
+        self,
+        features: tuple[Feature, ...],
+        windows: Sequence[int],
+        lagged: np.ndarray | None = None,
+    ) -> None:
         self.features = features
+        self._lagged = np.ones(num_inputs(features), bool) if lagged is None else lagged
         self.windows = tuple(windows)
         self.weights = np.zeros((len(self.windows), 0, 0))
         self.penalties = np.zeros((len(self.windows), 0))
+        self.errors = np.zeros((len(self.windows), 0))
 
     @property
     def steps(self) -> int:
@@ -72,6 +82,7 @@ class LinearAutoregression:
         found = self._solutions(gram, moment, count)
         errors = self._errors(validation, found, advance)
         self.penalties = np.array(PENALTIES)[errors.argmin(axis=1)]
+        self.errors = errors.min(axis=1)
         best = errors.argmin(axis=1)[:, None, None, :]
         self.weights = np.take_along_axis(found, best, axis=1)[:, 0]
 
@@ -100,8 +111,8 @@ class LinearAutoregression:
         columns, outputs = moment.shape
         found = np.zeros((len(self.windows), len(PENALTIES), columns, outputs))
         for index, steps in enumerate(self.windows):
-            seen = slice(columns - 1 - steps * num_inputs(self.features), None)
-            part = gram[seen, seen].copy()
+            seen = self._seen(steps)
+            part = gram[np.ix_(seen, seen)]
             ridge = np.full(len(part), float(count))
             ridge[-1] = 0.0  # the intercept goes free
             diagonal = part.diagonal().copy()
@@ -109,6 +120,13 @@ class LinearAutoregression:
                 np.fill_diagonal(part, diagonal + penalty * ridge)
                 found[index, number, seen] = np.linalg.solve(part, moment[seen])
         return found
+
+    def _seen(self, steps: int) -> np.ndarray:
+        """The columns that a window sees, int64: the newest time step and the intercept last."""
+        older = np.tile(self._lagged, steps - 1)
+        unseen = np.zeros((self.steps - steps) * len(self._lagged), bool)
+        newest = np.ones(len(self._lagged) + 1, bool)
+        return np.flatnonzero(np.concatenate([unseen, older, newest]))
 
     def _errors(
         self, validation: Split, found: np.ndarray, advance: Callable[[int], None]

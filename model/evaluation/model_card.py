@@ -33,7 +33,7 @@ def learning_curve(path: Path, history: dict[str, list[float]]) -> None:
     if updates:
         kept = updates[int(np.argmin(history["val_loss"]))]
         axes.axvline(kept, color="0.7", lw=1, ls="--", label="kept")
-    axes.set(xlabel="update", ylabel="loss (standard deviations)", title="Learning curve")
+    axes.set(xlabel="update", ylabel="loss", title="Learning curve")
     axes.legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -86,8 +86,8 @@ def _steps(count: int) -> str:
 
 def _spans(splits: dict[str, Split], task: TaskConfig) -> str:
     return "\n".join(
-        f"- {name}: {shown(split.times.min(), task)} to {shown(split.times.max(), task)} "
-        f"({len(split):,} rows)"
+        f"- {name}: {shown(split.own_times.min(), task)} to {shown(split.own_times.max(), task)} "
+        f"({split.own.sum():,} rows)"
         for name, split in splits.items()
     )
 

@@ -154,7 +154,7 @@ class Baselines:
         """Forecasts in a stretch of the bootstrap: those of a season."""
         split = self._splits[name]
         part = len(self.rows(name)) / len(forecast_rows(split, self._steps))
-        times = len(np.unique(split.times))
+        times = len(np.unique(split.own_times))
         steps = max(float(self._season_steps), float(np.cbrt(times)))
         return max(1, round(part * steps))
 

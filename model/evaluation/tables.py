@@ -5,7 +5,7 @@ import numpy as np
 from model.evaluation.skill import Comparison, Skill, SplitSkill
 
 ADVICE = (
-    "What may help: --layers auto, a longer --window-steps, more --updates, a longer table, or "
+    "What may help: a longer --window-steps, more --updates, a longer table, or "
     "features that tell what comes; else the simple forecast is the one to use"
 )
 

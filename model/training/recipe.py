@@ -6,12 +6,14 @@ Lengths count in updates, not in passes: a small table needs as many of them as 
 import numpy as np
 
 from model.data import dataset
-from model.evaluation.forecastable import longest_past
+from model.evaluation.forecastable import longest_past, most_have
 from model.train_config import ROUNDS, Recipe, TrainConfig
 
 # Seasons in a window: so many are averaged when noise hides them.
 SEASONS = 3
 SHORTEST_WINDOW, LONGEST_WINDOW = 24, 288
+# Part of a split's rows that have a whole window of past.
+WITH_WHOLE_PAST = 1 / 3
 # Of this many windows on, a batch has 128; below, a pass has ten batches.
 FULL_BATCH, FEWEST_BATCHES, SMALLEST_BATCH = 128, 10, 8
 # Found on hourly tables of 2,000 to 20,000 rows: what is learnt later is noise. More windows tell
@@ -51,10 +53,25 @@ def choose_recipe(
     return Recipe.model_validate({**config.model_dump(), **chosen})
 
 
+def past_steps(window_steps: int | None, season_steps: int) -> int:
+    """Time steps before validation and test that forecasts there look back on, at most.
+
+    Args:
+        window_steps: time steps of a window; None where they are chosen.
+        season_steps: time steps of a season.
+    """
+    return max(window_steps or _wanted_window(season_steps), season_steps)
+
+
+def _wanted_window(season_steps: int) -> int:
+    return int(np.clip(SEASONS * season_steps, SHORTEST_WINDOW, LONGEST_WINDOW))
+
+
 def choose_window(splits: dict[str, dataset.Split], season_steps: int) -> int:
-    """Time steps of a window: some seasons, but two thirds of what each split has at most."""
-    wanted = int(np.clip(SEASONS * season_steps, SHORTEST_WINDOW, LONGEST_WINDOW))
-    return max(2, min(wanted, 2 * longest_past_of_all(splits) // 3))
+    """Time steps of a window: some seasons, but no more than leaves a third of each split's rows
+    with so long a past."""
+    room = min(most_have(split, WITH_WHOLE_PAST) for split in splits.values())
+    return max(2, min(_wanted_window(season_steps), room))
 
 
 def longest_past_of_all(splits: dict[str, dataset.Split]) -> int:

@@ -14,6 +14,7 @@ from model import train
 from model.data import dataset
 from model.evaluation.skill import forecast_rows
 from model.tasks.task import load_task
+from model.training.recipe import past_steps
 from tests.model.children import pool, run_command
 from tests.model.tables import START, write_table
 
@@ -98,9 +99,10 @@ def test_what_is_known_beforehand_is_learnt_from(trained: tuple[Path, Path]) -> 
 
 
 def test_what_is_exported_gives_the_error_of_the_card(trained: tuple[Path, Path]) -> None:
-    task, folder = trained
-    manifest, test = manifest_of(trained), dataset.load(load_task(task))["test"]
+    path, folder = trained
+    task, manifest = load_task(path), manifest_of(trained)
     steps = manifest.metrics["past_steps"]
+    test = dataset.load(task, past_steps=past_steps(steps, task.season_steps))["test"]
     rows = forecast_rows(test, steps)
     past = test.features[rows[:, None] + np.arange(1 - steps, 1)]
     served = tf.saved_model.load(str(folder)).signatures["serving_default"]

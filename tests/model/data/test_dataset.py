@@ -40,11 +40,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tables")
 
 
-def load_places(folder: Path, places: dict[str, Iterable[int]]) -> dict[str, Split]:
+def load_places(
+    folder: Path, places: dict[str, Iterable[int]], past_steps: int = 0
+) -> dict[str, Split]:
     """Splits of the toy task over these hours, shuffled in the file: order must not matter."""
     table = make_table(places).sample(frac=1, random_state=1)
+    task = make_task(write_table(table, folder / "table.csv"))
     try:
-        return load(make_task(write_table(table, folder / "table.csv")))
+        return load(task, past_steps=past_steps)
     except DataError:  # the gaps leave a split empty
         reject()
 
@@ -101,6 +104,35 @@ def test_targets_are_the_value_exactly_a_horizon_later_within_the_split(
                 wanted = [(place, hour + offset) for place, hour in keys]
                 expected = [values[column][key] if key in known else np.nan for key in wanted]
                 np.testing.assert_array_equal(found[:, output], expected)
+
+
+@few
+@given(places=gappy_places(), past=st.integers(1, 30))
+@example(places=ADJOINING, past=8)
+def test_validation_and_test_come_with_their_past(
+    folder: Path, places: dict[str, list[int]], past: int
+) -> None:
+    """It is there to look back on: none of its targets is, so none is counted twice."""
+    table = make_table(places)
+    every = set(zip(table["place"], hours_of(table["time"]), strict=True))
+    alone, found = load_places(folder, places), load_places(folder, places, past)
+    hours = sorted({hour for hours in places.values() for hour in hours})
+    cuts = [hours[0] + part * (hours[-1] - hours[0]) for part in (0.5, 0.75)]
+    assert found["train"].own.all()
+    np.testing.assert_array_equal(found["train"].features, alone["train"].features)
+    for name, cut in zip(("validation", "test"), cuts, strict=True):
+        split, keys = found[name], keys_of(found[name])
+        start, last = cut + GAP, max(hours_of(alone[name].times))
+        assert set(keys) == {(p, h) for p, h in every if start - past <= h <= last}
+        assert [key for key, own in zip(keys, split.own, strict=True) if own] == keys_of(
+            alone[name]
+        )
+        np.testing.assert_array_equal(split.features[split.own], alone[name].features)
+        np.testing.assert_array_equal(split.targets[split.own], alone[name].targets)
+        assert np.isnan(split.targets[~split.own]).all()
+        for first, length in windows(split, 8, 4).tolist():
+            assert split.own[first : first + length].any()
+            assert len({*split.run_starts[first : first + length]}) == 1
 
 
 @few
