@@ -57,7 +57,8 @@ class Command:
 
 def shown_default(field: FieldInfo) -> str | None:
     """A field's default as it is typed; None where there is none, or it is chosen later."""
-    return None if field.default in (None, ()) else shown(field.default)
+    chosen = "; default: " in str(field.description)
+    return None if chosen or field.default in (None, ()) else shown(field.default)
 
 
 def again(config: TrainConfig, switch: str) -> str:

@@ -27,8 +27,8 @@ from model.train_config import Recipe, TrainConfig
 from model.training.candidates import candidates
 from model.training.changes import choose_changes
 from model.training.display import Display
-from model.training.linear_start import begin_linear
-from model.training.recipe import choose_recipe, longest_past_of_all
+from model.training.linear_start import begin_linear, lagged_inputs
+from model.training.recipe import choose_recipe, longest_past_of_all, past_steps
 from model.training.trainer import Trainer
 from model.transforms import Feature, Output, num_inputs
 
@@ -63,9 +63,13 @@ class Preparation:
         recipe = self.recipes[index]
         keras.utils.set_random_seed(recipe.seed)
         model = build_model(self.task, recipe, self.splits["train"], self.served)
+        scale = None
         if recipe.linear_start:
-            begin_linear(model, self.splits)
-        trainer = Trainer(model, self.splits, recipe, self.recipe)
+            # What is learnt on from there is to be better for every output, not for the one alone
+            # that is hardest to forecast.
+            lagged = lagged_inputs(self.task, model.features)
+            scale = begin_linear(model, self.splits, lagged)
+        trainer = Trainer(model, self.splits, recipe, self.recipe, scale)
         trainer.progress.candidate = index
         return trainer
 
@@ -156,15 +160,17 @@ def prepare(
     if config.data is not None:
         display.line(summary(draft))
     transforms = (served.features, served.outputs) if served else None
-    splits = dataset.load(task, part, transforms)
+    splits = dataset.load(
+        task, part, transforms, past_steps(config.window_steps, task.season_steps)
+    )
     if told := splits["train"].left_out:
         display.line(f"{task.data}: {told}")
     if (chosen := choose_changes(task, splits, served.outputs if served else ())) != task:
         task = chosen
         display.line(_told_changes(task))
     recipe = choose_recipe(config, splits, task.season_steps)
-    width = num_inputs(dataset.fit_features(task, splits["train"]))
-    tried = candidates(recipe, width, task.season_steps, longest_past_of_all(splits))
+    lagged = lagged_inputs(task, dataset.fit_features(task, splits["train"]))
+    tried = candidates(recipe, lagged, task.season_steps, longest_past_of_all(splits))
     found = Preparation(recipe, tried, task, splits, served)
     model = build_model(task, found.recipes[-1], splits["train"], served)
     display.line(memory_table(model.config, recipe))
@@ -177,7 +183,7 @@ def prepare(
 def _told(prepared: Preparation, weights: int) -> str:
     """What is trained on what, in two lines."""
     recipe, splits = prepared.recipe, prepared.splits
-    rows = ", ".join(f"{name} {len(split):,} rows" for name, split in splits.items())
+    rows = ", ".join(f"{name} {split.own.sum():,} rows" for name, split in splits.items())
     return (
         f"{prepared.task.name}: {' -> '.join(recipe.layers)}, {weights:,} weights; {rows}\n"
         f"{recipe.updates:,} updates at most, of {recipe.batch_size} windows of "
@@ -205,11 +211,12 @@ def explain_placement(config: TrainConfig) -> None:
     """
     prepare_devices(config)
     task = task_of(config).task
-    splits = dataset.load(task)
+    past = past_steps(config.window_steps, task.season_steps)
+    splits = dataset.load(task, past_steps=past)
     train, recipe = splits["train"], choose_recipe(config, splits, task.season_steps)
     features, outputs = dataset.fit_features(task, train), dataset.fit_outputs(task, train)
     room = longest_past_of_all(splits)
-    recipe = candidates(recipe, num_inputs(features), task.season_steps, room)[-1]
+    recipe = candidates(recipe, lagged_inputs(task, features), task.season_steps, room)[-1]
     network = network_config(recipe, features, outputs)
     print(explain(plan_replicas(network, find_devices(config.devices), config.replicas)))
     print(memory_table(network, recipe))

@@ -1,7 +1,7 @@
 """Every option of training, its default and its limits. The only place of defaults."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -50,14 +50,16 @@ class TrainConfig(TableOptions):
         ("lstm:100", "lstm:100", "lstm:100"),
         description=f"the stack, first layer first, each of {', '.join(LAYER_FORMS)}; "
         "with @DEVICE, as in lstm:100@gpu:1, on a device of its own; auto: several are tried, and "
-        "the one with the smallest validation error is exported",
+        "the one with the smallest validation error is exported; default: auto, or lstm:100 "
+        "lstm:100 lstm:100 for the default task",
         min_length=1,
         max_length=64,
     )
     linear_start: bool = Field(
         False,
         description="begin as the linear autoregression; for one layer rnn:UNITS:relu, with UNITS "
-        "a multiple of twice the network's inputs",
+        "twice the network's inputs at a time step, and a multiple of twice those that are not "
+        "static and no hour of day or day of year",
     )
     input_keep_prob: tuple[KeepProb, ...] = Field(
         (1.0,), description="chance to keep each input of a layer; one for all or one a layer"
@@ -155,6 +157,17 @@ class TrainConfig(TableOptions):
     )
     log_dir: Path | None = Field(None, description="where to write files for TensorBoard")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _several_for_other_tables(cls, given: Any) -> Any:
+        """The default stack was found for the default task: other tables choose theirs."""
+        if not isinstance(given, dict) or {"layers", "linear_start", "from", "from_version"} & set(
+            given
+        ):
+            return given
+        others = given.get("data") is not None or _is_other_task(given.get("task"))
+        return {**given, "layers": AUTO} if others else given
+
     @model_validator(mode="after")
     def _one_task(self) -> Self:
         if self.data is not None and self.task != TrainConfig.model_fields["task"].default:
@@ -187,13 +200,14 @@ class TrainConfig(TableOptions):
             ValueError: a layer cannot be read, or a keep probability has neither one value nor
                 one value a layer.
         """
-        if self.layers == AUTO:
-            return ()
-        count = len(self.layers)
+        several = self.layers == AUTO
+        count = 1 if several else len(self.layers)
         keep = {
             name: _per_layer(name, getattr(self, name), count)
             for name in ("input_keep_prob", "output_keep_prob", "state_keep_prob")
         }
+        if several:
+            return ()
         return tuple(
             LayerConfig.parse(text).model_copy(update={name: keep[name][i] for name in keep})
             for i, text in enumerate(self.layers)
@@ -212,6 +226,11 @@ class Recipe(TrainConfig):
     def round_updates(self) -> int:
         """Updates after which a training validates."""
         return -(-self.updates // ROUNDS)
+
+
+def _is_other_task(task: object) -> bool:
+    default: Path = TrainConfig.model_fields["task"].default
+    return task is not None and Path(str(task)) != default
 
 
 def _per_layer(name: str, values: tuple[float, ...], count: int) -> tuple[float, ...]:

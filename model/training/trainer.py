@@ -20,13 +20,13 @@ from model.training.optimizer import make_optimizer
 
 
 def masked_error(scale: np.ndarray) -> Any:
-    """Mean absolute error over known targets, each output in units of its own spread.
+    """Mean absolute error over known targets, each output in units of its own.
 
     The absolute error is what the skill table reports, and a storm's large error does not outweigh
     a week of small ones.
 
     Args:
-        scale: float32 `[O]`, the spread of each output.
+        scale: float32 `[O]`, the unit of each output.
     """
 
     def loss(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -57,6 +57,7 @@ class Trainer:
         recipe: how to train.
         asked: the options that checkpoints tell, of which `recipe` is one to try; by default those
             of `recipe`.
+        scale: float32 `[O]`, in what the error of each output counts; by default its spread.
 
     Attributes:
         progress: how far it has come.
@@ -68,6 +69,7 @@ class Trainer:
         splits: dict[str, dataset.Split],
         recipe: Recipe,
         asked: Recipe | None = None,
+        scale: np.ndarray | None = None,
     ) -> None:
         self.model, self.recipe, self._asked = model, recipe, asked or recipe
         self.progress = Progress()
@@ -82,7 +84,8 @@ class Trainer:
             if int(batches.places[:, 1].max()) <= burn_in:
                 raise ValueError(f"no window is longer than --burn-in-steps {burn_in}")
         self._fingerprint = fingerprint(model, splits)
-        self._scale = np.array([o.transform.std for o in model.outputs_spec], np.float32)
+        spreads = np.array([o.transform.std for o in model.outputs_spec], np.float32)
+        self._scale = spreads if scale is None else scale
         model.compile(
             optimizer=make_optimizer(recipe),
             loss=masked_error(self._scale),
@@ -178,7 +181,7 @@ class Trainer:
         return own
 
     def validation_error(self) -> float:
-        """The mean error over all known targets, in spreads."""
+        """The mean error over all known targets, each in its output's unit."""
         sums = [self._judge(*_tensors(batch)) for batch in self.validation]
         total, count = np.array(sums, np.float64).sum(axis=0)
         return float(total / max(count, 1.0))

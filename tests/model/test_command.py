@@ -14,7 +14,7 @@ from model import run, train
 from model.command import Command, parse_arguments
 from model.data.draft import task_of
 from model.tasks.task import load_task
-from model.train_config import TrainConfig, flag_of
+from model.train_config import AUTO, TrainConfig, flag_of
 from model.training.trainer import Diverged
 from tests.model.children import pool, run_command
 
@@ -57,8 +57,9 @@ def test_help_names_every_field_with_its_meaning_and_default(
         default = field.default
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
         flag = re.escape(flag_of(name))
-        # A name has no default of its own: its description says what it is instead.
-        known = "" if default in (None, ()) else f" (default: {shown})"
+        # Where there is no default of its own, the description says what it is instead.
+        chosen = default in (None, ()) or "; default: " in str(field.description)
+        known = "" if chosen else f" (default: {shown})"
         meaning = re.escape(f"{field.description}{known}")
         # A long option stands on a line of its own, above its meaning.
         line = rf"^  {flag}\b[^\n]*(\n   )? +{meaning}$"
@@ -306,3 +307,19 @@ def test_what_is_wrong_with_a_table_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert "row 1 has '01/02/2024'" in line
     assert "--time-format" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "layers"),
+    [
+        ([], ("lstm:100",) * 3),
+        (["--data", "plant.csv", "--target", "y"], AUTO),
+        (["--task", "plant.toml"], AUTO),
+        (["--task", str(TrainConfig().task)], ("lstm:100",) * 3),
+        (["--data", "plant.csv", "--target", "y", "--layers", "gru:4"], ("gru:4",)),
+        (["--task", "plant.toml", "--from", "models/plant/1"], ("lstm:100",) * 3),
+    ],
+)
+def test_a_table_of_ones_own_has_layers_chosen(given: list[str], layers: tuple[str, ...]) -> None:
+    """The default stack was found for the weather. A version that is gone on from has its own."""
+    assert parse_arguments(given).config.layers == layers

@@ -44,7 +44,9 @@ def test_what_is_chosen_later_has_no_default_of_its_own() -> None:
     assert "| `--name` | name of the exported model | the task's name |" in rows
     assert any(row.startswith("| `--chunk-steps` |") and row.endswith("| chosen |") for row in rows)
     layers = next(row for row in rows if row.startswith("| `--layers` |"))
-    assert layers.endswith("| `lstm:100 lstm:100 lstm:100` |")
+    assert layers.endswith("| auto, or lstm:100 lstm:100 lstm:100 for the default task |")
+    rate = next(row for row in rows if row.startswith("| `--learning-rate` |"))
+    assert rate.endswith("| `0.003` |")
 
 
 def test_titles_of_a_status_stand_together() -> None:

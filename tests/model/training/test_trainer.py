@@ -15,7 +15,7 @@ from model.tasks.task import TaskConfig, load_task
 from model.train_config import Recipe
 from model.training.checkpoint import Checkpoint
 from model.training.trainer import Diverged, Trainer, masked_error
-from tests.model.test_train import write_task
+from tests.model.toy_training import write_task
 
 TINY = Recipe(
     layers=("rnn:3",), output_keep_prob=(0.8,), window_steps=8, batch_size=16, updates=60,
@@ -51,6 +51,16 @@ def expected_error(trainer: Trainer, split: dataset.Split) -> float:
         outputs, _ = trainer.model.predict_sequences(sequences, tf.constant([length], tf.int32))
         errors.append(np.abs(outputs[0].numpy() - split.targets[rows].astype(np.float64)) / spreads)
     return float(np.nanmean(np.concatenate(errors)))
+
+
+def test_an_error_counts_in_the_unit_that_is_given(toy: tuple[TaskConfig, Splits]) -> None:
+    """By default in spreads."""
+    task, splits = toy
+    trainer = make_trainer(toy, TINY)
+    spreads = np.array([o.transform.std for o in trainer.model.outputs_spec], np.float32)
+    other = Trainer(trainer.model, splits, TINY, scale=4 * spreads)
+    # float32, in another order.
+    assert other.validation_error() == pytest.approx(trainer.validation_error() / 4, rel=1e-5)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
