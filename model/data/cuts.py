@@ -15,6 +15,8 @@ from model.tasks.task import TaskConfig
 # Without times, so many series are split as wholes; of fewer each is cut.
 MANY_SERIES = 10
 SPLITS = ("train", "validation", "test")
+# A split that is so many pasts long has enough rows behind its first ones.
+LONG = 10
 
 
 class Rows(NamedTuple):
@@ -47,8 +49,8 @@ def cut(
         task: says how large the splits are.
         left_out: of the table, for errors.
         part: of the time covered, from its beginning; what is later is in no split.
-        past_steps: so many time steps before validation and test come with them, unless series are
-            in one split as a whole.
+        past_steps: so many time steps before validation and test come with them where they are
+            short, unless series are in one split as a whole.
 
     Returns:
         By the name of the split.
@@ -61,9 +63,10 @@ def cut(
     drawn = np.random.default_rng(0).permutation(int(series.max()) + 1)
     places = drawn[series] if whole else ticks.of_rows
     spans = _spans(places, 0 if whole else task.max_horizon * ticks.step, task, part)
-    past = 0 if whole else past_steps * ticks.step
+    wanted = 0 if whole else past_steps * ticks.step
     rows = {}
     for name, (start, end) in spans.items():
+        past = wanted if end - start < LONG * wanted else 0
         found = np.flatnonzero((places >= start - past) & (places < end))
         rows[name] = Rows(found, places[found] >= start)
         if not rows[name].own.any():

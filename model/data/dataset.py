@@ -77,7 +77,7 @@ class Split:
     @property
     def own_times(self) -> np.ndarray:
         """Of the span itself, `[K]`."""
-        return self.times[self.own]
+        return np.asarray(self.times[self.own])
 
 
 def load(
@@ -92,7 +92,8 @@ def load(
         task: the table, and where it is cut.
         part: of the time covered, from its beginning; what is later is not there.
         transforms: of the model whose training goes on; its bases and values hold.
-        past_steps: so many time steps before validation and test come with them.
+        past_steps: so many time steps before validation and test come with them where they are
+            short.
 
     Raises:
         OSError, DataError: as of `read_table` and `split_table`.

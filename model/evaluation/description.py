@@ -76,7 +76,7 @@ def _ends(comparison: Comparison) -> list[list[float | None]]:
 def print_skill(skill: Skill, task: TaskConfig, steps: int) -> None:
     """Prints the errors on the test split, and whether the model beats the baselines."""
     names = [output.name for output in task.outputs]
-    units = ", ".join(dict.fromkeys(output.unit for output in task.outputs))
+    units = ", ".join(dict.fromkeys(o.unit for o in task.outputs if o.unit))
     print(f"\nTest split, {skill.test.num_forecasts:,} forecasts from {steps} past time steps:\n")
     print(skill_table(skill.test, names, units))
     print("\nThe model's error less each baseline's (and its interval of 95 %):\n")

@@ -10,7 +10,13 @@ from model.data.clock import later, shown
 from model.data.dataset import Split
 from model.evaluation.forecastable import forecast_rows
 from model.evaluation.skill import Skill, model_forecasts
-from model.evaluation.tables import comparison_table, readable, skill_table, verdicts
+from model.evaluation.tables import (
+    comparison_table,
+    readable,
+    skill_table,
+    verdicts,
+    with_unit,
+)
 from model.network.sequence_model import SequenceModel
 from model.tasks.task import TaskConfig
 
@@ -67,7 +73,7 @@ def forecast_plot(
         axes.plot(times, forecast, color="C0", lw=1.4, label="forecast")
         axes.fill_between(times, came, forecast, color="C0", alpha=0.15)
         error = np.abs(forecast - came).mean()
-        axes.set(ylabel=f"{output.column} ({output.unit})")
+        axes.set(ylabel=with_unit(output.column, output.unit))
         axes.set_title(
             f"{output.name}: forecast {_steps(output.horizon)} ahead, "
             f"mean error {readable(error, 1)} {output.unit}",
@@ -169,7 +175,7 @@ def write_card(
     """Writes `README.md`, the model card, beside the pictures it shows."""
     training = manifest["training"]
     names = [output["name"] for output in manifest["outputs"]]
-    units = ", ".join(dict.fromkeys(output["unit"] for output in manifest["outputs"]))
+    units = ", ".join(dict.fromkeys(o["unit"] for o in manifest["outputs"] if o["unit"]))
     layers = " -> ".join(f"{layer['cell']} {layer['units']}" for layer in manifest["layers"])
     (folder / "README.md").write_text(
         f"""# {manifest["name"]}, version {manifest["version"]}

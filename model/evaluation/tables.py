@@ -15,9 +15,14 @@ def readable(error: float, decimals: int = 2) -> str:
     return f"{error:.{decimals}f}" if error == 0 or error >= 0.1 else f"{error:.3g}"
 
 
+def with_unit(name: str, unit: str) -> str:
+    """What a number is, and its unit in brackets if it has one."""
+    return f"{name} ({unit})" if unit else name
+
+
 def skill_table(skill: SplitSkill, names: list[str], unit: str) -> str:
     """The errors as a Markdown table, one row a method; `-` where it has no forecast."""
-    head = [f"mean absolute error ({unit})", *names]
+    head = [with_unit("mean absolute error", unit), *names]
     rows = [[method, *map(_cell, errors)] for method, errors in skill.errors.items()]
     return _table(head, rows)
 

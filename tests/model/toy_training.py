@@ -1,5 +1,6 @@
 """A small training as a command: its task, its options, and the weights that it exports."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,11 @@ def write_task(folder: Path) -> Path:
     return path
 
 
-def arguments(task: Path, models_dir: Path, **options: object) -> list[str]:
-    given = {"task": [task], "models_dir": [models_dir], **OPTIONS, **options}
+def arguments(task: Path, models_dir: Path, **options: Iterable[object]) -> list[str]:
+    """The command line of a training with these options, by their names."""
+    given: dict[str, Iterable[object]] = {
+        "task": [task], "models_dir": [models_dir], **OPTIONS, **options,
+    }  # fmt: skip
     return [
         str(word)
         for name, values in given.items()

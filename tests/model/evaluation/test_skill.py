@@ -212,6 +212,7 @@ def test_a_baseline_has_no_error_of_an_output_that_it_cannot_forecast(folder: Pa
     for name, errors in skill.test.errors.items():
         assert np.isfinite(errors).tolist() == [True, name in ("model", LINEAR)]
     lines = skill_table(skill.test, ["temp_1", "rain"], "").splitlines()
+    assert lines[0] == "| mean absolute error | temp_1 | rain |", "no brackets around nothing"
     assert [line.endswith(" | - |") for line in lines[2:]] == [False, True, True, False]
 
 
