@@ -185,6 +185,13 @@ class Manifest(Part):
         ]
 
     @property
+    def layer_files(self) -> list[str]:
+        """Parts of `chunk.onnx`, a layer each; none of a single layer, or where it has no parts."""
+        names = [f"layer-{index}.onnx" for index in range(len(self.layers))]
+        whole = len(names) > 1 and self.files.keys() >= set(names)
+        return names if whole else []
+
+    @property
     def state_sizes(self) -> list[int]:
         """Units of each state tensor, layers in order, h before c."""
         return [layer.units for layer in self.layers for _ in layer.states]

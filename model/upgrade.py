@@ -1,7 +1,7 @@
 """`python -m model.upgrade models/weather/1`: brings an exported folder up to today's format.
 
-It writes the next version: the same SavedModel and files, with `chunk.onnx` and the probe of
-format 2. The folder that is given stays as it is.
+It writes the next version: the same SavedModel and files, with `chunk.onnx`, its parts and the
+probe. The folder that is given stays as it is.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from model.export.chunk_graph import add_chunk_graph
-from model.export.manifest import FORMAT, file_digests, read_manifest, write_manifest
+from model.export.manifest import FORMAT, file_digests, layer_file, read_manifest, write_manifest
 from model.export.versions import next_version
 
 
@@ -29,7 +29,9 @@ def upgrade(folder: Path) -> Path:
             SavedModel does.
     """
     manifest = read_manifest(folder)
-    if manifest["format"] == FORMAT:
+    layers = len(manifest["layers"])
+    has_parts = layers == 1 or layer_file(0) in manifest["files"]
+    if manifest["format"] == FORMAT and has_parts:
         raise ValueError(f"{folder} has the format {FORMAT} already")
     home = folder.resolve().parent
     with next_version(home) as (new, number):

@@ -10,10 +10,12 @@ GAUGES = ("waiting", "running")
 class Counters(ctypes.Structure):
     """An int64 for each name. `rows / chunks` is the mean batch.
 
+    `computed_at` is when the last chunk was computed, in nanoseconds of the monotonic clock.
+
     `Counters()` has memory of its own; `Counters.from_buffer` keeps them in that of others.
     """
 
-    _fields_ = [(name, ctypes.c_int64) for name in (*COUNTERS, *GAUGES)]
+    _fields_ = [(name, ctypes.c_int64) for name in (*COUNTERS, *GAUGES, "computed_at")]
 
     chunks: int
     rows: int
@@ -24,3 +26,4 @@ class Counters(ctypes.Structure):
     compilations: int
     waiting: int
     running: int
+    computed_at: int

@@ -6,6 +6,8 @@ On a processor `auto` takes `chunk.onnx`, and nothing here imports TensorFlow; b
 
 import fcntl
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from app.engine.model_runner import ModelRunner, most_rows
 from app.errors import ModelRefused
 from app.kernels.probe import check_probe
 from app.manifest import CHUNK, Manifest
-from app.settings import KernelName, RunnerChoice, accelerator_present
+from app.settings import KernelName, RunnerChoice, accelerator_present, available_cores
 
 if TYPE_CHECKING:
     from app.kernels.accelerator import Comparison
@@ -31,6 +33,8 @@ class KernelLoader:
         home: a folder that the service's workers share.
         logical_devices: into how many the CPU is split. Only TensorFlow can use more than one.
         tensor_float_32: whether cuDNN may round to 10 bits.
+        idle_cores: of so many cores, how many nobody computes on, beside the caller's; None where
+            the caller's is all there is.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class KernelLoader:
         home: Path,
         logical_devices: int = 1,
         tensor_float_32: bool = False,
+        idle_cores: Callable[[int], int] | None = None,
     ) -> None:
         self._wanted: RunnerChoice = wanted
         if wanted == "auto" and logical_devices > 1:
@@ -49,6 +54,7 @@ class KernelLoader:
         self._tensor_float_32 = tensor_float_32
         self._max_rows, self._max_steps = max_rows, max_steps
         self._home = home
+        self._idle_cores = idle_cores
 
     def __call__(self, folder: Path, manifest: Manifest) -> ModelRunner:
         """See `RunnerLoader`."""
@@ -89,6 +95,10 @@ class KernelLoader:
             from app.kernels.bfloat16 import Bfloat16Runner
 
             return Bfloat16Runner((folder / CHUNK).read_bytes(), manifest)
+        if self._idle_cores is not None and (cores := available_cores()) > 1:
+            from app.kernels.many_cores import ManyCoresRunner
+
+            return ManyCoresRunner(folder, manifest, cores, partial(self._idle_cores, cores))
         from app.kernels.onnxruntime import OnnxRuntimeRunner
 
         return OnnxRuntimeRunner(folder / CHUNK, manifest)

@@ -83,15 +83,19 @@ class OnnxRuntimeRunner:
             raise ModelRefused(f"{CHUNK} takes and gives {found}, not {expected}")
 
 
-def session_of(graph: Path | bytes) -> onnxruntime.InferenceSession:
+def session_of(graph: Path | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     """A graph, ready to run on the processor.
+
+    Args:
+        graph: a file, or what is in it.
+        threads: that share each product. A lane is a thread already: where there are many lanes,
+            more of them would wait for each other.
 
     Raises:
         ModelRefused: ONNX Runtime cannot load it.
     """
     options = onnxruntime.SessionOptions()
-    # A lane is a thread already: more of them would wait for each other.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # It would keep a plan of memory for each shape it meets, and ours are of all kinds.
     options.enable_mem_pattern = False
     # It would keep what the largest chunk has needed, and without it nothing takes longer.
@@ -101,4 +105,5 @@ def session_of(graph: Path | bytes) -> onnxruntime.InferenceSession:
     except Exception as error:
         # Its own errors have no base of their own.
         reason = str(error).partition("\n")[0]
-        raise ModelRefused(f"ONNX Runtime cannot load {CHUNK}: {reason}") from error
+        name = graph.name if isinstance(graph, Path) else CHUNK
+        raise ModelRefused(f"ONNX Runtime cannot load {name}: {reason}") from error

@@ -12,69 +12,13 @@ import os
 import signal
 import tempfile
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from app.engine.counters import COUNTERS, GAUGES, Counters
-from app.stats.answer_counts import AnswerCounts, AnswerWords
-
-
-class ParentWords(ctypes.Structure):
-    """What the parent tells.
-
-    Attributes:
-        crashing: how many workers end again and again, soon after their start.
-        exit_status: of the last one.
-        stopping: whether the service has been told to stop.
-        dispatched: whether, since then, all connections that there will be have been given.
-        was_whole: whether all workers that can have been ready; a worker writes it.
-    """
-
-    _fields_ = [
-        (name, ctypes.c_int64)
-        for name in ("crashing", "exit_status", "stopping", "dispatched", "was_whole")
-    ]
-
-    crashing: int
-    exit_status: int
-    stopping: int
-    dispatched: int
-    was_whole: int
-
-
-class WorkerWords(ctypes.Structure):
-    """A worker's row.
-
-    Attributes:
-        pid: its process; 0 before there has been one.
-        ready: whether it answers.
-        failing: whether it cannot, and will not by itself.
-        taken: connections that it was given and has taken.
-        closed: connections that it was given and has no more.
-        beats: changes for as long as its event loop goes on.
-        counters: of its engine.
-        answers: that it gave.
-    """
-
-    _fields_ = [
-        ("pid", ctypes.c_int64),
-        ("ready", ctypes.c_int64),
-        ("failing", ctypes.c_int64),
-        ("taken", ctypes.c_int64),
-        ("closed", ctypes.c_int64),
-        ("beats", ctypes.c_int64),
-        ("counters", Counters),
-        ("answers", AnswerWords),
-    ]
-
-    pid: int
-    ready: int
-    failing: int
-    taken: int
-    closed: int
-    beats: int
-    counters: Counters
-    answers: AnswerWords
+from app.engine.counters import COUNTERS, GAUGES
+from app.stats.answer_counts import AnswerCounts
+from app.stats.shared_words import ParentWords, WorkerWords, lives
 
 
 class LivingWorker(NamedTuple):
@@ -123,7 +67,7 @@ class SharedStats:
         """Takes a row for the worker that this process is."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
-            row = next(row for row in self._rows if not _lives(row.pid))
+            row = next(row for row in self._rows if not lives(row.pid))
             row.ready = row.failing = row.taken = row.closed = row.beats = 0
             for name in GAUGES:
                 setattr(row.counters, name, 0)
@@ -137,8 +81,12 @@ class SharedStats:
         return [
             LivingWorker(row.pid, bool(row.ready), row.closed)
             for row in self._rows
-            if _lives(row.pid)
+            if lives(row.pid)
         ]
+
+    def others(self, row: WorkerWords) -> Iterator[WorkerWords]:
+        """The rows of all workers but that of one; some may have died."""
+        return (other for other in self._rows if other is not row and other.pid)
 
     def beats(self, pid: int) -> int:
         """A number that changes for as long as the event loop of a worker goes on."""
@@ -176,7 +124,7 @@ class SharedStats:
 
     @property
     def _refused(self) -> int:
-        return sum(row.failing for row in self._rows if _lives(row.pid))
+        return sum(row.failing for row in self._rows if lives(row.pid))
 
     @property
     def stopping(self) -> bool:
@@ -214,7 +162,7 @@ class SharedStats:
     def total(self, name: str) -> int:
         """A counter over all workers there were, or a gauge over those that live."""
         counted = name in COUNTERS
-        rows = (row for row in self._rows if counted or _lives(row.pid))
+        rows = (row for row in self._rows if counted or lives(row.pid))
         return sum(getattr(row.counters, name) for row in rows)
 
     def answers(self) -> AnswerCounts:
@@ -247,6 +195,15 @@ class WorkerStats:
         """Whether this worker does not answer, and another does."""
         return not self.row.ready and self.shared.workers_ready > 0
 
+    def idle_cores(self, cores: int) -> int:
+        """Cores that no worker of the service uses; this one uses one.
+
+        Args:
+            cores: that the service may use.
+        """
+        busy = sum(other.is_busy for other in self.shared.others(self.row))
+        return max(0, cores - 1 - busy)
+
     def beat(self) -> None:
         """The event loop of this worker goes on."""
         self.row.beats += 1
@@ -272,15 +229,3 @@ def describe_exit(status: int) -> str:
         return f"was killed by {signal.Signals(-status).name}"
     except ValueError:
         return f"was killed by signal {-status}"
-
-
-def _lives(pid: int) -> bool:
-    if pid == 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

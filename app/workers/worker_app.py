@@ -73,5 +73,6 @@ class Worker:
             self.home,
             settings.logical_devices,
             settings.tensor_float_32,
+            self.stats.idle_cores,
         )
         return create_app(settings, load, self.stats, self.home)

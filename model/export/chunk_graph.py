@@ -1,4 +1,5 @@
-"""Writes `chunk.onnx` beside a SavedModel, and checks that it computes what `chunk` does.
+"""Writes `chunk.onnx` and its parts beside a SavedModel, and checks that they compute what `chunk`
+does.
 
 The weights are read from the SavedModel's own checkpoint and the transforms from the manifest, so
 what is exported and what is brought up to date take the same way. TensorFlow's signature, restored
@@ -16,8 +17,10 @@ import onnxruntime
 import tensorflow as tf
 
 from model.config import LayerConfig
+from model.export.graph_builder import WEIGHTS, Network
+from model.export.layer_graphs import add_layer_graphs, run_layers
 from model.export.manifest import CHUNK
-from model.export.onnx_graph import WEIGHTS, Network, build_graph
+from model.export.onnx_graph import build_graph
 from model.export.parity import TOLERANCE, Results, difference, disagreement
 from model.transforms import Category, Cyclic, Embedding, Feature, Flag, Output
 
@@ -43,7 +46,7 @@ class ChunkDiffers(ValueError):
 
 
 def add_chunk_graph(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Writes `chunk.onnx` into a folder that holds a SavedModel.
+    """Writes `chunk.onnx`, and its parts, into a folder that holds a SavedModel.
 
     Args:
         folder: of the SavedModel.
@@ -69,7 +72,26 @@ def add_chunk_graph(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
             )
     # The last chunk is the probe.
     tolerance = min(max(LEAST, MARGIN * difference(found, expected, network.outputs)), TOLERANCE)
+    if len(network.layers) > 1:
+        add_layer_graphs(folder, network)
+        _check_layers(folder, network, ours)
     return {"tolerance": float(f"{tolerance:.2g}"), **describe_probe(chunk, expected)}
+
+
+def _check_layers(folder: Path, network: Network, whole: Callable[[Chunk], Results]) -> None:
+    """Checks that the parts compute what `chunk.onnx` does, of rows as long as the chunk.
+
+    Raises:
+        ChunkDiffers: they do not.
+    """
+    parts = run_layers(folder, network)
+    for what, (inputs, lengths, state) in chunks(network):
+        if lengths.min() == inputs.shape[1]:
+            found, expected = parts(inputs, state), whole((inputs, lengths, state))
+            if told := disagreement(found, expected, network.outputs):
+                raise ChunkDiffers(
+                    f"the parts of {CHUNK} do not compute what it does: {told} ({what})"
+                )
 
 
 def read_network(folder: Path, manifest: dict[str, Any]) -> Network:

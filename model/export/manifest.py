@@ -21,6 +21,11 @@ CHUNK = "chunk.onnx"
 COMPACT = ("example", "probe")
 
 
+def layer_file(layer: int) -> str:
+    """Name of a layer's part of `chunk.onnx`: `layer-0.onnx`."""
+    return f"layer-{layer}.onnx"
+
+
 def state_tensor(layer: int, part: str) -> str:
     """Name of a state in the signatures: `state_0_h`."""
     return f"state_{layer}_{part}"

@@ -1,65 +1,18 @@
 """Builds the ONNX graph that computes what a SavedModel's `chunk` computes: `chunk.onnx`.
 
 From the transforms, the layers and their weights. Rows and time steps of any number are one and the
-same graph. Operators as in https://onnx.ai/onnx/operators/.
+same graph.
 """
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from model.config import LayerConfig
-from model.export.column_transforms import InputColumns, OutputColumns
-from model.transforms import Embedding, Feature, Output
-
-# ONNX Runtime's newest operator set at the pinned version is higher; this one has all we need.
-OPSET = 17
-
-# The operator of each cell, and its gates in ONNX's order.
-OPERATORS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "rnn": ("RNN", ("new",)),
-    "lstm": ("LSTM", ("input", "output", "forget", "new")),
-    "gru": ("GRU", ("update", "reset", "new")),
-}
-WEIGHTS = ("kernel", "recurrent_kernel", "bias")
+from model.export.graph_builder import GraphBuilder, Network, tensor
 
 # What passes between the parts of the graph, float32 `[S,C,I]` and `[S,C,H]`: by these names
 # whoever loads it can cut it.
 ENCODED, TOP = "encoded", "top"
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a graph is made of.
-
-    Attributes:
-        features, outputs: raw columns and outputs, with their transforms.
-        layers: from the bottom.
-        weights: by name, such as `layer_0/kernel` or `head/bias`, float32.
-    """
-
-    features: tuple[Feature, ...]
-    outputs: tuple[Output, ...]
-    layers: tuple[LayerConfig, ...]
-    weights: Mapping[str, np.ndarray]
-
-    @property
-    def embeddings(self) -> dict[int, np.ndarray]:
-        """The weights of each embedding, by its feature's place, float32 `[V, size]`."""
-        return {
-            index: self.weights[f"embedding_{index}/table"]
-            for index, feature in enumerate(self.features)
-            if isinstance(feature.transform, Embedding)
-        }
-
-    @property
-    def state_sizes(self) -> list[int]:
-        """Units of each state tensor, layers in order, h before c."""
-        return [layer.units for layer in self.layers for _ in layer.spec.states]
 
 
 def build_graph(network: Network) -> onnx.ModelProto:
@@ -69,205 +22,34 @@ def build_graph(network: Network) -> onnx.ModelProto:
     Raises:
         ValueError: ONNX has no such cell.
     """
-    builder = _Builder()
+    builder = GraphBuilder()
     encoded, order = builder.encode(network)
-    # The recurrent operators have time first.
-    top = builder.one("Transpose", [builder.named(ENCODED, encoded)], perm=[1, 0, 2])
+    top = builder.time_first(builder.named(ENCODED, encoded))
     states = builder.split_state(network.state_sizes)
     final: list[str] = []
     for index, layer in enumerate(network.layers):
-        weights = [network.weights[f"layer_{index}/{name}"] for name in WEIGHTS]
-        if index == 0:
-            # They follow the order in which `encode` makes the inputs.
-            weights[0] = weights[0][order]
         initial = [states.pop(0) for _ in layer.spec.states]
-        top, made = builder.layer(layer, weights, top, initial)
+        weights = network.layer_weights(index, order)
+        top, made = builder.layer(layer, weights, top, "lengths", initial)
         final += made
-    builder.join_state(final)
-    top = builder.named(TOP, builder.one("Transpose", [top], perm=[1, 0, 2]))
-    total = builder.one("MatMul", [top, builder.constant(network.weights["head/kernel"])])
-    total = builder.one("Add", [total, builder.constant(network.weights["head/bias"])])
-    builder.decode(total, network.features, network.outputs)
-    return builder.finish(network, len(order))
-
-
-class _Builder:
-    """Collects nodes and constants; names them by number."""
-
-    def __init__(self) -> None:
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
-
-    def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        name = f"constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
-        return name
-
-    def add(self, operator: str, inputs: list[str], count: int = 1, **attributes: Any) -> list[str]:
-        number = len(self._nodes)
-        outputs = [f"{operator}_{number}_{i}" for i in range(count)]
-        self._nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
-        return outputs
-
-    def one(self, operator: str, inputs: list[str], **attributes: Any) -> str:
-        return self.add(operator, inputs, **attributes)[0]
-
-    def named(self, name: str, value: str) -> str:
-        """A value under a name of its own, by which the graph can be cut."""
-        self._nodes.append(helper.make_node("Identity", [value], [name]))
-        return name
-
-    def columns(self, indices: Sequence[int] | np.ndarray) -> str:
-        """Some raw columns, float32 `[S,C,N]`."""
-        return self.one("Gather", ["sequences", self.constant(indices, np.int64)], axis=2)
-
-    def encode(self, network: Network) -> tuple[str, list[int]]:
-        """All features, each kind of transform at once: an operator a feature would cost more.
-
-        Returns:
-            float32 `[S,C,I]`, and for each of its columns its place among the network's inputs.
-        """
-        columns = InputColumns.of(network.features, network.embeddings)
-        made = []
-        if columns.plain:
-            mean, std = self.constant(columns.mean), self.constant(columns.std)
-            centred = self.one("Sub", [self.columns(columns.plain), mean])
-            made.append(self.one("Div", [centred, std]))
-        if columns.cyclic:
-            scale = self.constant(columns.scale)
-            angle = self.one("Mul", [self.columns(columns.cyclic), scale])
-            made += [self.one("Sin", [angle]), self.one("Cos", [angle])]
-        if columns.coded:
-            made.append(self.of_codes(columns))
-        values = made[0] if len(made) == 1 else self.one("Concat", made, axis=2)
-        if columns.missing:
-            absent = self.one("IsNaN", [self.columns(columns.missing)])
-            flags = self.one("Cast", [absent], to=TensorProto.FLOAT)
-            values = self.one("Concat", [self.known(values), flags], axis=2)
-        return values, columns.order
-
-    def known(self, values: str) -> str:
-        """Zeros for NaN."""
-        return self.one("Where", [self.one("IsNaN", [values]), self.constant(0.0), values])
-
-    def of_codes(self, columns: InputColumns) -> str:
-        """The columns of all categories."""
-        # What pads a batch may be any number.
-        codes = self.one("Max", [self.known(self.columns(columns.coded)), self.constant(0.0)])
-        codes = self.one("Min", [codes, self.constant(columns.last)])
-        rows = self.one("Add", [codes, self.constant(columns.first)])
-        rows = self.one("Cast", [rows], to=TensorProto.INT64)
-        # [S,C,K,N]: of each of K categories the row of its code.
-        found = self.one("Gather", [self.constant(columns.table), rows], axis=0)
-        return self.one("ReduceSum", [found, self.constant([2], np.int64)], keepdims=0)
-
-    def split_state(self, sizes: list[int]) -> list[str]:
-        """`state` as the operators take it, a `[1,S,H]` each."""
-        axis = self.constant([0], np.int64)
-        whole = self.one("Unsqueeze", ["state", axis])
-        if len(sizes) == 1:
-            return [whole]
-        cuts = self.constant(sizes, np.int64)
-        return self.add("Split", [whole, cuts], len(sizes), axis=2)
-
-    def join_state(self, states: list[str]) -> None:
-        whole = states[0] if len(states) == 1 else self.one("Concat", states, axis=2)
-        after = self.one("Squeeze", [whole, self.constant([0], np.int64)])
-        # A row without time steps keeps its state, which the operators forget.
-        moves = self.one("Greater", ["lengths", self.constant(0, np.int32)])
-        moves = self.one("Unsqueeze", [moves, self.constant([1], np.int64)])
-        self._nodes.append(helper.make_node("Where", [moves, after, "state"], ["next_state"]))
-
-    def layer(
-        self, layer: LayerConfig, weights: Sequence[np.ndarray], inputs: str, initial: list[str]
-    ) -> tuple[str, list[str]]:
-        """A layer's outputs `[C,S,H]` and final states."""
-        if layer.cell not in OPERATORS:
-            raise ValueError(f"ONNX has no operator for the cell {layer.cell!r}")
-        operator, gates = OPERATORS[layer.cell]
-        places = layer.spec.places(gates)
-        kernel, recurrent, bias = weights
-        # Of inputs and of state; a cell with one bias adds it to the inputs.
-        biases = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
-        attributes: dict[str, Any] = {"hidden_size": layer.units}
-        if layer.cell == "gru":
-            attributes["linear_before_reset"] = 1
-        elif layer.cell == "rnn":
-            attributes["activations"] = [layer.activation.capitalize()]
-        outputs, *final = self.add(
-            operator,
-            [
-                inputs,
-                # ONNX wants [1, G*H, I], [1, G*H, H] and [1, 2*G*H].
-                self.constant(_ordered(kernel, places).T[np.newaxis]),
-                self.constant(_ordered(recurrent, places).T[np.newaxis]),
-                self.constant(_ordered(biases, places).reshape(1, -1)),
-                "lengths",
-                *initial,
-            ],
-            1 + len(layer.spec.states),
-            **attributes,
-        )
-        return self.one("Squeeze", [outputs, self.constant([1], np.int64)]), final
-
-    def decode(
-        self, total: str, features: tuple[Feature, ...], outputs: tuple[Output, ...]
-    ) -> None:
-        """The head's outputs in real units, zero beyond each row's length."""
-        columns = OutputColumns.of(outputs, features)
-        scaled = self.one("Mul", [total, self.constant(columns.std)])
-        total = self.one("Add", [scaled, self.constant(columns.mean)])
-        if columns.is_change.any():
-            is_change = self.constant(columns.is_change, np.bool_)
-            # Not a product with 0: another column may be missing, which is NaN.
-            present = self.one(
-                "Where", [is_change, self.columns(columns.of_feature), self.constant(0.0)]
-            )
-            total = self.one("Add", [total, present])
-        self._nodes.append(
-            helper.make_node("Where", [self._valid(), total, self.constant(0.0)], ["outputs"])
-        )
-
-    def _valid(self) -> str:
-        """Whether a time step is within its row's length, bool `[S, C, 1]`."""
-        shape = self.one("Shape", ["sequences"])
-        size = self.one("Gather", [shape, self.constant(1, np.int64)])
-        end = self.one("Cast", [size], to=TensorProto.INT32)
-        first, one = self.constant(0, np.int32), self.constant(1, np.int32)
-        times = self.one("Range", [first, end, one])
-        times = self.one("Unsqueeze", [times, self.constant([1], np.int64)])
-        lengths = self.one("Unsqueeze", ["lengths", self.constant([1, 2], np.int64)])
-        return self.one("Less", [times, lengths])
-
-    def finish(self, network: Network, num_inputs: int) -> onnx.ModelProto:
-        def tensor(name: str, kind: int, shape: list[Any]) -> onnx.ValueInfoProto:
-            return helper.make_tensor_value_info(name, kind, shape)
-
-        size = sum(network.state_sizes)
-        graph = helper.make_graph(
-            self._nodes,
-            "chunk",
-            [
-                tensor("sequences", TensorProto.FLOAT, ["S", "C", len(network.features)]),
-                tensor("lengths", TensorProto.INT32, ["S"]),
-                tensor("state", TensorProto.FLOAT, ["S", size]),
-            ],
-            [
-                tensor("outputs", TensorProto.FLOAT, ["S", "C", len(network.outputs)]),
-                tensor("next_state", TensorProto.FLOAT, ["S", size]),
-            ],
-            self._constants,
-            value_info=[
-                tensor(ENCODED, TensorProto.FLOAT, ["S", "C", num_inputs]),
-                tensor(TOP, TensorProto.FLOAT, ["S", "C", network.layers[-1].units]),
-            ],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
-        onnx.checker.check_model(model)
-        return model
-
-
-def _ordered(weights: np.ndarray, places: tuple[int, ...]) -> np.ndarray:
-    """Columns of gates `[N, G*H]`, the gates taken from these places in turn."""
-    parts = np.split(weights, len(places), axis=1)
-    return np.concatenate([parts[place] for place in places], axis=1)
+    # A row without time steps keeps its state, which the operators forget.
+    moves = builder.one("Greater", ["lengths", builder.constant(0, np.int32)])
+    moves = builder.one("Unsqueeze", [moves, builder.constant([1], np.int64)])
+    builder.add_named("Where", [moves, builder.join_state(final), "state"], "next_state")
+    decoded = builder.decode(builder.named(TOP, builder.batch_first(top)), network)
+    # Zero beyond each row's length.
+    builder.add_named("Where", [builder.valid(), decoded, builder.constant(0.0)], "outputs")
+    size, features = sum(network.state_sizes), len(network.features)
+    return builder.finish(
+        "chunk",
+        [
+            tensor("sequences", ["S", "C", features]),
+            tensor("lengths", ["S"], TensorProto.INT32),
+            tensor("state", ["S", size]),
+        ],
+        [tensor("outputs", ["S", "C", len(network.outputs)]), tensor("next_state", ["S", size])],
+        [
+            tensor(ENCODED, ["S", "C", len(order)]),
+            tensor(TOP, ["S", "C", network.layers[-1].units]),
+        ],
+    )

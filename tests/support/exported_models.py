@@ -150,8 +150,10 @@ def to_json(sequence: np.ndarray) -> list[list[float | None]]:
 def make_format_1(folder: Path) -> None:
     """Makes an exported folder what one was before there was `chunk.onnx`."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    del manifest["probe"], manifest["files"][CHUNK]
-    (folder / CHUNK).unlink()
+    del manifest["probe"]
+    for file in folder.glob("*.onnx"):
+        del manifest["files"][file.name]
+        file.unlink()
     write_manifest(folder, {**manifest, "format": "unroll/1"})
 
 

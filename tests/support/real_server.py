@@ -22,6 +22,8 @@ GIVE = (
     "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
 )
 
+START = "\nimport runpy; runpy.run_module('app', run_name='__main__')"
+
 
 class Server:
     """A running server.
@@ -99,6 +101,7 @@ def serve(
     log: Path,
     ready: bool = True,
     listener: socket.socket | None = None,
+    before: str = "",
     **settings: object,
 ) -> Iterator[Server]:
     """Starts a server and waits until it is ready.
@@ -109,10 +112,16 @@ def serve(
         log: the file that its output goes to.
         ready: False: waits only until it answers.
         listener: that it is given, as by systemd; its own on a free port if None.
+        before: what its first process does first, in Python.
         settings: of the service.
     """
     port = listener.getsockname()[1] if listener else free_port()
     command = [sys.executable, "-m", "app"]
+    if before:
+        command[1:] = [
+            "-c",
+            f"{before}\nimport runpy; runpy.run_module('app', run_name='__main__')",
+        ]
     if listener:
         command[1:1] = ["-c", GIVE, str(listener.fileno())]
     environment = {

@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from app.engine.counters import COUNTERS, GAUGES, Counters
 from app.stats.answer_counts import PREDICT
 from app.stats.shared_stats import SharedStats, WorkerStats
+from app.stats.shared_words import BUSY_NS
 
 fork = multiprocessing.get_context("fork")
 
@@ -29,6 +31,8 @@ def _work(path: Path, workers: int, orders: Connection) -> None:
             stats.set_ready(False, failing=True)
         elif name == "closed":
             stats.count_closed()
+        elif name == "taken":
+            stats.count_taken()
         elif name == "beat":
             stats.beat()
         elif name == "answer":
@@ -270,3 +274,43 @@ def test_the_parent_tells_all_workers_which_of_them_cannot_stay_up(
     assert shared.trouble == f"1 of the service's workers cannot stay up: the last one {text}"
     parent.tell_crashing(0, status)
     assert shared.trouble == ""
+
+
+def test_cores_are_idle_where_no_other_worker_has_work(tmp_path: Path) -> None:
+    path = tmp_path / "stats"
+    path.touch()
+    mine = SharedStats(2, path).claim()
+    other = Worker(path)
+    assert mine.idle_cores(2) == 1
+    assert mine.idle_cores(4) == 3
+    # What this worker does is no matter.
+    mine.counters.running = 3
+    mine.counters.computed_at = time.monotonic_ns()
+    mine.count_taken()
+    assert mine.idle_cores(2) == 1
+    for gauge in GAUGES:
+        other.do(gauge, 1)
+        assert mine.idle_cores(2) == 0
+        assert mine.idle_cores(4) == 2
+        assert mine.idle_cores(1) == 0
+        other.do(gauge, -1)
+        assert mine.idle_cores(2) == 1
+    # It died at work.
+    other.do("running", 1)
+    other.kill()
+    assert mine.idle_cores(2) == 1
+
+
+def test_a_worker_whose_callers_may_send_more_is_busy_for_a_moment(tmp_path: Path) -> None:
+    path = tmp_path / "stats"
+    path.touch()
+    mine = SharedStats(2, path).claim()
+    other = Worker(path)
+    other.do("computed_at", time.monotonic_ns())
+    # Its caller has gone.
+    assert mine.idle_cores(2) == 1
+    other.do("taken")
+    other.do("computed_at", BUSY_NS)
+    assert mine.idle_cores(2) == 0
+    other.do("computed_at", -2 * BUSY_NS)
+    assert mine.idle_cores(2) == 1

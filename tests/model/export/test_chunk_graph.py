@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.export import chunk_graph, onnx_graph
+from model.export import chunk_graph, graph_builder
 from model.export.chunk_graph import ChunkDiffers, add_chunk_graph, chunks, read_network
 from model.export.manifest import CHUNK
 from model.export.versions import existing_versions
@@ -52,7 +52,7 @@ def test_what_is_compared_has_lengths_and_states_of_all_kinds(models_dir: Path) 
 
 def swap_gates(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = ("input", "forget", "output", "new")
-    monkeypatch.setitem(onnx_graph.OPERATORS, "lstm", ("LSTM", gates))  # type: ignore[arg-type]
+    monkeypatch.setitem(graph_builder.OPERATORS, "lstm", ("LSTM", gates))  # type: ignore[arg-type]
 
 
 def change_a_bias(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def test_a_row_without_time_steps_that_lost_its_state_would_be_seen(
 def test_a_cell_that_onnx_has_not_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_graph, "OPERATORS", {"lstm": onnx_graph.OPERATORS["lstm"]})
+    monkeypatch.setattr(graph_builder, "OPERATORS", {"lstm": graph_builder.OPERATORS["lstm"]})
     with pytest.raises(ValueError, match="ONNX has no operator for the cell 'gru'"):
         export(tmp_path, ("gru:4",), "wrong")
     assert existing_versions(tmp_path / "wrong") == []
