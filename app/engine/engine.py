@@ -310,7 +310,6 @@ class Engine:
 
     def _count(self, chunk: Chunk) -> None:
         self.counters.chunks += 1
-        self.counters.computed_at = time.monotonic_ns()
         self.counters.rows += len(chunk.sequences)
         steps = sum(chunk.steps)
         self.counters.time_steps += steps

@@ -35,6 +35,7 @@ class KernelLoader:
         tensor_float_32: whether cuDNN may round to 10 bits.
         idle_cores: of so many cores, how many nobody computes on, beside the caller's; None where
             the caller's is all there is.
+        computed: is called after each chunk where idle cores may be used.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class KernelLoader:
         logical_devices: int = 1,
         tensor_float_32: bool = False,
         idle_cores: Callable[[int], int] | None = None,
+        computed: Callable[[], None] = lambda: None,
     ) -> None:
         self._wanted: RunnerChoice = wanted
         if wanted == "auto" and logical_devices > 1:
@@ -54,7 +56,7 @@ class KernelLoader:
         self._tensor_float_32 = tensor_float_32
         self._max_rows, self._max_steps = max_rows, max_steps
         self._home = home
-        self._idle_cores = idle_cores
+        self._idle_cores, self._computed = idle_cores, computed
 
     def __call__(self, folder: Path, manifest: Manifest) -> ModelRunner:
         """See `RunnerLoader`."""
@@ -98,7 +100,8 @@ class KernelLoader:
         if self._idle_cores is not None and (cores := available_cores()) > 1:
             from app.kernels.many_cores import ManyCoresRunner
 
-            return ManyCoresRunner(folder, manifest, cores, partial(self._idle_cores, cores))
+            idle_cores = partial(self._idle_cores, cores)
+            return ManyCoresRunner(folder, manifest, cores, idle_cores, self._computed)
         from app.kernels.onnxruntime import OnnxRuntimeRunner
 
         return OnnxRuntimeRunner(folder / CHUNK, manifest)

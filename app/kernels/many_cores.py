@@ -71,17 +71,23 @@ class ManyCoresRunner(OnnxRuntimeRunner):
         manifest: of the model.
         cores: that the service may use, at least two.
         idle_cores: how many of them nobody computes on, beside the caller's.
+        computed: is called after each chunk.
 
     Raises:
         ModelRefused: as `OnnxRuntimeRunner`.
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, cores: int, idle_cores: Callable[[], int]
+        self,
+        folder: Path,
+        manifest: Manifest,
+        cores: int,
+        idle_cores: Callable[[], int],
+        computed: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(folder / CHUNK, manifest)
         self._folder, self._manifest = folder, manifest
-        self._cores, self._idle_cores = cores, idle_cores
+        self._cores, self._idle_cores, self._computed = cores, idle_cores, computed
         self._way: Way | None = None
         self._idle_time = IdleTime()
         # Seconds of a time step of one row, and by the cost those of more.
@@ -136,6 +142,7 @@ class ManyCoresRunner(OnnxRuntimeRunner):
             return self._run(self._way, inputs, lengths, state)
         finally:
             self._calls.pop()
+            self._computed()
 
     def _run(self, way: Way, inputs: np.ndarray, lengths: np.ndarray, state: np.ndarray) -> Results:
         rows, steps, _ = inputs.shape

@@ -11,6 +11,7 @@ import mmap
 import os
 import signal
 import tempfile
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,6 +204,10 @@ class WorkerStats:
         """
         busy = sum(other.is_busy for other in self.shared.others(self.row))
         return max(0, cores - 1 - busy)
+
+    def tell_computed(self) -> None:
+        """A chunk is computed."""
+        self.counters.computed_at = time.monotonic_ns()
 
     def beat(self) -> None:
         """The event loop of this worker goes on."""

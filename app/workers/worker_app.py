@@ -74,5 +74,6 @@ class Worker:
             settings.logical_devices,
             settings.tensor_float_32,
             self.stats.idle_cores,
+            self.stats.tell_computed,
         )
         return create_app(settings, load, self.stats, self.home)

@@ -1,6 +1,7 @@
 """The sections by name, in the order in which they are measured."""
 
 from benchmarks.sections import (
+    alone,
     closed,
     fairness,
     formats,
@@ -22,6 +23,7 @@ SECTIONS: dict[str, Section] = {
     "bound": upper_bound,
     "frameworks": frameworks_on_onnxruntime,
     "large": large_model,
+    "alone": alone,
     "fairness": fairness,
     "formats": formats,
     "lines": ndjson_streaming,

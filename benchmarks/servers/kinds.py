@@ -13,7 +13,9 @@ UNROLL = "unroll"
 FASTAPI = "fastapi_onnxruntime"
 FASTAPI_BUCKETS = f"{FASTAPI}_buckets"
 FASTAPI_PROCESSES = f"{FASTAPI}_processes"
+FASTAPI_THREADS = f"{FASTAPI}_threads"
 GRANIAN = "granian_onnxruntime"
+ONE_THREAD_ALONE = "unroll_one_thread"
 KERAS, KERAS_PROCESSES = "fastapi_keras", "fastapi_keras_processes"
 
 # Kernels sum up in other orders: a few 1e-6 is usual, a wrong gate or mask gives 1e-2.
@@ -107,6 +109,16 @@ UNROLLS = (
         BFLOAT16_TOLERANCE,
     ),
 )
+# In the section `alone`.
+FOR_LONE_CALLERS = (
+    unroll(ONE_THREAD_ALONE, "all defaults, a model without the parts of its graph", {}),
+    _peer(
+        FASTAPI_THREADS,
+        "fastapi_onnxruntime",
+        f"as {FASTAPI}, but one worker, in whose calls are two threads",
+        {"BENCH_WORKERS": "1", "BENCH_THREADS": "2"},
+    ),
+)
 WITH_ONNXRUNTIME = (
     _peer(
         FASTAPI,
@@ -196,4 +208,4 @@ FRAMEWORKS = (
         {**RAY, **ONNXRUNTIME, "BENCH_WAIT_S": "0.001"},
     ),
 )
-KINDS = {kind.name: kind for kind in (*UNROLLS, *WITH_ONNXRUNTIME, *FRAMEWORKS)}
+KINDS = {kind.name: kind for kind in (*UNROLLS, *FOR_LONE_CALLERS, *WITH_ONNXRUNTIME, *FRAMEWORKS)}
