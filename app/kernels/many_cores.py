@@ -40,7 +40,7 @@ class Way(Protocol):
     """How several threads compute a chunk.
 
     Attributes:
-        shortest_s: of no chunk that takes one thread less time it is worth asking.
+        shortest_s: for no chunk that takes one thread less time it pays.
     """
 
     shortest_s: float
@@ -103,7 +103,6 @@ class ManyCoresRunner(OnnxRuntimeRunner):
             ModelRefused: it does not give the numbers of one thread.
         """
         self._cost = super().warm_up(max_rows, max_steps)
-        started = time.monotonic()
         a_step = self._cost.time_step_s + self._cost.row_step_s
         steps = max(2, min(max_steps, int(MEASURED_S / max(a_step, 1e-9))))
         alone = super().run
@@ -112,9 +111,8 @@ class ManyCoresRunner(OnnxRuntimeRunner):
         self._way = self._find_way(steps)
         if self._way is not None:
             logger.info(
-                "chunks above %.2f ms have several cores where they idle: found out in %.2f s",
+                "chunks above %.2f ms have several cores where they idle",
                 1e3 * self._way.shortest_s,
-                time.monotonic() - started,
             )
         return self._cost
 
