@@ -71,6 +71,10 @@ class Held:
     steps: int = 0
 
 
+# Of a caller who has nothing.
+NOTHING = Held()
+
+
 class Flow:
     """Whether more comes than is computed, for some time.
 
@@ -174,29 +178,44 @@ class AdmissionControl:
         )
 
     def check(self, sequences: int, steps: int, caller: str, left_s: float) -> None:
-        """Whether so many more sequences, of so many time steps together, are taken.
+        """As `refusal`; raises it."""
+        error = self.refusal(sequences, steps, caller, left_s)
+        if error is not None:
+            raise error
+
+    def refusal(self, sequences: int, steps: int, caller: str, left_s: float) -> Overloaded | None:
+        """Why so many more sequences are not taken: there is no room, or too little time.
 
         Args:
-            sequences, steps: of the request.
+            sequences: of the request.
+            steps: of them together.
             caller: who sends it.
             left_s: seconds until it must be answered.
 
-        Raises:
-            Overloaded: there is no room, or too little time.
+        Returns:
+            None if they are taken.
         """
         held = self.held
         if held.sequences == 0 and sequences <= self._max_sequences and steps <= self._max_steps:
             # Nobody waits: it is computed at once, however long it takes.
-            return
+            return None
         if self._is_at_ease(sequences, steps, left_s):
-            return
-        own = self._callers.get(caller)
-        if held.sequences + sequences > self._max_sequences:
-            self._check_share(held.sequences, own.sequences if own else 0, sequences, "sequences")
-        if held.steps + steps > self._max_steps:
-            self._check_share(held.steps, own.steps if own else 0, steps, "time steps")
+            return None
+        own = self._callers.get(caller, NOTHING)
+        if held.sequences + sequences > self._max_sequences and self._has_no_share(
+            held.sequences, own.sequences, sequences, self._max_sequences
+        ):
+            return _full(held.sequences, "sequences", self._max_sequences)
+        if held.steps + steps > self._max_steps and self._has_no_share(
+            held.steps, own.steps, steps, self._max_steps
+        ):
+            return _full(held.steps, "time steps", self._max_steps)
         if held.sequences == 0:
-            return
+            return None
+        return self._is_late(own, steps, left_s)
+
+    def _is_late(self, own: Held, steps: int, left_s: float) -> Overloaded | None:
+        """Why a caller's next request would wait for too long; None if it would not."""
         wait_s, now = self._wait_s(own, steps), self._clock()
         if self._flow.exceeds(now, wait_s > self._target_s):
             self._overloaded_until = now + OVERLOAD_S
@@ -206,11 +225,10 @@ class AdmissionControl:
         if self._overloaded_until and self._is_too_many(wait_s):
             self._overloaded_until = now + OVERLOAD_S
             most_s = min(most_s, self._target_s)
-        if wait_s > most_s:
-            raise Overloaded(
-                f"it would wait for {wait_s:.1f} s, and {max(0.0, most_s):.1f} s are the most now",
-                wait_s - most_s,
-            )
+        if wait_s <= most_s:
+            return None
+        text = f"it would wait for {wait_s:.1f} s, and {max(0.0, most_s):.1f} s are the most now"
+        return Overloaded(text, wait_s - most_s)
 
     def _is_at_ease(self, sequences: int, steps: int, left_s: float) -> bool:
         """Whether all that is held and a request are soon computed, and nothing has been refused.
@@ -272,17 +290,20 @@ class AdmissionControl:
         """Whether nobody is to wait for so long, and there is enough for full chunks."""
         return wait_s > self._target_s and self.held.sequences >= self._enough
 
-    def _wait_s(self, own: Held | None, steps: int) -> float:
+    def _wait_s(self, own: Held, steps: int) -> float:
         """Seconds until a caller's next request begins, with slots in turns of the callers."""
-        callers = len(self._callers) + (own is None)
-        in_turns = ((own.steps if own else 0) + steps) * callers - steps
+        callers = len(self._callers) + (own is NOTHING)
+        in_turns = (own.steps + steps) * callers - steps
         return self._seconds(min(self.held.steps - self._computed_steps, in_turns))
 
     def _seconds(self, steps: int) -> float:
         return self.pace.value * self.step_s * steps
 
-    def _check_share(self, held: int, own: int, more: int, what: str) -> None:
-        limit = self._max_sequences if what == "sequences" else self._max_steps
+    def _has_no_share(self, held: int, own: int, more: int, limit: int) -> bool:
+        """Whether what goes over a limit is not the caller's share of the reserve either."""
         share = limit // (len(self._callers) + 1)
-        if held + more > limit + limit // RESERVED or own + more > share:
-            raise Overloaded(f"{held} {what} are waiting or running, the limit is {limit}")
+        return held + more > limit + limit // RESERVED or own + more > share
+
+
+def _full(held: int, what: str, limit: int) -> Overloaded:
+    return Overloaded(f"{held} {what} are waiting or running, the limit is {limit}")

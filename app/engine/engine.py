@@ -25,7 +25,7 @@ from app.engine.model_runner import ModelRunner
 from app.engine.scheduler import Chunk, Scheduler, Sizes
 from app.engine.sequence import Admission, Done, Sequence
 from app.engine.thread_lanes import ThreadLanes
-from app.errors import RunFailed, ShuttingDown, UnrollError
+from app.errors import Overloaded, RunFailed, ShuttingDown, UnrollError
 
 logger = logging.getLogger(__name__)
 
@@ -92,10 +92,22 @@ class Engine:
         """Whether every lane runs."""
         return self._lanes.alive
 
-    @property
-    def is_overloaded(self) -> bool:
-        """Whether more comes, or came a moment ago, than can be computed in time."""
-        return self._scheduler.admission.is_overloaded
+    def refusal(self, caller: str, left_s: float) -> Overloaded | None:
+        """Why a caller's next request is refused while more comes than can be computed in time.
+
+        No error is raised, and its frames kept, since there are thousands a second.
+
+        Args:
+            caller: who sends it.
+            left_s: seconds until it must be answered.
+
+        Returns:
+            None if it may be taken, or `begin` tells why it is not.
+        """
+        admission = self._scheduler.admission
+        if not admission.is_overloaded or self._draining:
+            return None
+        return admission.refusal(1, 0, caller, left_s)
 
     @property
     def is_crowded(self) -> bool:

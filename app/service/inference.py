@@ -11,7 +11,7 @@ import numpy as np
 from starlette.types import Scope
 
 from app.engine.sequence import Admission, Done, Sequence
-from app.errors import Expired, Fault, InvalidRequest, Overloaded, Unavailable, UnrollError
+from app.errors import Expired, Fault, InvalidRequest, Overloaded, UnrollError
 from app.registry.registry import LoadedModel, Registry
 from app.service.callers import Callers
 from app.service.pending_request import Deadlines
@@ -131,16 +131,9 @@ class InferenceService:
         None if it is not: nothing is overloaded, or only its head tells who sent it.
         """
         engine = self.registry.engine
-        if engine is None or not engine.is_overloaded or self._settings.trusted_proxies:
+        if engine is None or self._settings.trusted_proxies:
             return None
-        try:
-            self.check_room(self.caller_of({"client": client}), 0, math.inf)
-        except Overloaded as error:
-            return error
-        except Unavailable:
-            # The usual way tells it.
-            pass
-        return None
+        return engine.refusal(self.caller_of({"client": client}), self._settings.request_timeout_s)
 
     @property
     def is_crowded(self) -> bool:

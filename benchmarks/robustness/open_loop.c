@@ -22,7 +22,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { POOL = 2000, HEAD = 4096, STATUSES = 600 };
+/* TARGETS: addresses that are connected to in turn, all of this machine. With one, few ports of the
+ * source would be free soon, and the kernel would take a core to find them. */
+enum { POOL = 2000, HEAD = 4096, STATUSES = 600, TARGETS = 16 };
 
 typedef struct Connection {
     int fd, number;            /* number: of the request that it carries, -1 for none */
@@ -45,6 +47,7 @@ static long lost, late, refused_connections, by_status[STATUSES];
 static double *ok_s, *refused_s;
 static long oks, refusals;
 static struct sockaddr_in server, source;
+static unsigned target;
 
 static double now(void) {
     struct timespec t;
@@ -89,6 +92,7 @@ static Connection *connect_one(void) {
     setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     if (bind(c->fd, (struct sockaddr *)&source, sizeof source)) { perror("bind"); exit(1); }
     open_count++;
+    server.sin_addr.s_addr = htonl(INADDR_LOOPBACK + target++ % TARGETS);
     if (connect(c->fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS) {
         refused_connections++;
         end(c);
@@ -197,7 +201,6 @@ int main(int argc, char **argv) {
     ok_s = malloc(most * sizeof *ok_s);
     refused_s = malloc(most * sizeof *refused_s);
     server = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(atoi(argv[1]))};
-    server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     source = (struct sockaddr_in){.sin_family = AF_INET};
     inet_pton(AF_INET, argv[6], &source.sin_addr);
     poll_fd = epoll_create1(0);

@@ -17,13 +17,15 @@ from typing import Any
 from benchmarks.load.workloads import make
 from benchmarks.models.ensure_model import ensure_model
 from benchmarks.paths import BUILD
-from benchmarks.servers.kinds import KINDS, UNROLL
+from benchmarks.servers.kinds import unroll
 from benchmarks.servers.server import Server, serve
 
 SOURCE = Path(__file__).with_name("open_loop.c")
 PROGRAM = BUILD / "open_loop"
 # Callers send from here; a caller of another address sends beside them.
 ADDRESS = "127.0.0.2"
+# Of this machine they connect to several.
+SERVER = unroll("overloaded", "on all addresses", {"UNROLL_HOST": "0.0.0.0"})
 PATIENT_S, IMPATIENT_S = 60.0, 2.0
 CLIENTS = 64
 
@@ -123,7 +125,7 @@ refused p50 ms | given up | lost | generator's cores | normal after s |
 
 def measure(units: int, cases: list[Case], seconds: float) -> None:
     """Prints a table of a model."""
-    with serve(KINDS[UNROLL], ensure_model(units)) as server:
+    with serve(SERVER, ensure_model(units)) as server:
         alone_ms = usual_ms(server)
         peaks = {name: warm(server, name, 8) for name in dict.fromkeys(c.workload for c in cases)}
         before = server.process.memory_bytes()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.engine.admission import Held
 from app.errors import Overloaded
 from app.service.inference import InferenceService
 from tests.app.api.test_fast_path import live_of
@@ -232,6 +233,22 @@ class TestNotRead:
         # Of a long body before it is decoded, of a short one afterwards.
         monkeypatch.setattr(InferenceService, "check_room", refuse)
         monkeypatch.setattr(InferenceService, "begin", refuse)
+        ask = answered(429, 503, in_pieces=False)
+        assert not left(live, ask, lambda: ROUTES[route](SHORT, 1.0))
+
+    def test_as_the_service_is_overloaded(
+        self, live: Live, route: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is refused before it is parsed."""
+        admission = live.app.state.context.registry.engine._scheduler.admission
+        # More waits than can be computed for hours, of this caller.
+        monkeypatch.setattr(admission, "held", Held(1000, 10**9))
+        monkeypatch.setattr(admission, "_callers", {"127.0.0.1": Held(1000, 10**9)})
+        for limit in ("_max_sequences", "_max_steps"):
+            monkeypatch.setattr(admission, limit, 10**12)
+        monkeypatch.setattr(
+            admission, "_overloaded_until", live.app.state.context.registry.engine.clock() + 60.0
+        )
         ask = answered(429, 503, in_pieces=False)
         assert not left(live, ask, lambda: ROUTES[route](SHORT, 1.0))
 
