@@ -8,7 +8,9 @@ from pydantic import ValidationError
 from app.service.callers import Callers
 from app.settings import Settings
 
-PROXIES = Settings(trusted_proxies="10.0.0.0/8, 192.168.1.7,fd00::/8").proxy_networks
+PROXIES = Settings(
+    trusted_proxies="10.0.0.0/8, 192.168.1.7,fd00::/8,::ffff:172.16.0.0/112"
+).proxy_networks
 
 
 def scope(address: str | None, *forwarded: str) -> dict[str, Any]:
@@ -31,6 +33,16 @@ def scope(address: str | None, *forwarded: str) -> dict[str, Any]:
         ("10.1.1.1", ["unknown"], ""),
         ("10.1.1.1", ["<script>, 2001:db8::1"], "2001:db8::/64"),
         ("fd00::1", ["2001:db8:0:1:2:3:4:5"], "2001:db8:0:1::/64"),
+        # A socket for both kinds has addresses of IPv4 so.
+        ("::ffff:10.1.1.1", ["5.6.7.8"], "5.6.7.8"),
+        ("::ffff:10.1.1.1", ["::ffff:5.6.7.8"], "5.6.7.8"),
+        ("::ffff:10.1.1.1", ["9.9.9.9, 5.6.7.8, ::ffff:192.168.1.7"], "5.6.7.8"),
+        ("::ffff:10.1.1.1", [], "10.1.1.1"),
+        ("::ffff:1.2.3.4", ["5.6.7.8"], "1.2.3.4"),
+        ("172.16.0.9", ["5.6.7.8"], "5.6.7.8"),
+        ("::ffff:172.16.0.9", ["5.6.7.8"], "5.6.7.8"),
+        ("10.1.1.1", ["5.6.7.8:443"], ""),
+        ("10.1.1.1", ["\u00e9"], ""),
         (None, [], ""),
     ],
 )
