@@ -50,8 +50,11 @@ Sender = tuple[str, float]
 
 # How much the last body counts in the mean of time steps a byte; the most that is not packed.
 NEWS, MAX_STEPS_PER_BYTE = 0.02, 0.25
-# What a caller says of how long it waits (RFC 7240, section 4.3).
-WAIT = re.compile(rb"(?:^|[,;])\s*wait\s*=\s*\"?([0-9]{1,6})(?![0-9])", re.IGNORECASE)
+# An item of `Prefer` (RFC 7240, section 2): its name, and its value, in quotes or not.
+PREFERENCE = re.compile(
+    rb'[\s,;]*+([^\s=,;"]++)[ \t]*+(?:=[ \t]*+("(?:[^"\\]|\\.)*+"|[^\s,;"]*+)[ \t]*+)?(?=[,;]|$)'
+)
+SECONDS = re.compile(rb'"([0-9]{1,6})"|([0-9]{1,6})')
 
 # Headers that ask for more than an answer to a body.
 ASKS_FOR_MORE = frozenset({b"expect", b"content-encoding"})
@@ -285,9 +288,20 @@ def plain_response(status: int, headers: Headers, body: bytes) -> Response:
 def wait_of(scope: Scope) -> float:
     """Seconds that a caller waits as it says in `Prefer: wait=10`; infinite if it does not."""
     if b"prefer" in dict(scope["headers"]):
-        for name, value in scope["headers"]:
-            if name == b"prefer" and (found := WAIT.search(value)):
-                return float(found[1])
+        lines = [value for name, value in scope["headers"] if name == b"prefer"]
+        return _wait_in(b",".join(lines))
+    return math.inf
+
+
+def _wait_in(preferences: bytes) -> float:
+    # The first counts (RFC 7240, section 2), and what is no whole number counts for nothing.
+    at = 0
+    while found := PREFERENCE.match(preferences, at):
+        at = found.end()
+        name, value = found.groups(b"")
+        if name.lower() == b"wait":
+            seconds = SECONDS.fullmatch(value)
+            return float(seconds[1] or seconds[2]) if seconds else math.inf
     return math.inf
 
 

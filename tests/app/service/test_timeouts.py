@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,38 @@ NPZ = zip_of(sequences=npy(np.float32([[ROW]])))
         (["wait=1234567"], None),
         (["await=5"], None),
         (["wait=soon"], None),
+        # A whole number, and nothing else.
+        (["wait=0.5"], None),
+        (["wait=5s"], None),
+        (["wait=5 s"], None),
+        (["wait="], None),
+        (['wait="5'], None),
+        (['wait="5.0"'], None),
+        (["WAIT\t=\t00001 , x"], 1.0),
+        # What stands in quotes is no preference.
+        (['foo="a,wait=0"'], None),
+        (['foo="a;wait=0", wait=4'], 4.0),
+        ([r'foo="\",wait=0", wait=4'], 4.0),
+        (['foo="a', 'wait=0"'], None),
+        # The first of several.
+        (["wait=1,wait=0"], 1.0),
+        (["wait=1", "wait=0"], 1.0),
+        (["wait=x, wait=2"], None),
+        ([", ;, a, wait=6"], 6.0),
     ],
 )
 def test_how_long_a_caller_waits(values: list[str], seconds: float | None) -> None:
     headers = [(b"prefer", value.encode()) for value in values]
     found = wait_of({"headers": headers})
     assert found == (float("inf") if seconds is None else seconds)
+
+
+@pytest.mark.parametrize("text", ["wait" + " " * 8000 + '"', "x" * 8000 + '"', ", " * 4000])
+def test_a_preference_of_any_kind_is_read_in_no_time(text: str) -> None:
+    began_s = time.perf_counter()
+    assert wait_of({"headers": [(b"prefer", text.encode())]}) == float("inf")
+    # A tenth of a millisecond; if each space were tried with each other, a second.
+    assert time.perf_counter() - began_s < 0.1
 
 
 @pytest.fixture
