@@ -1,9 +1,13 @@
-"""`HeadBuffer`: the bytes of a request's head, kept until it is whole."""
+"""`HeadBuffer`: a request's head until it is whole; and what raw heads are searched for."""
 
 import re
 
 END = b"\r\n\r\n"
 REQUEST_LINE = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/1\.[0-9]\r\n")
+PATH = re.compile(rb"[A-Z]+ (/[^ ?\r\n]*)")
+# Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
+# follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
+UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", re.IGNORECASE)
 
 
 class HeadBuffer:
@@ -42,3 +46,9 @@ class HeadBuffer:
                 return self._bytes[:1].isupper()
             self._has_request_line = REQUEST_LINE.match(self._bytes) is not None
         return self._has_request_line
+
+
+def path_of(head: bytes) -> bytes:
+    """The path that a head asks for; empty if it has none yet."""
+    found = PATH.match(head)
+    return found[1] if found else b""

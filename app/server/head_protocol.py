@@ -6,10 +6,9 @@ ever if its caller sent no head.
 
 import logging
 import math
-import re
 import sys
 from asyncio import TimerHandle, Transport
-from typing import Any, TypeGuard
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
@@ -30,9 +29,10 @@ from app.server.field_limits import (
     check_framing,
     too_large,
 )
-from app.server.head_buffer import END, HeadBuffer
+from app.server.head_buffer import END, UPGRADE, HeadBuffer, path_of
 from app.server.orderly_transport import OrderlyTransport
 from app.server.slow_reader import SlowReaderProtocol
+from app.service.callers import name_of_address
 from app.stats.answer_counts import OTHER
 
 # Of uvicorn's lines those that tell of errors here. The others tell what callers do, with all that
@@ -41,14 +41,12 @@ ERRORS_ONLY = logging.getLogger("app.server")
 ERRORS_ONLY.setLevel(logging.ERROR)
 
 MAX_HEAD_BYTES = 64 << 10
-PATH = re.compile(rb"[A-Z]+ (/[^ ?\r\n]*)")
-# Java's HTTP client and `curl --http2` offer to speak HTTP/2 like this. The parser would take what
-# follows the head for HTTP/2, and lose the body; an offer may be ignored (RFC 9110, section 7.8).
-UPGRADE = re.compile(rb"\r\nupgrade:(?![ \t]*websocket[ \t]*(?:\r|$))[^\r\n]*", re.IGNORECASE)
 
 
 class HeadProtocol(SlowReaderProtocol):
     """See the module."""
+
+    has_state = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -73,8 +71,8 @@ class HeadProtocol(SlowReaderProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Called by the event loop."""
         super().connection_made(OrderlyTransport(transport, self.loop, self._timeout_s))
-        limit, connections = self._context.connections, self.connections
-        if limit.admits(len(connections), filter(_is_http, connections)):
+        connections: Any = self.connections
+        if self._context.connections.admits(self, connections):
             self._await_head()
         else:
             self._turn_away()
@@ -149,6 +147,11 @@ class HeadProtocol(SlowReaderProtocol):
         return self._within_message and "method" not in self.scope
 
     @property
+    def _is_within_body(self) -> bool:
+        """Whether the parser waits for the rest of a body, or of what stands behind it."""
+        return self._within_message and self.cycle is not None and self.cycle.scope is self.scope
+
+    @property
     def _is_answered(self) -> bool:
         """Whether no answer is due."""
         return self.cycle is None or self.cycle.response_complete
@@ -182,7 +185,25 @@ class HeadProtocol(SlowReaderProtocol):
             check_fields(self.url, lines)
         if not is_plain or b"host" not in fields or b"transfer-encoding" in fields:
             check_framing(lines, self.parser.get_http_version())
+        if b"upgrade" in fields and self.parser.should_upgrade():
+            self._check_upgrade()
         super().on_headers_complete()
+
+    def _check_upgrade(self) -> None:
+        """Whether another protocol may begin behind this head, where the parser stops.
+
+        Raises:
+            NotHTTP: it may not; nobody would read what follows.
+        """
+        if not self._should_upgrade():
+            text = "an offer to upgrade has one header Connection and stands behind no request"
+        elif self.parser.get_http_version() != "1.1":
+            text = "a stream is opened by HTTP/1.1"
+        elif not self._is_answered:
+            text = "a stream is opened when nothing else on its connection is to be answered"
+        else:
+            return
+        raise NotHTTP(Fault("", text))
 
     def on_chunk_header(self) -> None:
         """Called by the parser before each chunk of a body."""
@@ -208,7 +229,9 @@ class HeadProtocol(SlowReaderProtocol):
             self._refuse(failure.__context__, self.url.partition(b"?")[0])
             return
         text = "it is not HTTP/1.1, in which paths are ASCII and everything else in them is escaped"
-        self._refuse(NotHTTP(Fault("", text)), _path_of(self._parsed))
+        if self._is_within_body:
+            text = f"its body is not chunked as HTTP/1.1 has it: {failure}"
+        self._refuse(NotHTTP(Fault("", text)), path_of(self._parsed))
 
     def handle_websocket_upgrade(self) -> None:
         """Called with the request that opens a stream: another protocol reads from now on."""
@@ -236,14 +259,20 @@ class HeadProtocol(SlowReaderProtocol):
             return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
         if self._head_timer is not None:
             return self._head_timer.when() - self._timeout_s
-        return math.inf
+        # Of one that closes its end is awaited.
+        return self.transport.closes_since
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing has come that nobody has read, and everything sent has left."""
         return not (self.transport.unread_bytes or self.transport.get_write_buffer_size())
 
-    def abort(self) -> None:
+    @property
+    def caller(self) -> str:
+        """The name of who sends on this connection."""
+        return name_of_address(self.client[0]) if self.client else ""
+
+    def make_room(self) -> None:
         """Closes the connection at once."""
         self.transport.abort()
 
@@ -273,25 +302,32 @@ class HeadProtocol(SlowReaderProtocol):
             self._await_head()
         elif self._head or self._parses_head:
             text = f"its head has no end after {self._timeout_s:g} s"
-            self._refuse(HeadTooSlow(Fault("", text)), _path_of(bytes(self._head or b"")))
+            self._refuse(HeadTooSlow(Fault("", text)), path_of(bytes(self._head or b"")))
         else:
             # There is no request whose answer the caller could wait for.
             self.transport.close()
 
     def _refuse_head(self, size: int, head: bytes) -> None:
-        self._refuse(too_large("the head", size, "bytes or more", MAX_HEAD_BYTES), _path_of(head))
+        self._refuse(too_large("the head", size, "bytes or more", MAX_HEAD_BYTES), path_of(head))
 
     def _refuse(self, error: InvalidRequest, path: bytes) -> None:
         """Answers what is no request, behind those that are, and closes the connection."""
         self._is_over, self._head = True, None
         self._stop_awaiting()
-        if self._is_answered:
-            self._answer_and_close(error, path)
-        elif self.cycle.more_body:
+        if self._is_answered and self._is_within_body:
+            # The request has its answer already.
             self.transport.close()
+        elif self._is_answered:
+            self._answer_and_close(error, path)
+        elif self._is_within_body:
+            self._break_off(error)
         else:
             # The answer that is due is the last; the connection closes behind it.
             self.cycle.keep_alive = False
+
+    def _break_off(self, error: InvalidRequest) -> None:
+        """Answers a request with an error whose body does not go on."""
+        raise NotImplementedError
 
     def _turn_away(self) -> None:
         """Refuses the connection: there are too many."""
@@ -299,6 +335,8 @@ class HeadProtocol(SlowReaderProtocol):
         if self._context.connections.can_say_no(len(self.connections)):
             text = "requests are under way on as many connections as there can be"
             self._answer_and_close(TooManyConnections(text), b"")
+            # It has no place that another could take.
+            self.transport.closes_since = math.inf
         else:
             self.transport.abort()
 
@@ -311,14 +349,3 @@ class HeadProtocol(SlowReaderProtocol):
             parts += (name, b": ", value, b"\r\n")
         self.transport.write(b"".join((*parts, b"\r\n", bytes(answer.body))))
         self.transport.close()
-
-
-def _is_http(connection: object) -> TypeGuard[HeadProtocol]:
-    """Whether a connection is one on which requests come, and no stream."""
-    return isinstance(connection, HeadProtocol)
-
-
-def _path_of(head: bytes) -> bytes:
-    """The path that a head asks for; empty if it has none yet."""
-    found = PATH.match(head)
-    return found[1] if found else b""

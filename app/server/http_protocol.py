@@ -17,9 +17,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from app.api.endpoint import Headers
 from app.api.server_context import Whole
+from app.errors import Fault, InvalidRequest, NotHTTP
 from app.server.early_refusal import early_refusal
 from app.server.head_buffer import END
 from app.server.head_protocol import HeadProtocol
+from app.server.orderly_transport import or_cut
 from app.service.pending_request import PendingRequest
 from app.stats.answer_counts import NOT_GIVEN, route_of
 
@@ -85,6 +87,8 @@ class HTTPProtocol(HeadProtocol):
         self._pending: tuple[PendingRequest, int, int] | None = None
         # The request whose turn it is; others may have been parsed behind it.
         self._running: RequestResponseCycle | None = None
+        # A request whose body is not as it must be, and why.
+        self._broken: tuple[RequestResponseCycle, InvalidRequest] | None = None
 
     # uvicorn's own type of a transport is a narrower one than asyncio's.
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
@@ -169,10 +173,13 @@ class HTTPProtocol(HeadProtocol):
         # uvicorn forgets what came with it.
         _, _, early = self._parsed.partition(END)
         early += self._unparsed
-        if early:
+        stream: Any = self.transport.get_protocol()
+        if stream.mistake is not None:
+            error = NotHTTP(Fault("", f"it opens no stream: {stream.mistake}"))
+            self._answer_and_close(error, self.url.partition(b"?")[0])
+        elif early:
             self._unparsed.clear()
             self.flow.resume_reading()
-            stream: Any = self.transport.get_protocol()
             stream.data_received(early)
         self._forget()
 
@@ -193,12 +200,24 @@ class HTTPProtocol(HeadProtocol):
     ) -> None:
         """Runs the application for a request, and says with its answer whether it is the last."""
 
+        async def receiving() -> Message:
+            message = await receive()
+            if self._broken is not None and self._broken[0] is cycle:
+                raise self._broken[1]
+            return message
+
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._tell(cycle)
             await send(message)
 
-        await app(scope, receive, telling)
+        await app(scope, receiving, telling)
+
+    def _break_off(self, error: InvalidRequest) -> None:
+        # Whoever reads the body is told, and answers with it when it is the request's turn.
+        self._broken = self.cycle, error
+        self.cycle.keep_alive = False
+        self.cycle.message_event.set()
 
     def _tell(self, cycle: RequestResponseCycle) -> None:
         """Says with an answer that it is the connection's last, where callers are sent away.
@@ -299,8 +318,9 @@ class HTTPProtocol(HeadProtocol):
     def shutdown(self) -> None:
         """Called at the end of a stop, while the server waits for open requests."""
         # So that those who take too long still get an answer.
-        self._context.registry.drain()
-        super().shutdown()
+        with or_cut(self.transport):
+            self._context.registry.drain()
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
@@ -325,7 +345,7 @@ class HTTPProtocol(HeadProtocol):
         self.timeout_keep_alive_task = None
         self.parser = None  # type: ignore[assignment]  # as uvicorn has it after the connection
         self.cycle = None  # type: ignore[assignment]  # as uvicorn has it before the first request
-        self._held = self._running = None
+        self._held = self._running = self._broken = None
         self.pipeline.clear()
         self._unparsed.clear()
         self._flow.forget()

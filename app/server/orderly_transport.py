@@ -6,12 +6,18 @@ connection, and a reset can take the last answer away from a caller who has not 
 closes when its caller has.
 """
 
+import logging
+import math
 import socket
 import sys
 from asyncio import AbstractEventLoop, BaseProtocol, Protocol, TimerHandle, Transport
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fcntl import ioctl
 from termios import FIONREAD
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 # Seconds that a caller has to close its side once it has been sent everything.
 LINGER_S = 2.0
@@ -29,6 +35,9 @@ class OrderlyTransport(Transport):
         transport: of the event loop.
         loop: the event loop.
         timeout_s: seconds without a byte read after which a caller is let go of, once it closes.
+
+    Attributes:
+        closes_since: when it was closed, on the event loop's clock; infinite before.
     """
 
     def __init__(self, transport: Transport, loop: AbstractEventLoop, timeout_s: float) -> None:
@@ -37,6 +46,7 @@ class OrderlyTransport(Transport):
         self._loop = loop
         self._timeout_s = timeout_s
         self._is_closing = False
+        self.closes_since = math.inf
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         # Each is the transport's own, so that an answer costs no call more. Two of them change once
@@ -69,9 +79,25 @@ class OrderlyTransport(Transport):
         if self._transport.is_closing():
             return
         rest = _Rest(self._transport, self._loop, self._timeout_s)
+        self.closes_since = rest.began_at
         self._transport.set_protocol(rest)
         self._transport.resume_reading()
         self._transport.write_eof()
+
+    def close_at_once(self) -> None:
+        """Sends what was written, and closes without waiting for the caller's side."""
+        self._transport.close()
+        self._loop.call_later(LINGER_S, self._transport.abort)
+
+
+@contextmanager
+def or_cut(transport: Transport) -> Iterator[None]:
+    """While a connection is told to end: if that fails, it is cut, and others are told theirs."""
+    try:
+        yield
+    except Exception:
+        logger.exception("this is a bug: a connection could not be told to end")
+        transport.abort()
 
 
 class _Rest(Protocol):
@@ -92,6 +118,7 @@ class _Rest(Protocol):
         self._read_bytes = 0
         # Bytes that the caller had not read at the last look, and since when.
         self._unsent, self._unsent_since = transport.get_write_buffer_size(), loop.time()
+        self.began_at = self._unsent_since
         self._timer: TimerHandle = loop.call_later(LINGER_S, self._is_late)
 
     # The end of what is read closes the transport: as `Protocol` has it.

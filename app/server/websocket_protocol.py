@@ -19,6 +19,8 @@ from websockets.protocol import State
 from app.api.protocols.native.stream import EXTENSION, Stream
 from app.api.server_context import context_of
 from app.server.head_protocol import ERRORS_ONLY
+from app.server.orderly_transport import OrderlyTransport, or_cut
+from app.service.callers import name_of_address
 
 FINAL, MASKED = 0x80, 0x80
 WHOLE = frozenset({FINAL | Opcode.TEXT, FINAL | Opcode.BINARY})
@@ -81,6 +83,9 @@ def text_frame(payload: bytes) -> bytes:
 class StreamProtocol(WebSocketsSansIOProtocol):
     """See the module. The application's `state` has the `registry` and the worker's `place`."""
 
+    # uvicorn's own type of it is a wider one.
+    transport: OrderlyTransport
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.logger = self.conn.logger = ERRORS_ONLY
@@ -99,6 +104,14 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self._reads = True
         # Bytes that the caller had not read yet at the last ping.
         self._unsent = 0
+        # Whether the server has been told to stop before the stream was open.
+        self._stops = False
+
+    @property
+    def mistake(self) -> BaseException | None:
+        """Why the opening request is none, if its caller has not been told."""
+        found = None if self.handshake_initiated else self.conn.handshake_exc
+        return found and (found.__cause__ or found)
 
     def handle_connect(self, event: Any) -> None:
         """Called with the opening request; the application runs after this."""
@@ -115,6 +128,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         if early and not self.transport.is_closing():
             self.data_received(early)
             self._read_or_pause()
+        if self._stops:
+            self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
@@ -254,13 +269,57 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             self.pong_timer = self.pending_ping_payload = None
             self.schedule_ping()
 
+    @property
+    def caller(self) -> str:
+        """The name of who sends on this connection."""
+        if self._stream is not None:
+            return self._stream.caller
+        return name_of_address(self.client[0]) if self.client else ""
+
+    @property
+    def has_state(self) -> bool:
+        """Whether its caller would lose the state of a sequence."""
+        return not self.transport.is_closing()
+
+    @property
+    def waits_since(self) -> float:
+        """Since when its next message is awaited, in seconds; infinite if none is.
+
+        What has come of a message that is not whole does not count.
+        """
+        if self._stream is None or self._is_behind or self.transport.is_closing():
+            return self.transport.closes_since
+        return self._stream.waits_since
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come that nobody has read, and everything sent has left."""
+        return not (self.transport.unread_bytes or self.transport.get_write_buffer_size())
+
+    def make_room(self) -> None:
+        """Closes the connection at once, and says why."""
+        if self.transport.is_closing():
+            self.transport.abort()
+            return
+        self.stop_keepalive()
+        self.conn.send_close(CloseCode.TRY_AGAIN_LATER, "others need its connection")
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.close_at_once()
+
     def shutdown(self) -> None:
         """Called when the server is told to stop."""
-        if self._stream is None:
-            super().shutdown()
-            return
-        context_of(self.app).registry.drain()
-        self._stream.finish(super().shutdown)
+        with or_cut(self.transport):
+            if self._stream is None:
+                self._stops = True
+            else:
+                context_of(self.app).registry.drain()
+                self._stream.finish(self._say_goodbye)
+
+    def _say_goodbye(self) -> None:
+        # It may be closing for another reason.
+        if not self.transport.is_closing():
+            with or_cut(self.transport):
+                super().shutdown()
 
     def pause_writing(self) -> None:
         """Called by the event loop."""
@@ -283,5 +342,5 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.scope = None  # type: ignore[assignment]  # the application has it
         # The reader of `websockets`, which waits for more, and the traceback of what it refused.
         self.conn.parser.close()
-        self.conn.parser_exc = None
+        self.conn.parser_exc = self.conn.handshake_exc = None
         context_of(self.app).stats.count_closed()

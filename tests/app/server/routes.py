@@ -14,7 +14,8 @@ from starlette.types import Scope
 
 from app.api.connection_limit import ConnectionLimit
 from app.api.endpoint import Headers, Respond, fail
-from app.errors import Fault, NotFinite, UnrollError
+from app.api.problems import problem_of
+from app.errors import Fault, InvalidRequest, NotFinite, UnrollError
 from app.service.pending_request import Deadlines, PendingRequest
 from app.stats.answer_counts import AnswerCounts
 from tests.app.engine.running import until
@@ -56,7 +57,8 @@ class Routes:
                 Route("/later", self._echo, methods=["POST"]),
                 Route("/fails", self._echo, methods=["POST"]),
                 Route("/waits", self._wait, methods=["POST"]),
-            ]
+            ],
+            exception_handlers={InvalidRequest: _problem},
         )
         self.app.router.redirect_slashes = False
         context: Any = SimpleNamespace(
@@ -108,6 +110,10 @@ class Routes:
                 await asyncio.sleep(0)
 
         return StreamingResponse(made())
+
+
+async def _problem(_: Request, error: Any) -> Response:
+    return problem_of(error)
 
 
 class Echo:

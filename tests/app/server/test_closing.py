@@ -10,7 +10,13 @@ from contextlib import suppress
 
 import pytest
 
-from app.api.connection_limit import LOG_S, PAUSE_S, ConnectionLimit, connections_for
+from app.api.connection_limit import (
+    IDLE_STREAM_S,
+    LOG_S,
+    PAUSE_S,
+    ConnectionLimit,
+    connections_for,
+)
 from app.server import orderly_transport
 from tests.app.engine.running import until
 from tests.app.live import Connection, Live, head_of, request
@@ -202,12 +208,20 @@ class Quiet:
     is_quiet = True
     is_aborted = False
 
-    def __init__(self, waits_since: float = 1.0) -> None:
-        self.waits_since = waits_since
+    def __init__(
+        self, waits_since: float = 1.0, caller: str = "a", has_state: bool = False
+    ) -> None:
+        self.waits_since, self.caller, self.has_state = waits_since, caller, has_state
 
-    def abort(self) -> None:
+    def make_room(self) -> None:
         self.is_aborted = True
         self.waits_since = math.inf
+
+
+def admits(limit: ConnectionLimit, others: list[Quiet], caller: str = "a") -> bool:
+    """Whether a newcomer is admitted. Those that were closed are gone."""
+    newcomer = Quiet(math.inf, caller)
+    return limit.admits(newcomer, [newcomer, *(c for c in others if not c.is_aborted)])
 
 
 def test_a_line_a_minute_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -216,8 +230,8 @@ def test_a_line_a_minute_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         for step in range(240):
             now = 1000.0 + step * LOG_S / 60
-            assert limit.admits(3, [Quiet(now)])
-            assert not limit.admits(3, [])
+            assert admits(limit, [Quiet(now), Quiet(math.inf)])
+            assert not admits(limit, [Quiet(math.inf), Quiet(math.inf)])
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 4
     assert "closed 60 that waited for a request, refused 60 newcomers" in lines[-1]
@@ -226,31 +240,92 @@ def test_a_line_a_minute_says_so(caplog: pytest.LogCaptureFixture) -> None:
 def test_one_with_an_unread_request_keeps_its_place() -> None:
     limit, asking, silent = ConnectionLimit(2), Quiet(1.0), Quiet(2.0)
     asking.is_quiet = False
-    assert limit.admits(3, [silent, asking])
+    assert admits(limit, [silent, asking])
     assert silent.is_aborted
-    assert not limit.admits(3, [silent, asking])
+    assert not admits(limit, [Quiet(math.inf), asking])
 
 
 def test_those_that_have_waited_longest_go_first_and_none_with_a_request() -> None:
     now = 0.0
-    limit = ConnectionLimit(4, lambda: now)
+    limit = ConnectionLimit(1, lambda: now)
     busy = Quiet(math.inf)
     waiting = [Quiet(float(since)) for since in range(3)]
     connections = [waiting[2], busy, waiting[0], waiting[1]]
-    assert limit.admits(5, connections)
+    assert admits(limit, connections)
     assert waiting[0].is_aborted
     # A request has come on the next one since all were looked through.
     waiting[1].waits_since = math.inf
-    assert limit.admits(5, connections)
+    assert admits(limit, connections)
     assert waiting[2].is_aborted
     assert not waiting[1].is_aborted
-    assert not limit.admits(5, connections)
+    assert not admits(limit, connections)
     waiting[1].waits_since = 9.0
-    assert not limit.admits(5, connections), "all were looked through a moment ago"
+    assert not admits(limit, connections), "all were looked through a moment ago"
     now += PAUSE_S * 5
-    assert limit.admits(5, connections)
+    assert admits(limit, connections)
     assert waiting[1].is_aborted
     assert not busy.is_aborted
+
+
+def test_the_caller_with_the_most_connections_loses_its_idlest_one() -> None:
+    now = 100.0
+    limit = ConnectionLimit(2, lambda: now)
+    few = [Quiet(1.0, "few"), Quiet(2.0, "few", has_state=True)]
+    many = [Quiet(since, "many", has_state=since > 95.0) for since in (99.0, 97.0, 98.0, 90.0)]
+    busy = [Quiet(math.inf, "many") for _ in range(3)]
+    closed = []
+    for _ in range(4):
+        now += 1.0
+        assert admits(limit, [*few, *many, *busy], "few")
+        closed += [c.waits_since for c in (few + many) if c.is_aborted]
+    assert [c.is_aborted for c in many] == [True, True, True, True]
+    assert not any(c.is_aborted for c in few)
+    # Requests are under way on all of its own: others make room, as nobody has more.
+    now += 1.0
+    assert admits(limit, [*few, *busy], "new")
+    assert few[0].is_aborted
+
+
+def test_the_idlest_is_first_whatever_it_is() -> None:
+    now = 100.0
+    limit = ConnectionLimit(2, lambda: now)
+    many = [Quiet(since, "many", has_state=since % 2 == 0) for since in (93.0, 91.0, 92.0, 90.0)]
+    for index in (3, 1, 2):
+        now += 1.0
+        assert admits(limit, many, "one")
+        assert [c.is_aborted for c in many].count(True) == (3, 1, 2).index(index) + 1
+        assert many[index].is_aborted
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_a_stream_in_use_makes_room_only_for_a_caller_who_has_fewer(others: int) -> None:
+    limit = ConnectionLimit(2, lambda: 100.0)
+    streams = [Quiet(99.0, "b", has_state=True) for _ in range(3)]
+    own = [Quiet(math.inf, "a") for _ in range(others)]
+    # With the newcomer, `a` would have as many as `b` keeps, or more.
+    assert admits(limit, [*streams, *own]) == (others < 2)
+    assert any(c.is_aborted for c in streams) == (others < 2)
+
+
+def test_callers_who_take_from_each_other_come_to_a_rest() -> None:
+    """Within a pause, too, in which nobody is counted anew."""
+    limit = ConnectionLimit(2, lambda: 100.0)
+    streams = [Quiet(99.0, "b", has_state=True) for _ in range(9)]
+    own: list[Quiet] = []
+    while admits(limit, [*streams, *own]):
+        own.append(Quiet(99.0, "a", has_state=True))
+    assert (len(own), sum(not c.is_aborted for c in streams)) == (4, 5)
+
+
+def test_a_stream_that_is_idle_for_long_makes_room_for_anybody() -> None:
+    now = 100.0
+    limit = ConnectionLimit(1, lambda: now)
+    stream = Quiet(90.0, has_state=True)
+    busy = [Quiet(math.inf) for _ in range(2)]
+    assert not admits(limit, [stream, *busy])
+    now = 90.0 + IDLE_STREAM_S
+    assert admits(limit, [stream, *busy])
+    assert stream.is_aborted
 
 
 @pytest.mark.parametrize(("files", "connections"), [(1024, 896), (20_000, 19_872), (100, 50)])

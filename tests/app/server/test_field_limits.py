@@ -142,6 +142,7 @@ def test_many_lines_behind_a_body_end_the_connection(live: Live) -> None:
     async def body(connection: Connection) -> None:
         head = head_of("/now", "Transfer-Encoding: chunked")
         await connection.send(head + b"1\r\nx\r\n0\r\n" + b"a:\r\n" * 10_000)
+        assert (await connection.answer()).status == 431
         assert await connection.end() == b""
         assert len(connection.protocol.headers) == MAX_LINES + 1
 

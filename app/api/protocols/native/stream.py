@@ -8,6 +8,7 @@ Answers come in the order of messages. A message that cannot be computed is answ
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -85,22 +86,34 @@ class Stream:
         inference: of the application.
         connection: takes answers, JSON.
         caller: whose it is.
+
+    Attributes:
+        caller: whose it is.
     """
 
     def __init__(self, inference: InferenceService, connection: Connection, caller: str) -> None:
-        self._caller = caller
+        self.caller = caller
         self._inference = inference
         self._connection = connection
         self._ahead: deque[str | bytes] = deque()
         self._ahead_bytes = 0
         self._reading = True
         self._pending: PendingRequest | None = None
-        self._began_ns = 0
+        # When the last message was begun; at first, when the stream was opened.
+        self._began_ns = perf_counter_ns()
         self._given = NO_OPTIONS
         self._id: str | int | None = None
         self._state: State | None = None
         self._time_step = 0
         self._finished: Callable[[], None] | None = None
+
+    @property
+    def waits_since(self) -> float:
+        """Since when the next message is awaited, in seconds on the monotonic clock.
+
+        Infinite while one is computed or waits.
+        """
+        return math.inf if self._pending is not None or self._ahead else self._began_ns * 1e-9
 
     def take(self, message: str | bytes) -> None:
         """Takes a message; it is computed after those before."""
@@ -206,7 +219,7 @@ class Stream:
         ready = self._inference.registry.current()
         (sequence,) = new_sequences([message.array], [state])
         sequence.pointer = PIECE
-        return InferenceRequest(ready=ready, sequences=[sequence], caller=self._caller)
+        return InferenceRequest(ready=ready, sequences=[sequence], caller=self.caller)
 
     def _encode(self, work: InferenceRequest, start: int) -> bytes:
         """The answer to a piece that begins at time step `start`."""
