@@ -5,6 +5,7 @@
 
 import glob
 import re
+import tokenize
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,17 @@ from model.data.compression import BROKEN, opened
 from model.data.dialect import HEAD_BYTES, SPACES, Dialect, find_dialect
 from model.data.ready_sequences import ready_sequences
 
-# What pandas and pyarrow raise too of a file that is broken or no table.
-UNREADABLE = (*BROKEN, ValueError, ImportError, LookupError, TypeError)
+# What pandas, pyarrow and NumPy raise too of a file that is broken or no table: NumPy reads the
+# header of an array as an expression of Python.
+UNREADABLE = (
+    *BROKEN,
+    ValueError,
+    ImportError,
+    LookupError,
+    TypeError,
+    SyntaxError,
+    tokenize.TokenError,
+)
 # What the index of a table of pandas is called that has no name, and which file a row is from
 # where there are several.
 INDEX, FILE = "index", "file"

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ import numpy as np
 
 # Of what a checkpoint has, in this order; another number cannot be gone on from.
 FORMAT = 1
-# What NumPy and zipfile raise on a file that is no checkpoint, or half of one.
+# What NumPy and zipfile raise on a file that is no checkpoint, or half of one. The header of an
+# array is read as an expression of Python.
 BROKEN = (
     OSError,
     ValueError,
@@ -29,6 +31,8 @@ BROKEN = (
     LookupError,
     RuntimeError,
     OverflowError,
+    SyntaxError,
+    tokenize.TokenError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from tests.model.tables import make_table, write_table
 
@@ -76,6 +75,10 @@ def arguments(task: Path, models_dir: Path, **options: Iterable[object]) -> list
 
 
 def weights(folder: Path) -> dict[str, bytes]:
+    """Of an exported version, as bytes, by name."""
+    # Here, since a conftest imports this file, and most tests need no TensorFlow.
+    import tensorflow as tf
+
     reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
     names = [name for name in reader.get_variable_to_shape_map() if name.startswith("weights/")]
     return {name: reader.get_tensor(name).tobytes() for name in names}

@@ -3,6 +3,7 @@
 import codecs
 import decimal
 import lzma
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -266,3 +267,14 @@ def test_dialects_are_found_in_the_first_bytes() -> None:
         find_dialect(b"\n\n# nothing\n")
     with pytest.raises(ValueError, match="it is no text"):
         find_dialect(lzma.compress(b"a,b\n1,2\n"))
+
+
+def test_an_array_whose_header_is_broken_is_named(tmp_path: Path) -> None:
+    """NumPy reads it as an expression of Python: a parenthesis that never ends."""
+    path = tmp_path / "broken.npz"
+    header = b"{'descr': '<f4', 'shape': (1, \n"
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("sequences.npy", array)
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        read_columns(path)

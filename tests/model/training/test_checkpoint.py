@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.training.checkpoint import Checkpoint, CheckpointFolder, Progress
@@ -70,6 +70,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+# A parenthesis of an array's header.
+@example(part=0.1171875, flip=True)
 @settings(max_examples=40)
 @given(part=st.floats(0.0, 1.0, exclude_max=True), flip=st.booleans())
 def test_a_file_that_is_broken_is_refused_by_name(written: bytes, part: float, flip: bool) -> None:
