@@ -8,12 +8,14 @@ import pyarrow as pa
 from app.codec.columns import CategoryColumn, Column, FlagColumn, NumberColumn
 from app.codec.json_numbers import float32_copy
 
+TEXT = "text, or dictionaries of text"
+
 
 def fits(kind: Any, column: Column | None) -> bool:
     """Whether values of an Arrow type are those of a feature; None is of plain numbers."""
     if isinstance(column, CategoryColumn):
         value = kind.value_type if pa.types.is_dictionary(kind) else kind
-        return is_text(value) or bool(pa.types.is_integer(value))
+        return is_text(value) or (column.takes_numbers and bool(pa.types.is_integer(value)))
     if isinstance(column, FlagColumn) and pa.types.is_boolean(kind):
         return True
     if isinstance(column, NumberColumn) and column.base:
@@ -25,7 +27,8 @@ def fits(kind: Any, column: Column | None) -> bool:
 def expected(column: Column | None) -> str:
     """What values of a feature are, for who sent others."""
     if isinstance(column, CategoryColumn):
-        return "text, dictionaries of text, or integers"
+        integers = column.takes_numbers
+        return "text, dictionaries of text, or integers" if integers else TEXT
     if isinstance(column, FlagColumn):
         return "booleans, or the numbers 1 and 0"
     if isinstance(column, NumberColumn) and column.base:

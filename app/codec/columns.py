@@ -104,13 +104,16 @@ class CategoryColumn:
 
     Args:
         values: those that are known, of which `values[i]` has the code `i + 1`.
+
+    Attributes:
+        takes_numbers: whether a known value is a number.
     """
 
     def __init__(self, values: tuple[str, ...]) -> None:
         self.codes = {text: float(code) for code, text in enumerate(values, 1)}
-        has_numbers = any(_is_number(text) for text in values)
-        self._types = TEXT_OR_NULL | NUMBERS_OR_NULL if has_numbers else TEXT_OR_NULL
-        self._expected = "text or a number" if has_numbers else "text"
+        self.takes_numbers = any(_is_number(text) for text in values)
+        self._types = TEXT_OR_NULL | NUMBERS_OR_NULL if self.takes_numbers else TEXT_OR_NULL
+        self._expected = "text or a number" if self.takes_numbers else "text"
 
     def read(self, values: Sequence[object]) -> np.ndarray | None:
         """See `Column`."""

@@ -272,8 +272,10 @@ def arrow_columns(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "column", "message"),
     [
-        ("sky", pa.array([[1.0]]), "must be lists of text, dictionaries of text, or integers, is"),
-        ("sky", pa.array(["sun"]), "must be lists of text, dictionaries of text, or integers, is"),
+        ("sky", pa.array([[1.0]]), "must be lists of text, or dictionaries of text, is list<"),
+        ("sky", pa.array([[3]]), "must be lists of text, or dictionaries of text, is list<"),
+        ("sky", pa.array(["sun"]), "must be lists of text, or dictionaries of text, is string"),
+        ("zone", pa.array([[1.0]]), "must be lists of text, dictionaries of text, or integers, or"),
         ("holiday", pa.array([["yes"]]), "must be lists of booleans, or the numbers 1 and 0, is"),
         ("size", pa.array([["x"]]), "must be lists of numbers, or one for each sequence, is list<"),
     ],
@@ -282,6 +284,22 @@ def test_an_arrow_column_of_another_type_is_refused(name: str, column: Any, mess
     _, faults = attempt(arrow.read, stream_of(arrow_columns(**{name: column})), CODEC)
     assert faults[0].pointer == f"/{name}"
     assert faults[0].message.startswith(message)
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.dictionary(pa.int8(), pa.int32())])
+@pytest.mark.parametrize("value", [1, 20, 99])
+@pytest.mark.parametrize("name", ["sky", "zone"])
+def test_an_integer_is_a_category_in_arrow_as_in_json(name: str, value: int, kind: Any) -> None:
+    """Where a known value is a number, it is that text; where none is, it is a mistake."""
+    row = [value if name == each else sent for each, sent in zip(NAMES, ROW, strict=True)]
+    in_json, told = attempt(SENT.parse, [[row]])
+    values = pa.array([value], kind.value_type if pa.types.is_dictionary(kind) else kind)
+    values = values.dictionary_encode() if pa.types.is_dictionary(kind) else values
+    column = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), values)
+    in_arrow, faults = attempt(arrow.read, stream_of(arrow_columns(**{name: column})), CODEC)
+    assert bool(faults) is bool(told) is (name == "sky")
+    if not told:
+        np.testing.assert_array_equal(in_arrow.sequences[0], in_json[0])
 
 
 def test_arrow_flags_that_are_neither_1_nor_0_are_refused() -> None:
