@@ -12,7 +12,7 @@ from app import __version__, heap
 from app.api import docs, health, metrics, openapi, problems, protocols
 from app.api.connection_limit import ConnectionLimit
 from app.api.server_context import ServerContext
-from app.engine.model_runner import RunnerLoader
+from app.engine.runner_interface import RunnerLoader
 from app.registry.agreed_version import PIN_FILE, AgreedVersion
 from app.registry.registry import Registry
 from app.service.inference import InferenceService

@@ -7,13 +7,13 @@ of several times is not.
 import tempfile
 from pathlib import Path
 
-from model.command import Command
-from model.data.clock import shown
 from model.data.draft import task_of
+from model.data.time_index import shown
 from model.evaluation.skill import Skill, evaluate
 from model.evaluation.tables import backtest_table
 from model.preparation import Preparation, begun_with, prepare
 from model.run import train
+from model.train_arguments import Command
 from model.training.checkpoint import CheckpointFolder
 from model.training.display import Display
 from model.training.interruption import SIGNALLED, Interrupted

@@ -9,20 +9,20 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from model.command import Command
-from model.config import RNNConfig
 from model.data import dataset
 from model.data.draft import summary, task_of
-from model.evaluation.forecastable import check_forecastable
-from model.evaluation.inspection import inspect
-from model.export.served_model import ServedModel, read_served
+from model.evaluation.evaluation_rows import check_forecastable
+from model.evaluation.table_report import inspect
+from model.export.exported_model_reader import ServedModel, read_served
 from model.export.versions import check_writable
 from model.network.sequence_model import SequenceModel
+from model.network_config import RNNConfig
 from model.placement.device_setup import memory_table, needed, place, prepare_devices
 from model.placement.devices import find_devices
 from model.placement.plan import explain, plan_replicas
 from model.tasks.task import TaskConfig
-from model.tasks.task_file import task_text
+from model.tasks.task_writer import task_text
+from model.train_arguments import Command
 from model.train_config import Recipe, TrainConfig
 from model.training.candidates import candidates
 from model.training.changes import choose_changes
@@ -173,7 +173,7 @@ def prepare(
     tried = candidates(recipe, lagged, task.season_steps, longest_past_of_all(splits))
     found = Preparation(recipe, tried, task, splits, served)
     model = build_model(task, found.recipes[-1], splits["train"], served)
-    display.line(memory_table(model.config, recipe))
+    display.line(memory_table(model.network_config, recipe))
     check_forecastable(splits, recipe.window_steps, task.season_steps)
     check_writable(config.models_dir, str(config.name))
     display.line(_told(found, model.count_params()))

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from model.command import Command, again
 from model.config_file import options_text
 from model.evaluation import model_card
 from model.evaluation.description import describe_training, example, print_skill
@@ -17,7 +16,8 @@ from model.evaluation.skill import Skill, evaluate, evaluated_rows
 from model.export.saved_model import export_model
 from model.placement.devices import find_devices
 from model.preparation import Preparation, begun_with, prepare
-from model.tasks.task_file import task_text
+from model.tasks.task_writer import task_text
+from model.train_arguments import Command, again
 from model.train_config import TrainConfig
 from model.training.candidates import forecast_error
 from model.training.checkpoint import Checkpoint, CheckpointFolder, Progress

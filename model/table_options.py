@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from model.config import Frozen
+from model.network_config import Frozen
 
 
 class TableOptions(Frozen):

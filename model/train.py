@@ -25,10 +25,10 @@ if __name__ == "__main__":
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from model.command import Command, parse_arguments
 from model.data.draft import task_of
 from model.export.versions import existing_versions
 from model.quiet import quiet
+from model.train_arguments import Command, parse_arguments
 from model.train_config import TrainConfig
 
 
@@ -58,7 +58,7 @@ def _carry_out(command: Command) -> int:
     with quiet():
         import tensorflow as tf
 
-        from model import backtest, failures, preparation, run
+        from model import backtest, preparation, run, tensorflow_errors
         from model.training.interruption import Interrupted
 
         tf.config.list_physical_devices()  # what there is to tell of them, it tells at first
@@ -76,7 +76,7 @@ def _carry_out(command: Command) -> int:
         else:
             run.run(command)
     except tf.errors.OpError as error:
-        return _failed(failures.told(error))
+        return _failed(tensorflow_errors.told(error))
     except Interrupted as interrupted:
         print(f"\n{interrupted}", file=sys.stderr)
         return interrupted.status

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from model.config import LARGEST, LAYER_FORMS, KeepProb, LayerConfig
+from model.network_config import LARGEST, LAYER_FORMS, KeepProb, LayerConfig
 from model.table_options import TableOptions
 
 # What a training that goes on may have otherwise: where it computes and writes.

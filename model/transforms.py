@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 from pydantic import Field
 
-from model.config import Frozen
+from model.network_config import Frozen
 
 
 class Standardize(Frozen):

@@ -14,10 +14,10 @@ from pydantic.fields import FieldInfo
 from app.api.problems import STATUSES
 from app.api.schemas import PredictRequest
 from app.application import create_app
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.manifest import Manifest
 from app.settings import Settings
-from model.command import BACKTEST, CONFIG, SWITCHES, WRITE_TASK, shown_default
+from model.train_arguments import BACKTEST, CONFIG, SWITCHES, WRITE_TASK, shown_default
 from model.train_config import TrainConfig, flag_of
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.api.descriptions import describe_columns
+from app.api.model_metadata import describe_columns
 from app.api.openapi import PROBLEMS
 from app.api.schemas import ModelInfo, ModelList, Readiness, Status
 from app.errors import NotReady

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.engine.scheduler import Chunk
 from app.engine.sequence import Sequence
 from app.errors import Fault, NotFinite, RunFailed

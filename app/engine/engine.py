@@ -21,7 +21,7 @@ from collections.abc import Callable
 from app.engine.batch import Batch, Lanes, LoopLane, Results, pack, unpack
 from app.engine.cost_model import Cost
 from app.engine.counters import Counters
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.engine.scheduler import Chunk, Scheduler, Sizes
 from app.engine.sequence import Admission, Done, Sequence
 from app.engine.thread_lanes import ThreadLanes

@@ -10,7 +10,7 @@ import time
 from queue import SimpleQueue
 
 from app.engine.batch import Batch, Computed, attempt
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.engine.scheduler import Chunk
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from app.engine.model_runner import ModelRunner, most_rows
+from app.engine.runner_interface import ModelRunner, most_rows
 from app.kernels.column_transforms import example_inputs
 from app.kernels.cudnn import CudnnRunner
 from app.kernels.parity import MAX_ERROR, TOLERANCE, Results, check_agreement

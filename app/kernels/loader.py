@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.engine.model_runner import ModelRunner, most_rows
+from app.engine.runner_interface import ModelRunner, most_rows
 from app.errors import ModelRefused
 from app.kernels.probe import check_probe
 from app.manifest import CHUNK, Manifest

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.errors import ModelRefused
 from app.kernels.parity import MAX_ERROR, TOLERANCE, Results, check_agreement
 from app.manifest import Manifest, Probe

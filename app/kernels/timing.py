@@ -6,7 +6,7 @@ from statistics import median
 import numpy as np
 
 from app.engine.cost_model import Cost
-from app.engine.model_runner import ModelRunner, on_accelerator
+from app.engine.runner_interface import ModelRunner, on_accelerator
 
 TRIALS = 11
 # Seconds that the trials of one chunk take together, unless the first takes longer: a service

@@ -5,7 +5,7 @@ import logging
 from app.engine.cost_model import AMPLE, Cost
 from app.engine.counters import Counters
 from app.engine.engine import Engine
-from app.engine.model_runner import MOST_ROWS, ModelRunner, most_rows, on_accelerator
+from app.engine.runner_interface import MOST_ROWS, ModelRunner, most_rows, on_accelerator
 from app.engine.scheduler import Sizes
 from app.settings import Settings, available_cores
 

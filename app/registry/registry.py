@@ -16,7 +16,7 @@ from app.codec import arrow
 from app.codec.model_codec import Codec, check_name
 from app.codec.sequences import Limits
 from app.engine.engine import Engine
-from app.engine.model_runner import RunnerLoader
+from app.engine.runner_interface import RunnerLoader
 from app.errors import ModelRefused, NotReady, ShuttingDown
 from app.manifest import Manifest, verified_manifest
 from app.registry.agreed_version import AgreedVersion, Pin

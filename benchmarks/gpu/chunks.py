@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from benchmarks.gpu.plan import ChunksPlan
 from benchmarks.gpu.recorder import Recorder
 from benchmarks.kernels import unroll_kernels

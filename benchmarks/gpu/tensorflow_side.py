@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.gpu.executed_graph import cudnn_calls, executed
-from benchmarks.gpu.training_side import Trainers
+from benchmarks.gpu.side_interface import Trainers
 from benchmarks.processes.side import answer
 from benchmarks.training.case import Case
 from benchmarks.training.networks import CONFIG, make_batch, make_model

@@ -8,7 +8,7 @@ import argparse
 import numpy as np
 import torch
 
-from benchmarks.gpu.training_side import Trainers
+from benchmarks.gpu.side_interface import Trainers
 from benchmarks.processes.side import answer
 from benchmarks.training.case import Case
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.manifest import CHUNK, Manifest, verified_manifest
 
 TENSORFLOW, ONNXRUNTIME, BFLOAT16, CUDNN = "tensorflow", "onnxruntime", "bfloat16", "cudnn"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from model.config import RNNConfig
+from model.network_config import RNNConfig
 from model.layers.implementations import Form
 from model.network.sequence_model import SequenceModel
 from model.placement.plan import Placement

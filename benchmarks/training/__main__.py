@@ -19,7 +19,7 @@ from benchmarks.paths import BUILD, ROOT
 from benchmarks.processes.side import Side
 from benchmarks.report.machine import commit, machine
 from benchmarks.report.markdown import ratio, table
-from benchmarks.servers.serving_on_two_devices import measure_serving
+from benchmarks.servers.pipeline_parallel_serving import measure_serving
 from benchmarks.training.case import PIPELINED, SERIAL, WAYS, Case
 from benchmarks.training.timeline import draw
 

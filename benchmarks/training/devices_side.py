@@ -19,7 +19,7 @@ from benchmarks.processes.side import Answer, answer
 from benchmarks.training import trace
 from benchmarks.training.case import PIPELINED, SERIAL, Case
 from benchmarks.training.networks import make_batch, make_model, network_of
-from benchmarks.training.pipeline_baselines import layer_after_layer
+from benchmarks.training.sequential_layers import layer_after_layer
 from model.network.sequence_model import SequenceModel
 from model.placement.devices import find_devices, split_devices
 from model.placement.plan import plan_replicas

@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks.models.network import plain_network
 from benchmarks.training.case import Case
-from model.config import LayerConfig, RNNConfig
 from model.layers.implementations import Form
 from model.network.sequence_model import SequenceModel
+from model.network_config import LayerConfig, RNNConfig
 from model.placement.plan import Placement
 from model.train_config import Recipe
 from model.training.optimizer import make_optimizer

@@ -5,7 +5,7 @@ They are features like any other: whoever calls the model sends them.
 
 import numpy as np
 
-from model.data.clock import in_zone
+from model.data.time_index import in_zone
 from model.tasks.task import Calendar
 
 # The period of each, as a cyclic feature has it, and its unit.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model.data.cells import DataError
-from model.data.clock import Ticks, shown
+from model.data.time_index import Ticks, shown
 from model.tasks.task import TaskConfig
 
 # Without times, so many series are split as wholes; of fewer each is cut.

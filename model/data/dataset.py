@@ -15,11 +15,11 @@ import pandas as pd
 import pyarrow as pa
 
 from model.data.cells import DataError
-from model.data.clock import Ticks, count_ticks, rows_later, run_starts, time_column
-from model.data.columns import Columns, Transforms, category
+from model.data.column_encoding import Columns, Transforms, category
 from model.data.cuts import Rows, cut
 from model.data.spread import check_changes, standardize
 from model.data.table import left_out, read_table
+from model.data.time_index import Ticks, count_ticks, rows_later, run_starts, time_column
 from model.tasks.task import FeatureConfig, OutputConfig, TaskConfig
 from model.transforms import (
     Change,

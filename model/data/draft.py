@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from model.config import first_error
 from model.data import draft_entries
 from model.data.cells import DataError
-from model.data.clock import count_ticks
 from model.data.formats import FILE
 from model.data.kinds import Finding, find_kind
 from model.data.names import plain_name
+from model.data.schema_inference import TableFinding, understand
 from model.data.seasons import Season, find_seasons
 from model.data.series_column import is_static
-from model.data.table_finding import TableFinding, understand
 from model.data.time_axis import clock_fields, provisional
+from model.data.time_index import count_ticks
+from model.network_config import first_error
 from model.table_options import TableOptions
 from model.tasks.task import TaskConfig, load_task
 from model.tasks.time_config import DAY_S

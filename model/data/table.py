@@ -5,9 +5,9 @@ import pandas as pd
 
 from model.data.calendar import calendar_column
 from model.data.cells import DataError, Origin
-from model.data.clock import count_ticks, shown_exactly, time_column
 from model.data.grid import put_on_grid
 from model.data.rows import Rows, read_rows
+from model.data.time_index import count_ticks, shown_exactly, time_column
 from model.tasks.task import FeatureConfig, TaskConfig
 
 # Where a table's `attrs` have what was left out of it.

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.data.cells import float64, is_number, is_text, present
-from model.data.clock import in_zone
 from model.data.formats import INDEX, Columns
 from model.data.time_formats import looks_like_times
+from model.data.time_index import in_zone
 from model.tasks.task import TaskConfig
 from model.tasks.time_config import DAY_S, CalendarStep
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from model.data import dataset
-from model.data.columns import Sent, as_callers_send
+from model.data.column_encoding import Sent, as_callers_send
 from model.evaluation.skill import Comparison, Skill
 from model.evaluation.tables import comparison_table, skill_table, verdicts
 from model.tasks.task import TaskConfig

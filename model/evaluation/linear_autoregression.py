@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.data.dataset import Split
-from model.evaluation.forecastable import evenly, forecast_rows
+from model.evaluation.evaluation_rows import evenly, forecast_rows
 from model.transforms import Feature, encode_features, num_inputs
 
 # Ridge penalties to choose from on the validation split, for each row fitted.

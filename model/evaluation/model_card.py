@@ -6,9 +6,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from model.data.clock import later, shown
 from model.data.dataset import Split
-from model.evaluation.forecastable import forecast_rows
+from model.data.time_index import later, shown
+from model.evaluation.evaluation_rows import forecast_rows
 from model.evaluation.skill import Skill, model_forecasts
 from model.evaluation.tables import (
     comparison_table,

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from model.data.dataset import Split
 from model.evaluation.bootstrap import interval
-from model.evaluation.forecastable import check_forecastable, evenly, forecast_rows
+from model.evaluation.evaluation_rows import check_forecastable, evenly, forecast_rows
 from model.evaluation.linear_autoregression import (
     MOST_ROWS,
     LinearAutoregression,

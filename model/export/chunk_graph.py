@@ -16,12 +16,12 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 
-from model.config import LayerConfig
 from model.export.graph_builder import WEIGHTS, Network
 from model.export.layer_graphs import add_layer_graphs, run_layers
 from model.export.manifest import CHUNK
 from model.export.onnx_graph import build_graph
 from model.export.parity import TOLERANCE, Results, difference, disagreement
+from model.network_config import LayerConfig
 from model.transforms import Category, Cyclic, Embedding, Feature, Flag, Output
 
 # `sequences`, `lengths`, `state`.

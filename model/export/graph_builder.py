@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from model.config import LayerConfig
 from model.export.column_transforms import InputColumns, OutputColumns
+from model.network_config import LayerConfig
 from model.transforms import Embedding, Feature, Output
 
 # ONNX Runtime's newest operator set at the pinned version is higher; this one has all we need.

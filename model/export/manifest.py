@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from model.config import LayerConfig
 from model.network.sequence_model import SequenceModel
+from model.network_config import LayerConfig
 
 FORMAT = "unroll/2"
 MANIFEST = "manifest.json"

@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from model.cell_spec import CellKind
-from model.config import LayerConfig
+from model.network_config import LayerConfig
 
 State = tuple[tf.Tensor, ...]
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from model.cell_spec import CellKind
-from model.config import LayerConfig
 from model.layers.cells import Cell, State, Weights
+from model.network_config import LayerConfig
 
 # The cells that cuDNN has, each with its gates in cuDNN's order.
 GATES: Mapping[CellKind, tuple[str, ...]] = {

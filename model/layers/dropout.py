@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from model.config import LayerConfig
+from model.network_config import LayerConfig
 
 
 class Masks(NamedTuple):

@@ -4,10 +4,10 @@ from typing import Literal
 
 import tensorflow as tf
 
-from model.config import LayerConfig
 from model.layers.cells import Cell
 from model.layers.cudnn import GATES, CudnnRecurrence
 from model.layers.recurrence import Recurrence
+from model.network_config import LayerConfig
 
 # How a run of the stack is wanted. `plain`: loops that TensorFlow runs anywhere. `compiled`: loops
 # that XLA compiles. `fastest`: what the layer's device does best; not for a graph that is exported.

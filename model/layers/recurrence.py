@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from model.cell_spec import Activation, CellKind
-from model.config import LayerConfig
 from model.layers.cells import CELLS, Cell, State, Weights
+from model.network_config import LayerConfig
 
 
 class Kept(NamedTuple):

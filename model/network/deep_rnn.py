@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from model.config import RNNConfig
 from model.layers.cells import CELLS, Cell
 from model.layers.dropout import Masks, draw_masks
 from model.layers.head import Head, HeadWeights
 from model.layers.implementations import Form
-from model.network.chunks import cut
 from model.network.pipeline import Pipeline, StackState, Trace, on
+from model.network.pipeline_chunks import cut
+from model.network_config import RNNConfig
 from model.placement.plan import Placement
 
 

@@ -25,7 +25,7 @@ from model.layers.cudnn import CudnnKept, Packed
 from model.layers.dropout import Masks, drop
 from model.layers.implementations import Form, is_gpu, layer_over_time
 from model.layers.recurrence import Kept
-from model.network.chunks import Chunk
+from model.network.pipeline_chunks import Chunk
 from model.placement.devices import available_cores
 
 StackState = tuple[State, ...]

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from model.config import RNNConfig
 from model.layers.implementations import Form
 from model.network.deep_rnn import DeepRNN, Run
 from model.network.pipeline import StackState, on
+from model.network_config import RNNConfig
 from model.placement.plan import Placement
 from model.transforms import (
     Embedding,

@@ -4,7 +4,7 @@ import sys
 
 import tensorflow as tf
 
-from model.config import RNNConfig
+from model.network_config import RNNConfig
 from model.placement.devices import find_devices, free_bytes, share_cores, split_devices
 from model.placement.gpus import check_usable, full_name, take_memory_as_needed, why_no_gpu
 from model.placement.plan import Placement, check_memory, memory_needed, plan_replicas

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from model.config import canonical
+from model.network_config import canonical
 from model.placement.gpus import free_bytes_of_gpus, split_gpus, why_no_gpu
 from model.placement.plan import PlacementError, memory_of
 

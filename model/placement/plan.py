@@ -9,7 +9,7 @@ out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from model.config import DEFAULT_ACTIVATION, LayerConfig, RNNConfig
+from model.network_config import DEFAULT_ACTIVATION, LayerConfig, RNNConfig
 
 FLOAT_BYTES = 4
 # A weight, its gradient and AdamW's two moments; other replicas have but the first two.

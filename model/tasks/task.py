@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from model.config import Frozen, first_error
+from model.network_config import Frozen, first_error
 from model.tasks.time_config import TimeConfig
 
 # The columns of states in Arrow streams, see `app/codec/arrow.py`; what features and outputs are

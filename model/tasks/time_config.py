@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
-from model.config import Frozen
+from model.network_config import Frozen
 
 DAY_S = 86_400
 # Steps of the calendar, and how many of them a season has by default. pandas calls them D, W, M, Q,

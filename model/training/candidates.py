@@ -3,7 +3,7 @@
 import numpy as np
 
 from model.data.dataset import Split
-from model.evaluation.forecastable import evenly, forecast_rows
+from model.evaluation.evaluation_rows import evenly, forecast_rows
 from model.evaluation.skill import model_forecasts
 from model.train_config import AUTO, Recipe
 from model.training.linear_start import LEAST_ERROR, register_units

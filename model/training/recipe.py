@@ -6,7 +6,7 @@ Lengths count in updates, not in passes: a small table needs as many of them as 
 import numpy as np
 
 from model.data import dataset
-from model.evaluation.forecastable import longest_past, most_have
+from model.evaluation.evaluation_rows import longest_past, most_have
 from model.train_config import ROUNDS, Recipe, TrainConfig
 
 # Seasons in a window: so many are averaged when noise hides them.

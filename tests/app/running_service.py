@@ -15,7 +15,7 @@ import httpx
 from fastapi import FastAPI
 
 from app.application import create_app
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.manifest import Manifest
 from app.settings import Settings
 from tests.app.fakes import FakeRunner

@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from model.config import LayerConfig
 from model.layers.cells import CELLS, Weights
 from model.layers.cudnn import CudnnRecurrence, mode, pack
 from model.layers.recurrence import Recurrence
+from model.network_config import LayerConfig
 from tests.model import on_devices
 from tests.model.children import pool
 from tests.model.fake_cudnn import fake_cudnn

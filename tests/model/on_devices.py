@@ -15,10 +15,10 @@ from tensorflow.python.eager import context
 
 from app.kernels.tensorflow import TensorFlowRunner
 from app.manifest import verified_manifest
-from model.config import LayerConfig, RNNConfig
 from model.export.saved_model import export_model
 from model.layers.implementations import Form
 from model.network.sequence_model import SequenceModel
+from model.network_config import LayerConfig, RNNConfig
 from model.placement.devices import find_devices, split_devices
 from model.placement.gpus import take_memory_as_needed
 from model.placement.plan import plan_replicas

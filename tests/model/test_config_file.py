@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.command import parse_arguments
 from model.config_file import options_text
+from model.train_arguments import parse_arguments
 from model.train_config import TrainConfig
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

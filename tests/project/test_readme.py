@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from model.command import parse_arguments
 from model.tasks.task import TaskConfig
+from model.train_arguments import parse_arguments
 
 README = Path("README.md")
 DOCUMENTS = [

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from model.config import LayerConfig, RNNConfig
-from model.data.columns import as_callers_send
+from model.data.column_encoding import as_callers_send
 from model.export.manifest import CHUNK, MANIFEST, file_digests, write_manifest
 from model.export.saved_model import export_model
 from model.network.sequence_model import SequenceModel
+from model.network_config import LayerConfig, RNNConfig
 from model.transforms import (
     Change,
     Cyclic,

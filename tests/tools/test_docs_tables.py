@@ -1,6 +1,6 @@
 import pytest
 
-from model.command import parse_arguments
+from model.train_arguments import parse_arguments
 from tools import docs_tables
 
 

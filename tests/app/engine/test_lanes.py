@@ -11,7 +11,7 @@ from hypothesis import given
 
 from app.engine.batch import Lanes, LoopLane, Results, pack
 from app.engine.cost_model import AMPLE, MAX_ENOUGH, MIN_STEPS, QUANTUM_S, Cost
-from app.engine.model_runner import MOST_ROWS, MOST_ROWS_ON_ACCELERATOR
+from app.engine.runner_interface import MOST_ROWS, MOST_ROWS_ON_ACCELERATOR
 from app.engine.scheduler import Chunk
 from app.engine.sequence import Sequence
 from app.engine.thread_lanes import ThreadLanes

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.kernels.bfloat16 import Bfloat16Runner
 from app.kernels.cudnn import CudnnRunner
 from app.kernels.onnxruntime import OnnxRuntimeRunner

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app.engine import model_runner as runner_module
+from app.engine import runner_interface as runner_module
 from app.errors import DeviceFailed, ModelRefused
 from app.kernels import accelerator, cudnn, tensorflow_devices
 from app.kernels.accelerator import Comparison

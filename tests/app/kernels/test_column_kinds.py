@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.columns import OneHot
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.kernels.bfloat16 import Bfloat16Runner
 from app.kernels.column_transforms import InputColumns, example_inputs
 from app.kernels.cudnn import CudnnRunner

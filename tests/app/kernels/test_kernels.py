@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from app.columns import Standardize
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.errors import ModelRefused
 from app.kernels.bfloat16 import Bfloat16Runner
 from app.kernels.cudnn import CudnnRunner

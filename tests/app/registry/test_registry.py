@@ -13,7 +13,7 @@ import pytest
 
 from app import settings as settings_module
 from app.engine.cost_model import Cost
-from app.engine.model_runner import ModelRunner, RunnerLoader
+from app.engine.runner_interface import ModelRunner, RunnerLoader
 from app.engine.sequence import Sequence
 from app.errors import ModelRefused, NotReady, ShuttingDown, UnknownModel
 from app.manifest import Manifest

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.engine.model_runner import ModelRunner
+from app.engine.runner_interface import ModelRunner
 from app.errors import ModelRefused, NotReady
 from app.manifest import Manifest
 from app.registry import registry as registry_module

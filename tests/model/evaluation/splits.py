@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from model.config import LayerConfig, RNNConfig
 from model.data.dataset import Split, fit_features, fit_outputs, load
 from model.network.sequence_model import SequenceModel
+from model.network_config import LayerConfig, RNNConfig
 from model.tasks.task import TaskConfig
 from tests.model.tables import (
     make_table,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.data.dataset import fit_features
-from model.evaluation.forecastable import forecast_rows
+from model.evaluation.evaluation_rows import forecast_rows
 from model.evaluation.linear_autoregression import LinearAutoregression, linear_windows
 from model.evaluation.skill import evaluate
 from tests.model.evaluation.splits import LINEAR, METHODS, make_model, make_splits

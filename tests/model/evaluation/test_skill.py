@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.data.cells import DataError
 from model.data.dataset import Split, load
-from model.evaluation.forecastable import check_forecastable, forecast_rows
+from model.evaluation.evaluation_rows import check_forecastable, forecast_rows
 from model.evaluation.linear_autoregression import LinearAutoregression
 from model.evaluation.skill import (
     Comparison,

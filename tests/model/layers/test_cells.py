@@ -8,11 +8,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import LayerConfig
 from model.layers.cells import CELLS, Cell, State
 from model.layers.dropout import draw_masks
 from model.layers.dropout import drop as behind
 from model.layers.recurrence import Recurrence
+from model.network_config import LayerConfig
 from tests.model.cell_step import step
 from tests.support.reference_model import Reference, assert_close
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.cell_spec import CELL_SPECS
-from model.config import LayerConfig
 from model.layers import implementations
 from model.layers.cells import CELLS, Weights
 from model.layers.cudnn import CudnnRecurrence, pack, unpack
 from model.layers.implementations import layer_over_time, takes_cudnn
 from model.layers.recurrence import Recurrence
+from model.network_config import LayerConfig
 from tests.model import on_devices
 from tests.model.children import pool
 from tests.model.fake_cudnn import fake_cudnn

@@ -9,8 +9,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import LayerConfig, RNNConfig
 from model.network.deep_rnn import DeepRNN
+from model.network_config import LayerConfig, RNNConfig
 from tests.model.cell_step import step
 from tests.support.reference_model import assert_close
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.config import LayerConfig, RNNConfig
 from model.network.sequence_model import SequenceModel
+from model.network_config import LayerConfig, RNNConfig
 from tests.support.exported_models import (
     FEATURES,
     KINDS,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from app.kernels.saved_model_placement import assign
-from model.config import LayerConfig, RNNConfig
+from model.network_config import LayerConfig, RNNConfig
 from model.placement import devices
 from model.placement.plan import plan
 from tests.model import on_devices

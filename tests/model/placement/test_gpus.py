@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from model import run, train
-from model.config import RNNConfig
+from model.network_config import RNNConfig
 from model.placement import device_setup, gpus
 from model.placement.devices import find_devices, free_bytes, split_devices
 from model.placement.plan import PlacementError

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.config import LayerConfig, RNNConfig
+from model.network_config import LayerConfig, RNNConfig
 from model.placement.plan import (
     PlacementError,
     balance,

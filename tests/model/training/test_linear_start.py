@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.config import LayerConfig, RNNConfig
 from model.data.dataset import Split, fit_features, fit_outputs, load
-from model.evaluation.forecastable import forecast_rows
+from model.evaluation.evaluation_rows import forecast_rows
 from model.evaluation.linear_autoregression import LinearAutoregression
 from model.evaluation.skill import model_forecasts
 from model.network.sequence_model import SequenceModel
+from model.network_config import LayerConfig, RNNConfig
 from model.tasks.task import TaskConfig
 from model.training.linear_start import begin_linear, lagged_inputs, register_units
 from tests.model.tables import make_table, make_task, write_table
@@ -81,7 +81,7 @@ def test_of_what_moves_on_evenly_it_keeps_the_newest_time_step(tmp_path: Path) -
     lagged = lagged_inputs(task, features)
     assert lagged.tolist() == [False, False, True, True, True]
     model = make_model(task, splits, (f"rnn:{register_units(lagged, STEPS)}:relu",))
-    assert model.config.layers[0].units == 2 * (5 + 3 * (STEPS - 1))
+    assert model.network_config.layers[0].units == 2 * (5 + 3 * (STEPS - 1))
     begin_linear(model, splits, lagged)
     test = splits["test"]
     rows = forecast_rows(test, 12)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.data.dataset import fit_outputs, load
-from model.evaluation.forecastable import forecast_rows
+from model.evaluation.evaluation_rows import forecast_rows
 from model.train_config import AUTO, Recipe, TrainConfig
 from model.training.candidates import candidates, forecast_error
 from model.training.recipe import (

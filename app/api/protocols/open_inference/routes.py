@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from starlette.types import Scope
 
-from app.api.descriptions import describe_features, describe_outputs
 from app.api.endpoint import Endpoint, Printing, header_of
+from app.api.model_metadata import describe_features, describe_outputs
 from app.api.model_paths import served, version_of
 from app.api.openapi import answers_in, document_of, error_texts, reads_body
 from app.api.protocols.open_inference.binary_tensors import HEADER, MEDIA_TYPE, print_tensors

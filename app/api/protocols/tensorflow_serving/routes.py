@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Request, Response
 from starlette.types import Scope
 
-from app.api.descriptions import describe_features, describe_outputs
 from app.api.endpoint import Endpoint, Printing, print_object
+from app.api.model_metadata import describe_features, describe_outputs
 from app.api.model_paths import served, version_of
 from app.api.openapi import document_of, error_texts, reads_body
 from app.api.protocols.tensorflow_serving.requests import (

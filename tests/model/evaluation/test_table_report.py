@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 
 from model.data.draft import draft_task
-from model.evaluation.inspection import inspect
+from model.evaluation.table_report import inspect
 from model.table_options import TableOptions
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.export.served_model import read_served
+from model.export.exported_model_reader import read_served
 from tests.support.exported_models import FEATURES, MIXED, OUTPUTS, make_model
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from model.data.cells import DataError
-from model.data.clock import later, shown
 from model.data.dataset import Split, load
 from model.data.table import read_table
+from model.data.time_index import later, shown
 from model.tasks.task import TaskConfig
 from tests.model.tables import make_table, make_task, write_table
 

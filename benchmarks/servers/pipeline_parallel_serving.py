@@ -1,7 +1,7 @@
 """Serving a model whose layers are on two devices: with a chunk in flight for each, and with one.
 
-`python -m benchmarks.servers.serving_on_two_devices` makes the model, in a process of its own: it
-splits the CPU.
+`python -m benchmarks.servers.pipeline_parallel_serving` makes the model, in a process of its own:
+it splits the CPU.
 """
 
 import os
@@ -30,7 +30,7 @@ def measure_serving(clients: int, rounds: int, seconds: float) -> list[dict[str,
     """A cell for each of `KINDS`, with the workload `mixed`."""
     if not MODEL.folder.is_dir():
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.servers.serving_on_two_devices"],
+            [sys.executable, "-m", "benchmarks.servers.pipeline_parallel_serving"],
             check=True,
             stdout=sys.stderr,
         )
@@ -46,8 +46,8 @@ def main() -> int:
     """Trains nothing: random weights on two devices, exported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from benchmarks.models.network import plain_network
-    from model.config import LayerConfig, RNNConfig
     from model.export.saved_model import export_model
+    from model.network_config import LayerConfig, RNNConfig
     from model.placement.devices import find_devices, split_cpu
     from model.placement.plan import plan_replicas
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from model.cell_spec import CellKind
-from model.config import LayerConfig, RNNConfig
+from model.network_config import LayerConfig, RNNConfig
 from model.train_config import TrainConfig
 
 KEEP_PROBS = ("input_keep_prob", "output_keep_prob", "state_keep_prob")

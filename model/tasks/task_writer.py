@@ -8,7 +8,7 @@ from typing import Any
 import tomlkit
 from tomlkit.items import AoT, Item
 
-from model.config import Frozen
+from model.network_config import Frozen
 from model.tasks.task import TaskConfig
 
 # What stands behind a key of the task.

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.tasks.task import TaskConfig, load_task
-from model.tasks.task_file import task_text
+from model.tasks.task_writer import task_text
 from tests.model.tables import task_fields
 
 WEATHER = Path(__file__).parents[3] / "model" / "tasks" / "weather.toml"

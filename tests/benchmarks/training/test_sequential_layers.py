@@ -1,8 +1,8 @@
-from benchmarks.training.pipeline_baselines import AfterEachOther, layer_after_layer
-from model.config import LayerConfig
+from benchmarks.training.sequential_layers import AfterEachOther, layer_after_layer
 from model.layers.cells import CELLS
 from model.layers.recurrence import Recurrence
 from model.network.pipeline import Pipeline
+from model.network_config import LayerConfig
 
 
 def test_layers_after_each_other_wrap_every_form_of_a_layer() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data.cells import DataError, Origin, categories, flags
-from model.data.columns import (
+from model.data.column_encoding import (
     MOST_COLUMNS,
     MOST_KNOWN,
     RELATIVE,

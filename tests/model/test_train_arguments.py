@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from model import run, train
-from model.command import Command, parse_arguments
 from model.data.draft import task_of
 from model.tasks.task import load_task
+from model.train_arguments import Command, parse_arguments
 from model.train_config import AUTO, TrainConfig, flag_of
 from model.training.trainer import Diverged
 from tests.model.children import pool, run_command

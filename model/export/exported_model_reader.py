@@ -5,9 +5,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from model.config import DEFAULT_ACTIVATION
 from model.export.manifest import read_manifest
 from model.network.sequence_model import SequenceModel
+from model.network_config import DEFAULT_ACTIVATION
 from model.transforms import Embedding, Feature, OneHot, Output, Relative
 
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"

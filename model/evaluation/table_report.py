@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from model.data import dataset
-from model.data.clock import count_ticks, shown, time_column
 from model.data.draft import Draft
 from model.data.table import left_out, read_table
+from model.data.time_index import count_ticks, shown, time_column
 from model.evaluation.skill import Skill, evaluate_baselines
 from model.evaluation.tables import readable
 from model.tasks.task import FeatureConfig, TaskConfig
