@@ -17,9 +17,9 @@ import tensorflow as tf
 from benchmarks.model_files import NUM_FEATURES, NUM_LAYERS, STATES, BenchModel, bench_model
 from benchmarks.models import expected_answers, keras_form, onnx_form
 from benchmarks.models.network import SEED, plain_network
-from model.network_config import LayerConfig, RNNConfig
 from model.export.saved_model import export_model
 from model.network.sequence_model import SequenceModel
+from model.network_config import LayerConfig, RNNConfig
 
 TOLERANCE = 1e-4
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import keras
 
-from model.network_config import RNNConfig
 from model.layers.implementations import Form
 from model.network.sequence_model import SequenceModel
+from model.network_config import RNNConfig
 from model.placement.plan import Placement
 from model.transforms import Feature, Output, Standardize
 
