@@ -62,7 +62,8 @@ class Settings(BaseSettings):
     )
     request_timeout_s: Seconds = Field(
         60.0,
-        description="seconds for a request to be computed, waiting included; requests may say less",
+        description="seconds from a whole body to its answer, waiting included; requests may say "
+        "less",
     )
     trusted_proxies: str = Field(
         "",

@@ -32,6 +32,7 @@ from app.service.inference import InferenceRequest, InferenceService
 from app.service.large_bodies import LARGE_BYTES, Decoder
 from app.service.loop_turns import QUICK_BYTES
 from app.service.pending_request import PendingRequest, late
+from app.service.request_bodies import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,6 @@ Respond = Callable[[int, Headers, bytes], None]
 P = TypeVar("P")
 R = TypeVar("R", bound=InferenceRequest)
 Options = TypeVar("Options", bound=BaseModel)
-
-# Who sends a request, and the seconds that its head says it waits.
-Sender = tuple[str, float]
 
 # How much the last body counts in the mean of time steps a byte; the most that is not packed.
 NEWS, MAX_STEPS_PER_BYTE = 0.02, 0.25
@@ -114,22 +112,19 @@ class Endpoint(ABC, Generic[R]):
         try:
             decoder, sender = self.decoder(scope), self._sender_of(scope)
             size = decoder.size(body)
-            decode = partial(_decode, decoder, body)
             if size <= QUICK_BYTES:
                 # It is decoded in less time than its refusal takes.
+                decode = partial(_decode, decoder, body)
                 self._begin_decoded(scope, sender, len(body), pending, respond, decode)
                 return
             if self.inference.is_crowded:
                 self._check_room(sender, len(body))
-            begin = partial(self._begin_decoded, scope, sender, len(body), pending, respond)
             if size <= LARGE_BYTES:
-                # The body of a caller who has gone meanwhile is not decoded.
-                turn = partial(_unless_ended, pending, partial(begin, decode))
-                self.inference.bodies.turns.call(turn)
+                begin = partial(self._begin_decoded, scope, sender, len(body), pending, respond)
+                self.inference.bodies.decode_in_turn(decoder, body, pending, begin)
             else:
-                decoding = self.inference.bodies.decode_whole(decoder, body, pending)
-                task = asyncio.get_running_loop().create_task(decoding)
-                task.add_done_callback(lambda task: begin(task.result))
+                large = self._begin_large(scope, sender, decoder, body, pending, respond)
+                asyncio.get_running_loop().create_task(large)
         except Exception as error:
             # A bug is answered, too: nobody else would.
             fail(error, scope["path"], pending, respond)
@@ -146,6 +141,24 @@ class Endpoint(ABC, Generic[R]):
         """Has a body of so many bytes computed, once it may be decoded."""
         try:
             self._compute(scope, self._sent_by(sender, decode(), size), pending, respond)
+        except Exception as error:
+            fail(error, scope["path"], pending, respond)
+
+    async def _begin_large(
+        self,
+        scope: Scope,
+        sender: Sender,
+        decoder: Decoder[Any, R],
+        body: bytes,
+        pending: PendingRequest,
+        respond: Respond,
+    ) -> None:
+        """Has a body computed once it has been read elsewhere."""
+        if pending.has_ended:
+            return
+        try:
+            request = await self.inference.bodies.decode_whole(decoder, body, pending, sender)
+            self._compute(scope, self._sent_by(sender, request, len(body)), pending, respond)
         except Exception as error:
             fail(error, scope["path"], pending, respond)
 
@@ -179,7 +192,7 @@ class Endpoint(ABC, Generic[R]):
         decoder, sender = self.decoder(scope), self._sender_of(scope)
         length = header_of(scope, b"content-length") or ""
         self._check_room(sender, int(length) if length.isdecimal() else 0)
-        reading = self.inference.bodies.reading(scope, request.receive, decoder)
+        reading = self.inference.bodies.reading(scope, request.receive, decoder, sender)
         async with reading as (pending, work, size):
             yield pending, self._sent_by(sender, work, size)
 
@@ -232,9 +245,12 @@ class Endpoint(ABC, Generic[R]):
         self, scope: Scope, request: R, pending: PendingRequest, respond: Respond
     ) -> None:
         """Responds once a long answer has been printed elsewhere."""
+        if pending.has_ended:
+            return
         try:
             printing = self.encode(scope, request)
-            reply = await self.inference.bodies.large.run(printing.function, printing.value)
+            sender = request.caller, request.timeout_s
+            reply = await self.inference.bodies.run(*printing, pending, sender, self.late(request))
         except Exception as error:
             fail(error, scope["path"], pending, respond)
         else:
@@ -249,11 +265,6 @@ def print_object(document: dict[str, Any]) -> Reply:
 
 def _decode(decoder: Decoder[Any, R], body: bytes) -> R:
     return decoder.make(decoder.read(body))
-
-
-def _unless_ended(pending: PendingRequest, function: Callable[[], None]) -> None:
-    if not pending.has_ended:
-        function()
 
 
 def _respond_with(reply: Reply, respond: Respond) -> None:

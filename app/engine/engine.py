@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from app.engine.batch import Batch, Lanes, LoopLane, Results, pack, unpack
 from app.engine.cost_model import Cost
@@ -223,20 +223,26 @@ class Engine:
             _tell(admission, error)
         self._resolve()
 
-    async def drain(self, timeout_s: float) -> None:
+    async def drain(
+        self, timeout_s: float, expected: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         """Takes no more, lets all that is admitted finish, then stops the lanes.
 
         Args:
             timeout_s: after so many seconds what is left ends with `ShuttingDown`; a kernel that
                 hangs has as long again.
+            expected: returns once all requests have begun that are still taken.
         """
-        self._draining = True
-        if not self._is_empty:
-            self._emptied = self._emptied or asyncio.Event()
-            try:
-                await asyncio.wait_for(self._emptied.wait(), timeout_s)
-            except TimeoutError:
-                self._give_up(ShuttingDown("the service stopped before the end"))
+        try:
+            async with asyncio.timeout(timeout_s):
+                if expected is not None:
+                    await expected()
+                self._draining = True
+                if not self._is_empty:
+                    self._emptied = self._emptied or asyncio.Event()
+                    await self._emptied.wait()
+        except TimeoutError:
+            self._give_up(ShuttingDown("the service stopped before the end"))
         self._stopped = True
         await asyncio.to_thread(self._lanes.stop, timeout_s)
 

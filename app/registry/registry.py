@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import threading
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from app.codec import arrow
@@ -55,6 +56,7 @@ class Registry:
         stats: of this worker.
         models: the versions there are, newest first.
         loading: whether one is being loaded just now.
+        have_begun: returns once requests have begun that have come before; a drain takes them.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Registry:
         self.stats = stats
         self._pinned = pinned or AgreedVersion()
         self._drain: asyncio.Task[None] | None = None
+        self.have_begun: Callable[[], Awaitable[None]] | None = None
         self._is_leaving = False
         self._is_failing = False
         self._current: LoadedModel | None = None
@@ -187,7 +190,8 @@ class Registry:
 
     async def _drain_engine(self) -> None:
         if self._current is not None:
-            await self._current.engine.drain(self._settings.drain_timeout_s)
+            timeout_s = self._settings.drain_timeout_s
+            await self._current.engine.drain(timeout_s, self.have_begun)
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called in the loader's thread, which ends once this worker serves."""

@@ -37,6 +37,7 @@ class InferenceRequest:
         time_step: of the session after the piece.
         caller: who sent it.
         timeout_s: seconds that the caller has for it; that of the settings holds too.
+        waited_s: seconds of these that were over when its body was understood.
         task: computes the piece.
         reason: why it was given up.
     """
@@ -47,6 +48,7 @@ class InferenceRequest:
     time_step: int = 0
     caller: str = ""
     timeout_s: float = math.inf
+    waited_s: float = 0.0
     task: asyncio.Task[None] | None = field(default=None, init=False)
     reason: UnrollError | None = field(default=None, init=False)
 
@@ -101,6 +103,7 @@ class InferenceService:
         self._settings = settings
         self._callers = Callers(settings.proxy_networks)
         self.bodies = RequestBodies(self.deadlines, settings.max_body_bytes)
+        registry.have_begun = self.bodies.understood
 
     @property
     def max_body_bytes(self) -> int:
@@ -177,13 +180,13 @@ class InferenceService:
             Unavailable: nothing was begun.
         """
         engine = request.ready.engine
-        deadline = engine.clock() + min(request.timeout_s, self._settings.request_timeout_s)
+        left_s = min(request.timeout_s, self._settings.request_timeout_s) - request.waited_s
+        deadline = engine.clock() + left_s
         for sequence in request.sequences:
             sequence.caller, sequence.deadline = request.caller, deadline
         if request.piece is None:
             engine.begin(request.sequences, done)
             return
-        left_s = deadline - engine.clock()
         admission = engine.admit(len(request.piece.inputs), request.caller, left_s)
 
         def ended(task: asyncio.Task[None]) -> None:

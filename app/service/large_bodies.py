@@ -1,6 +1,6 @@
 """`LargeBodies`: large bodies are read and printed in a process beside the worker.
 
-Small ones are at once.
+Small ones are at once. Callers take turns, by the seconds that it works for each.
 
 To read 8 MiB of JSON takes 0.1 to 0.3 s and holds Python's lock, so a thread would not help: nobody
 else would be answered meanwhile. The process runs at a lower priority: a core that workers want is
@@ -13,33 +13,40 @@ A message between the two is a pickle whose bytes and arrays follow it as they a
 """
 
 import asyncio
+import math
 import pickle
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from app.errors import Overloaded, ShuttingDown, Unavailable
+from app.engine.waiting_queue import Turns
+from app.errors import ShuttingDown, Unavailable
 
 # To read so much takes 2 to 3 ms at most.
 LARGE_BYTES = 128 << 10
-# Large bodies that a worker holds at once, as many as have the largest size; then it is overloaded.
-MAX_LARGE = 16
 ROOT = Path(__file__).parents[2]
 HEAD = struct.Struct("<QQ")
 # Of a pickle, of which there are few kilobytes, and of a socket's own buffer.
 SOCKET_BYTES = 1 << 20
 
+
+class Waiting(Protocol):
+    """A request that may have waited until it was understood; see `InferenceRequest`."""
+
+    waited_s: float
+
+
 A = TypeVar("A")
 P = TypeVar("P")
-R = TypeVar("R")
+R = TypeVar("R", bound=Waiting)
 
 
 class Decoder(NamedTuple, Generic[P, R]):
@@ -51,96 +58,113 @@ class Decoder(NamedTuple, Generic[P, R]):
         make: makes the request of what was read; quick.
         size: bytes that a body is read as: its own, or what it unpacks to. Of more than
             `LARGE_BYTES` others would wait too long while it is read at once.
+        timeout_s: seconds that its caller has, as far as the head says in words of this route.
     """
 
     read: Callable[[bytes], P]
     make: Callable[[P], R]
     size: Callable[[bytes], int] = len
-
-
-class Room:
-    """Bytes of large bodies that are held, from their arrival until they are read.
-
-    Args:
-        limit: of them all.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._taken = 0
-
-    @contextmanager
-    def share(self) -> Iterator[Callable[[int], None]]:
-        """What a body is held in; the function is told its size whenever that grows.
-
-        Small bodies take none. Beyond the limit the function raises `Overloaded`.
-        """
-        held = 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            if size <= max(held, LARGE_BYTES):
-                return
-            if self._taken + size - held > self._limit:
-                text = f"large bodies hold {self._taken} bytes, the limit is {self._limit}"
-                raise Overloaded(text)
-            self._taken += size - held
-            held = size
-
-        try:
-            yield hold
-        finally:
-            self._taken -= held
+    timeout_s: float = math.inf
 
 
 class LargeBodies:
     """See the module. Everything but `_ask` happens on the event loop."""
 
     def __init__(self) -> None:
-        # One thread: they take their turns in the order in which they came.
+        # One thread: the process does one thing at a time.
         self._thread = ThreadPoolExecutor(1, "large bodies")
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._is_closed = False
+        # What each caller waits for, in its order: a function and its value.
+        self._waiting: dict[str, dict[asyncio.Future[Any], tuple[Callable[[Any], Any], Any]]] = {}
+        self._turns = Turns()
+        self._is_busy = False
 
-    def run(self, function: Callable[[A], P], value: A) -> asyncio.Future[P]:
+    def run(self, function: Callable[[A], P], value: A, caller: str = "") -> asyncio.Future[P]:
         """Will be what a function gives for a value, or raise what that raises.
 
         It raises `Unavailable` if the process ends meanwhile, as one does that has no memory left.
+        Who cancels it lets go of the value, unless it has its turn already.
 
         Args:
             function: can be pickled, as what it gives can.
             value: bytes, or anything that can be pickled.
+            caller: whose turn it is to be.
         """
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._ask, function, value)
+        future: asyncio.Future[P] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(caller, {})[future] = function, value
+        future.add_done_callback(partial(self._forget, caller))
+        self._go_on()
+        return future
 
     def close(self) -> None:
         """Ends the process; nothing is done any more."""
         self._is_closed = True
+        for future in [future for own in self._waiting.values() for future in own]:
+            future.cancel()
         if self._process is not None:
             # Whoever waits for it in the thread hears of it.
             self._process.kill()
-        self._thread.shutdown(cancel_futures=True)
+        self._thread.shutdown()
         self._end()
 
-    def _ask(self, function: Callable[[A], P], value: A) -> P:
-        """Has the process do it. Called in the thread."""
+    def _forget(self, caller: str, future: asyncio.Future[Any]) -> None:
+        """Takes out what nobody waits for any more, or has had its turn."""
+        own = self._waiting.get(caller, {})
+        own.pop(future, None)
+        if not own:
+            self._waiting.pop(caller, None)
+
+    def _go_on(self) -> None:
+        """Has the next done, of the caller whose turn it is, unless something is."""
+        if self._is_busy or not self._waiting:
+            return
+        turns = self._turns
+        caller = min(self._waiting, key=turns.begin_of)
+        future = next(iter(self._waiting[caller]))
+        function, value = self._waiting[caller][future]
+        self._forget(caller, future)
+        turns.now = turns.begin_of(caller)
+        self._is_busy = True
+        loop = asyncio.get_running_loop()
+        asked = loop.run_in_executor(self._thread, self._ask, function, value)
+        asked.add_done_callback(partial(self._answered, caller, loop.time(), future))
+
+    def _answered(
+        self, caller: str, began: float, future: asyncio.Future[Any], asked: asyncio.Future[Any]
+    ) -> None:
+        self._is_busy = False
+        turns = self._turns
+        turns.ends[caller] = turns.now + asyncio.get_running_loop().time() - began
+        turns.forget(len(self._waiting))
+        error = asked.exception()
+        if not future.done():
+            found = error or asked.result()
+            if isinstance(found, Exception):
+                future.set_exception(found)
+            else:
+                future.set_result(found)
+        self._go_on()
+
+    def _ask(self, function: Callable[[A], P], value: A) -> P | Exception:
+        """What the process gives for it, or why it does not. Called in the thread.
+
+        Nothing is raised: the error would hold this frame, and with it the value.
+        """
         for _ in range(2):
             if self._is_closed:
-                raise ShuttingDown("the service is stopping")
+                return ShuttingDown("the service is stopping")
             # It may have ended for want of work, or under the body before.
             connection = self._socket or self._start()
             try:
                 send(connection, (function, value))
-                found = receive(connection)
+                found: P | Exception = receive(connection)
             except OSError:
                 self._end()
-                continue
-            if isinstance(found, Exception):
-                raise found
-            made: P = found
-            return made
-        raise Unavailable("the process for large bodies has ended, twice")
+            else:
+                return found
+        return Unavailable("the process for large bodies has ended, twice")
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()

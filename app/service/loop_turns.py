@@ -28,6 +28,11 @@ class LoopTurns:
         self._spent_s = 0.0
         self._next_is_due = False
 
+    @property
+    def are_due(self) -> bool:
+        """Whether a function waits for its turn."""
+        return bool(self._waiting)
+
     def call(self, function: Callable[[], None]) -> None:
         """Calls a function, now or in one of the next turns; it must not raise."""
         if self._waiting or self._spent_s >= TURN_S:

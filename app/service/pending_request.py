@@ -29,7 +29,7 @@ class Deadlines:
 
     Args:
         body_timeout_s: seconds for a body to arrive.
-        request_timeout_s: seconds for a request to be computed.
+        request_timeout_s: seconds from a whole body to its answer.
         has_stopped: whether nothing will be computed any more.
     """
 
@@ -87,6 +87,7 @@ class PendingRequest:
         "_receive",
         "_since",
         "_timer",
+        "_waits",
         "has_ended",
     )
 
@@ -99,6 +100,7 @@ class PendingRequest:
         self._receive: Receive | None = None
         self._listener: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._waits = False
         self.has_ended = False
 
     @contextmanager
@@ -129,22 +131,36 @@ class PendingRequest:
             self._reader.uncancel()
         raise self._interruption(size) from None
 
+    def arrive(self) -> None:
+        """Its body is whole: the caller waits from now on, though it is understood later."""
+        self._since = self._deadlines.add(self)
+        self._waits = True
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds since it arrived."""
+        return asyncio.get_running_loop().time() - self._since
+
     def wait(
         self, give_up: GiveUp, timeout_s: float = math.inf, reason: Expired | None = None
     ) -> None:
-        """From now on the caller waits.
+        """From now on the caller waits, unless it does since `arrive`, or for what came before.
 
         Args:
             give_up: is called at most once, with the reason, when time is over or the caller hangs
-                up.
+                up; in place of the one before.
             timeout_s: seconds that the caller has; those of the settings hold too.
             reason: why it is given up when they are over.
         """
         self._give_up = give_up
-        self._since = self._deadlines.add(self)
+        if not self._waits:
+            self._waits = True
+            self._since = self._deadlines.add(self)
         if timeout_s < self._deadlines.request_timeout_s:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(timeout_s, self.give_up, reason or late(timeout_s))
+            if self._timer is not None:
+                self._timer.cancel()
+            loop, until = asyncio.get_running_loop(), self._since + timeout_s
+            self._timer = loop.call_at(until, self.give_up, reason or late(timeout_s))
 
     def listen(self, receive: Receive, at_once: bool = False) -> None:
         """Hears of it when the caller hangs up.

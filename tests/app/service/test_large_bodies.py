@@ -5,8 +5,11 @@ import json
 import os
 import signal
 import threading
+import time
+import weakref
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,9 @@ from app.api import endpoint
 from app.codec.npz import unpacked_size
 from app.errors import Fault, InvalidRequest, Overloaded, Unavailable
 from app.service import inference, request_bodies
+from app.service.body_room import BodyRoom
 from app.service.inference import InferenceService
-from app.service.large_bodies import LARGE_BYTES, LargeBodies, Room
+from app.service.large_bodies import LARGE_BYTES, LargeBodies
 from tests.app.caller import Caller
 from tests.app.engine.running import until
 from tests.app.formats import npy, zip_of
@@ -113,30 +117,91 @@ def test_it_ends_when_its_worker_has_gone() -> None:
     made.close()
 
 
-def test_who_is_given_up_before_its_turn_is_not_read(large: LargeBodies) -> None:
+class Value:
+    """Can be pickled, and referred to weakly."""
+
+
+def slow(value: Any) -> Any:
+    time.sleep(0.1)
+    return value
+
+
+def slower(_: Any) -> None:
+    time.sleep(0.5)
+
+
+def test_what_is_given_up_before_its_turn_is_let_go_and_not_done(large: LargeBodies) -> None:
     async def work() -> None:
-        gate = threading.Event()
-        large._thread.submit(gate.wait)
-        waiting = large.run(doubled, b"")
+        busy = large.run(slow, b"")
+        value = Value()
+        gone = weakref.ref(value)
+        waiting = large.run(dying, value)
+        del value
         waiting.cancel()
-        gate.set()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+        await asyncio.sleep(0)
+        assert gone() is None
+        assert await busy == b""
 
     asyncio.run(work())
 
 
+def test_callers_take_turns(large: LargeBodies) -> None:
+    async def work() -> str:
+        order: list[str] = []
+        futures = [large.run(slow, b"", caller) for caller in ("a", "a", "a", "a", "b", "b", "c")]
+        for name, future in zip("AaaaBbC", futures, strict=True):
+            future.add_done_callback(lambda _, name=name: order.append(name))
+        await asyncio.gather(*futures)
+        assert not large._waiting
+        return "".join(order)
+
+    # Whoever has had less, and of those who have had as much the one that waits longest.
+    assert asyncio.run(work()).startswith("ABC")
+
+
+def test_whose_turn_it_is_depends_on_the_seconds_that_callers_have_had(large: LargeBodies) -> None:
+    async def work() -> str:
+        order: list[str] = []
+        jobs = [("a", slower), ("a", slower), *[("b", doubled)] * 3]
+        futures = []
+        for caller, function in jobs:
+            futures.append(large.run(function, b"", caller))
+            futures[-1].add_done_callback(lambda _, caller=caller: order.append(caller))
+        await asyncio.gather(*futures)
+        return "".join(order)
+
+    # All of b's take less time than one of a's.
+    assert asyncio.run(work()) == "abbba"
+
+
 def test_large_bodies_have_so_much_room_and_small_ones_need_none() -> None:
-    room = Room(3 * LARGE_BYTES)
-    with room.share() as first, room.share() as second, room.share() as small:
+    room = BodyRoom(4 * LARGE_BYTES)
+    with room.share("a") as first, room.share("a") as second, room.share("a") as small:
         first(2 * LARGE_BYTES)
         small(LARGE_BYTES)
-        second(LARGE_BYTES)
-        with pytest.raises(Overloaded, match=f"hold {2 * LARGE_BYTES} bytes"):
-            second(2 * LARGE_BYTES)
+        second(2 * LARGE_BYTES)
+        with pytest.raises(Overloaded, match=f"hold {room.held} bytes"):
+            second(3 * LARGE_BYTES)
         first(LARGE_BYTES)
-    with room.share() as third:
-        third(3 * LARGE_BYTES)
+    assert room.held == 0
+    with room.share("a") as third:
+        third(4 * LARGE_BYTES)
+    assert not room._of_callers
+
+
+def test_one_who_fills_the_room_leaves_a_part_of_it_to_others() -> None:
+    room = BodyRoom(8 * LARGE_BYTES)
+    with room.share("a") as full, room.share("b") as other, room.share("c") as third:
+        full(8 * LARGE_BYTES)
+        with room.share("a") as more, pytest.raises(Overloaded):
+            more(2 * LARGE_BYTES)
+        # A quarter of the room is beyond it, for those who have less than their share.
+        other(2 * LARGE_BYTES)
+        with pytest.raises(Overloaded):
+            third(2 * LARGE_BYTES)
+    assert room.held == 0
 
 
 @pytest.fixture
@@ -178,9 +243,9 @@ def test_nobody_can_tell_where_a_body_was_read_and_an_answer_printed(
     asked: list[object] = []
     run = LargeBodies.run
 
-    def counted(self: LargeBodies, function: Any, value: Any) -> Any:
+    def counted(self: LargeBodies, function: Any, value: Any, *others: Any) -> Any:
         asked.append(function)
-        return run(self, function, value)
+        return run(self, function, value, *others)
 
     monkeypatch.setattr(LargeBodies, "run", counted)
     monkeypatch.setattr(inference, "LONG_NUMBERS", 0)
@@ -207,8 +272,10 @@ def test_a_crowd_of_large_bodies_is_refused_and_small_ones_are_answered(service:
     room = inference_of(service).bodies.room
     path, body, headers = requests()["JSON"]
     small = json.dumps({"sequences": [[[1.0, None, None, 0.0]]]}).encode()
-    with room.share() as others:
+    with room.share("other") as others, room.share("127.0.0.1") as own:
         others(room._limit)
+        # With it the caller has its share of the part that is for those who have less.
+        own(room._limit // 4)
         answer = service.post(path, content=body, headers=headers)
         assert answer.status_code == 503
         assert "large bodies hold" in answer.json()["detail"]
@@ -216,22 +283,121 @@ def test_a_crowd_of_large_bodies_is_refused_and_small_ones_are_answered(service:
     assert service.post(path, content=body, headers=headers).status_code == 200
 
 
+@contextmanager
+def held(service: Service) -> Iterator[threading.Event]:
+    """Nothing is read beside the worker until the event is set."""
+    gate = threading.Event()
+    inference_of(service).bodies.large._thread.submit(gate.wait)
+    try:
+        yield gate
+    finally:
+        gate.set()
+
+
 def test_who_hangs_up_while_its_body_waits_to_be_read_frees_its_room(service: Service) -> None:
     path, body, headers = requests()["JSON"]
-    found = inference_of(service)
+    room = inference_of(service).bodies.room
 
     async def work() -> None:
-        gate = threading.Event()
-        found.bodies.large._thread.submit(gate.wait)
-        try:
+        with held(service):
             caller = Caller(service.app, headers, path)
             caller.send(body, more=False)
             asking = asyncio.create_task(caller.answer())
-            await until(lambda: found.bodies.room._taken > 0)
+            await until(lambda: room.held > 0)
             caller.hang_up()
-            await until(lambda: found.bodies.room._taken == 0)
+            await until(lambda: room.held == 0)
             asking.cancel()
-        finally:
-            gate.set()
 
     service.run(work())
+
+
+@pytest.mark.parametrize("name", ["JSON", "lines", "NPZ", "/v1", "/v2"])
+@pytest.mark.parametrize("wait", ["head", "service"])
+def test_the_time_of_a_caller_covers_the_reading_of_a_large_body(
+    tiny_dir: Path, name: str, wait: str
+) -> None:
+    path, body, headers = requests()[name]
+    if wait == "head":
+        headers = {**headers, "Prefer": "wait=0"}
+    timeout_s = 0.2 if wait == "service" else 60.0
+    with make_service(tiny_dir, request_timeout_s=timeout_s) as service, held(service):
+        answer = service.wait_until_ready().post(path, content=body, headers=headers)
+    assert answer.status_code == (504 if name == "/v1" else 503)
+    assert "within 0" in answer.text
+
+
+def test_the_time_in_the_query_covers_it_too(service: Service) -> None:
+    path, body, headers = requests()["NPZ"]
+    with held(service):
+        answer = service.post(f"{path}?timeout_s=0.1", content=body, headers=headers)
+    assert answer.status_code == 503
+    assert "within 0.1 s" in answer.text
+
+
+def test_what_the_body_itself_says_counts_from_its_arrival(service: Service) -> None:
+    path, body, headers = requests()["JSON"]
+    document = json.dumps({**json.loads(body), "timeout_s": 0.1}).encode()
+
+    async def work() -> Any:
+        with held(service) as gate:
+            sending = service.client.post(path, content=document, headers=headers)
+            asking = asyncio.create_task(sending)
+            await asyncio.sleep(0.2)
+            gate.set()
+            return await asking
+
+    answer = service.run(work())
+    assert (answer.status_code, answer.json()["title"]) == (503, "The request took too long")
+
+
+@pytest.mark.parametrize("cut", [0, 100])
+@pytest.mark.parametrize("name", ["JSON", "lines", "NPZ", "/v1"])
+def test_a_body_that_has_come_before_a_stop_is_answered(
+    service: Service, name: str, cut: int
+) -> None:
+    """Be it to be read, or to be fetched from the kernel."""
+    path, body, headers = requests()[name]
+    found = inference_of(service)
+
+    async def work() -> int:
+        with held(service) as gate:
+            caller = Caller(service.app, {k.lower(): v for k, v in headers.items()}, path)
+            caller.send(body[: len(body) - cut], more=cut > 0)
+            asking = asyncio.create_task(caller.raw_answer())
+            await until(lambda: caller.read == 1)
+            await until(lambda: cut > 0 or found.bodies.room.held > 0)
+            draining = found.registry.drain()
+            await asyncio.sleep(0.05)
+            late = await service.client.post(path, content=b"{}", headers=headers)
+            assert late.status_code == 503
+            assert not draining.done()
+            if cut:
+                caller.send(body[-cut:], more=False)
+            gate.set()
+        status, _, _ = await asking
+        await draining
+        return status
+
+    assert service.run(work()) == 200
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_stop_does_not_wait_for_what_is_not_sent(
+    service: Service, is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_bodies, "SILENCE_S", 0.05)
+    path, body, headers = requests()["JSON"]
+
+    async def work() -> tuple[int, Any]:
+        caller = Caller(service.app, headers, path)
+        caller.send(body[:-1] if is_large else body[:10])
+        asking = asyncio.create_task(caller.answer())
+        await until(lambda: caller.read == 1)
+        async with asyncio.timeout(5):
+            await inference_of(service).registry.drain()
+            status, _, answer = await asking
+        return status, answer
+
+    status, answer = service.run(work())
+    assert status == 503
+    assert "the service stopped when" in answer["detail"]

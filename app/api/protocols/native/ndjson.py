@@ -64,7 +64,11 @@ async def lines(endpoint: PredictEndpoint, request: Request) -> AsyncGenerator[b
             event = await events.get()
         last = {"error": problem_document(event)} if event else _last(work)
         if work.has_long_answer:
-            last_line = await inference.bodies.large.run(_line, last)
+            sender = work.caller, work.timeout_s
+            try:
+                last_line = await inference.bodies.run(_line, last, pending, sender)
+            except UnrollError as error:
+                last_line = _line({"error": problem_document(error)})
         else:
             last_line = _line(last)
         pending.end()

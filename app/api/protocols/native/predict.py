@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -89,8 +88,11 @@ class PredictEndpoint(Endpoint[Prediction]):
             return self._of_json(ready)
         make = partial(prediction, inference, ready)
         query = dict(QueryParams(scope["query_string"]))
-        limit = inference.max_body_bytes
-        return Decoder(partial(read_binary, ready.codec, reader, query, limit), make, reader.size)
+        given = checked(lambda: QueryOptions.model_validate(query))
+        check_name(given.model, ready.codec.name)
+        ready.codec.check_version(given.version)
+        read = partial(read_binary, ready.codec, reader, given, inference.max_body_bytes)
+        return Decoder(read, make, reader.size, given.timeout_s or math.inf)
 
     def _of_json(self, ready: LoadedModel) -> Decoder[Parts, Prediction]:
         # Kept: nearly all requests have this one.
@@ -148,20 +150,17 @@ def read_json(codec: Codec, body: bytes) -> Parts:
 
 
 def read_binary(
-    codec: Codec, reader: Reader, query: Mapping[str, str], limit: int, body: bytes
+    codec: Codec, reader: Reader, given: QueryOptions, limit: int, body: bytes
 ) -> Parts:
     """Understands a body that is no JSON; raises `InvalidRequest`.
 
     Args:
         codec: of the model.
         reader: of the body's format.
-        query: of the request.
+        given: options of the request.
         limit: bytes that the body may unpack to.
         body: of the request.
     """
-    given = checked(lambda: QueryOptions.model_validate(query))
-    check_name(given.model, codec.name)
-    codec.check_version(given.version)
     arrays = reader.read(body, codec, limit)
     states = given.states or ("none" if given.session else "concatenated")
     session = None

@@ -26,6 +26,7 @@ from app.codec.json_numbers import Faults, may_have_booleans, print_json
 from app.codec.model_codec import Codec
 from app.codec.states import State
 from app.errors import UnrollError
+from app.registry.registry import LoadedModel
 from app.service.inference import InferenceRequest, InferenceService, new_sequences
 from app.service.large_bodies import LARGE_BYTES, Decoder
 from app.service.pending_request import PendingRequest
@@ -150,30 +151,36 @@ class Stream:
         self._began_ns, self._given, self._id = perf_counter_ns(), NO_OPTIONS, None
         body = message.encode() if isinstance(message, str) else message
         try:
-            codec = self._codec(body)
-            decoder = Decoder(partial(read_message, codec), self._request)
+            ready = self._ready(body)
+            request = partial(self._request, ready)
+            decoder = Decoder(partial(read_message, ready.codec), request)
             if decoder.size(body) > LARGE_BYTES:
-                decoding = inference.bodies.decode_whole(decoder, body, pending)
-                task = asyncio.get_running_loop().create_task(decoding)
-                task.add_done_callback(partial(self._decoded, pending))
+                large = self._begin_large(decoder, body, pending)
+                asyncio.get_running_loop().create_task(large)
             else:
                 self._compute(pending, decoder.make(decoder.read(body)))
         except Exception as error:
             fail(error, PATH, pending, self._respond)
 
-    def _codec(self, body: bytes) -> Codec:
-        """Of the model. Where there is none, who sent a message is told so by its id."""
+    def _ready(self, body: bytes) -> LoadedModel:
+        """The model. Where there is none, who sent a message is told so by its id."""
         try:
-            return self._inference.registry.current().codec
+            return self._inference.registry.current()
         except UnrollError:
             if len(body) <= UNCOUNTED_BYTES:
                 self._id = _echoed(parse_object(body).get("id"))
             raise
 
-    def _decoded(self, pending: PendingRequest, task: asyncio.Task[InferenceRequest]) -> None:
-        """A large message has been read elsewhere."""
+    async def _begin_large(
+        self, decoder: Decoder[Message, InferenceRequest], body: bytes, pending: PendingRequest
+    ) -> None:
+        """Has a message computed once it has been read elsewhere."""
+        if pending.has_ended:
+            return
+        sender = self.caller, math.inf
         try:
-            self._compute(pending, task.result())
+            work = await self._inference.bodies.decode_whole(decoder, body, pending, sender)
+            self._compute(pending, work)
         except Exception as error:
             fail(error, PATH, pending, self._respond)
 
@@ -206,7 +213,7 @@ class Stream:
     def _has_own_state(self) -> bool:
         return STATE[1:] in self._given.model_fields_set
 
-    def _request(self, message: Message) -> InferenceRequest:
+    def _request(self, ready: LoadedModel, message: Message) -> InferenceRequest:
         """What a message asks for; raises `InvalidRequest`."""
         self._id, self._given = message.id, message.given
         if message.error is not None:
@@ -216,7 +223,6 @@ class Stream:
                 # The error holds this frame, which would hold the error.
                 del message
         state = message.state if self._has_own_state else self._state
-        ready = self._inference.registry.current()
         (sequence,) = new_sequences([message.array], [state])
         sequence.pointer = PIECE
         return InferenceRequest(ready=ready, sequences=[sequence], caller=self.caller)
