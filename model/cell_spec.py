@@ -5,11 +5,26 @@ A new kind of cell is an entry of `CELL_SPECS`, a class of `layers/cells.py`, an
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 CellKind = Literal["rnn", "lstm", "gru"]
 Activation = Literal["tanh", "relu"]
+
+
+@dataclass(frozen=True)
+class OnnxOperator:
+    """What computes a kind of cell in `chunk.onnx` (https://onnx.ai/onnx/operators/).
+
+    Attributes:
+        name: of the operator.
+        gates: of the cell, in the operator's order.
+        attributes: of the operator, beside its size and its activation.
+    """
+
+    name: str
+    gates: tuple[str, ...]
+    attributes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -21,12 +36,14 @@ class CellSpec:
         states: parts of the state, each `[B, H]`; the first, `h`, is the layer's output.
         num_sums: sums for each unit that the activations take, at each time step.
         num_biases: 1; 2 where inputs and state have a bias each.
+        onnx: what computes it in `chunk.onnx`.
         activations: that a layer may ask for.
     """
 
     gates: tuple[str, ...]
     states: tuple[str, ...]
     num_sums: int
+    onnx: OnnxOperator
     num_biases: int = 1
     activations: tuple[Activation, ...] = ("tanh",)
 
@@ -50,8 +67,25 @@ class CellSpec:
 
 
 CELL_SPECS: Mapping[CellKind, CellSpec] = {
-    "rnn": CellSpec(("new",), ("h",), num_sums=1, activations=("tanh", "relu")),
-    "lstm": CellSpec(("input", "forget", "new", "output"), ("h", "c"), num_sums=4),
+    "rnn": CellSpec(
+        ("new",),
+        ("h",),
+        num_sums=1,
+        onnx=OnnxOperator("RNN", ("new",)),
+        activations=("tanh", "relu"),
+    ),
+    "lstm": CellSpec(
+        ("input", "forget", "new", "output"),
+        ("h", "c"),
+        num_sums=4,
+        onnx=OnnxOperator("LSTM", ("input", "output", "forget", "new")),
+    ),
     # The sum of `new` is two: the reset gate comes between what inputs and state add to it.
-    "gru": CellSpec(("update", "reset", "new"), ("h",), num_sums=4, num_biases=2),
+    "gru": CellSpec(
+        ("update", "reset", "new"),
+        ("h",),
+        num_sums=4,
+        onnx=OnnxOperator("GRU", ("update", "reset", "new"), {"linear_before_reset": 1}),
+        num_biases=2,
+    ),
 }

@@ -173,7 +173,7 @@ def prepare(
     tried = candidates(recipe, lagged, task.season_steps, longest_past_of_all(splits))
     found = Preparation(recipe, tried, task, splits, served)
     model = build_model(task, found.recipes[-1], splits["train"], served)
-    display.line(memory_table(model.network_config, recipe))
+    display.line(memory_table(model.config, recipe))
     check_forecastable(splits, recipe.window_steps, task.season_steps)
     check_writable(config.models_dir, str(config.name))
     display.line(_told(found, model.count_params()))

@@ -96,16 +96,16 @@ def plain_keras() -> Burst:
     units = [layer.units for layer in config.layer_configs()]
     theirs = keras.Sequential(
         [
-            keras.Input((config.window_steps, model.network_config.num_inputs)),
+            keras.Input((config.window_steps, model.config.num_inputs)),
             *(keras.layers.LSTM(count, return_sequences=True) for count in units),
-            keras.layers.Dense(model.network_config.num_outputs),
+            keras.layers.Dense(model.config.num_outputs),
         ]
     )
     theirs.compile(
         optimizer=keras.optimizers.AdamW(config.learning_rate, global_clipnorm=config.clip_norm),
         loss=masked_error(scale),
     )
-    steps, width = config.window_steps, model.network_config.num_inputs
+    steps, width = config.window_steps, model.config.num_inputs
 
     def encoded() -> Iterator[tuple[tf.Tensor, np.ndarray]]:
         for number in itertools.count():
@@ -114,7 +114,7 @@ def plain_keras() -> Burst:
 
     shapes = (
         tf.TensorSpec([None, steps, width], tf.float32),
-        tf.TensorSpec([None, steps, model.network_config.num_outputs], tf.float32),
+        tf.TensorSpec([None, steps, model.config.num_outputs], tf.float32),
     )
     dataset_of = tf.data.Dataset.from_generator(encoded, output_signature=shapes)
     return _fits(theirs, dataset_of.prefetch(2))

@@ -18,12 +18,6 @@ from model.transforms import Embedding, Feature, Output
 # ONNX Runtime's newest operator set at the pinned version is higher; this one has all we need.
 OPSET = 17
 
-# The operator of each cell, and its gates in ONNX's order.
-OPERATORS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "rnn": ("RNN", ("new",)),
-    "lstm": ("LSTM", ("input", "output", "forget", "new")),
-    "gru": ("GRU", ("update", "reset", "new")),
-}
 WEIGHTS = ("kernel", "recurrent_kernel", "bias")
 
 
@@ -190,20 +184,16 @@ class GraphBuilder:
             lengths: int32 `[S]`; empty where all rows have C time steps.
             initial: `[1,S,H]` each.
         """
-        if layer.cell not in OPERATORS:
-            raise ValueError(f"ONNX has no operator for the cell {layer.cell!r}")
-        operator, gates = OPERATORS[layer.cell]
-        places = layer.spec.places(gates)
+        operator = layer.spec.onnx
+        places = layer.spec.places(operator.gates)
         kernel, recurrent, bias = weights
         # Of inputs and of state; a cell with one bias adds it to the inputs.
         biases = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
-        attributes: dict[str, Any] = {"hidden_size": layer.units}
-        if layer.cell == "gru":
-            attributes["linear_before_reset"] = 1
-        elif layer.cell == "rnn":
+        attributes: dict[str, Any] = {"hidden_size": layer.units, **operator.attributes}
+        if len(layer.spec.activations) > 1:
             attributes["activations"] = [layer.activation.capitalize()]
         outputs, *final = self.add(
-            operator,
+            operator.name,
             [
                 inputs,
                 # ONNX wants [1, G*H, I], [1, G*H, H] and [1, 2*G*H].

@@ -44,7 +44,7 @@ class ExportedModel(tf.Module):  # type: ignore[misc]  # tensorflow has no type 
 
 def _signatures(model: SequenceModel) -> tuple[Any, Any]:
     """The two functions. The model itself stays outside of the export: it holds the optimizer."""
-    layers = model.network_config.layers
+    layers = model.config.layers
     one_device = len(set(model.rnn.devices())) == 1
     sequences = tf.TensorSpec([None, None, len(model.features)], tf.float32, "sequences")
     lengths = tf.TensorSpec([None], tf.int32, "lengths")

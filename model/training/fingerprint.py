@@ -15,7 +15,7 @@ def fingerprint(model: SequenceModel, splits: dict[str, Split]) -> str:
         model: whose transforms and layers count.
         splits: of which training and validation count.
     """
-    digest = hashlib.sha256(model.network_config.model_dump_json().encode())
+    digest = hashlib.sha256(model.config.model_dump_json().encode())
     for described in (*model.features, *model.outputs_spec):
         digest.update(described.model_dump_json().encode())
     for name in ("train", "validation"):

@@ -54,9 +54,9 @@ def begin_linear(model: SequenceModel, splits: dict[str, Split], lagged: np.ndar
     Raises:
         ValueError: the model has other layers; or no row has so long a past.
     """
-    layer, width, deep = model.network_config.layers[0], len(lagged), int(lagged.sum())
+    layer, width, deep = model.config.layers[0], len(lagged), int(lagged.sum())
     older, rest = divmod(layer.units - 2 * width, 2 * max(1, deep))
-    if len(model.network_config.layers) > 1 or layer.activation != "relu" or rest or older < 0:
+    if len(model.config.layers) > 1 or layer.activation != "relu" or rest or older < 0:
         raise ValueError(
             f"--linear-start needs one layer rnn:UNITS:relu, with UNITS {2 * width} (two for each "
             f"of the network's inputs) and a multiple of {2 * deep} (of those that are not static "

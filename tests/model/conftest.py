@@ -14,6 +14,6 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a module's models are exported to."""
     return tmp_path_factory.mktemp("models")

@@ -50,18 +50,18 @@ def run_steps(steps: list[tuple[Any, ...]]) -> list[tuple[int, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def steps(task: Path, models_dir: Path) -> dict[str, tuple[int, str, str]]:
+def steps(task: Path, toy_models: Path) -> dict[str, tuple[int, str, str]]:
     """A training that runs through, and one with an interruption in a batch and at the export."""
-    whole = arguments(task, models_dir, name=["whole"])
-    given = arguments(task, models_dir, name=["cut"])
-    short = ["--models-dir", str(models_dir), "--name", "cut"]
+    whole = arguments(task, toy_models, name=["whole"])
+    given = arguments(task, toy_models, name=["cut"])
+    short = ["--models-dir", str(toy_models), "--name", "cut"]
     on = [
-        *arguments(task, models_dir, layers=["gru:4"], updates=[2]),
-        *("--from", str(models_dir / "cut" / "1"), "--learning-rate", "1e-9"),
+        *arguments(task, toy_models, layers=["gru:4"], updates=[2]),
+        *("--from", str(toy_models / "cut" / "1"), "--learning-rate", "1e-9"),
         *("--average-momentum", "0", "--weight-decay", "0"),
     ]
     first = {
-        "too early": (stopped_at, 0, "prepare", arguments(task, models_dir, name=["early"])),
+        "too early": (stopped_at, 0, "prepare", arguments(task, toy_models, name=["early"])),
         "stopped": (stopped_at, 9, "batch", given),
     }
     second = {
@@ -79,13 +79,13 @@ def steps(task: Path, models_dir: Path) -> dict[str, tuple[int, str, str]]:
 
 
 def test_ctrl_c_ends_with_130_and_tells_how_to_go_on(
-    steps: dict[str, tuple[int, str, str]], models_dir: Path
+    steps: dict[str, tuple[int, str, str]], toy_models: Path
 ) -> None:
     for name, update in (("stopped", "10"), ("stopped again", "40")):
         status, _, err = steps[name]
         assert status == 130
-        again = f"python -m model.train --name cut --models-dir {models_dir}"
-        best = json.loads((models_dir / "whole" / "1" / "manifest.json").read_text())
+        again = f"python -m model.train --name cut --models-dir {toy_models}"
+        best = json.loads((toy_models / "whole" / "1" / "manifest.json").read_text())
         errors = best["training"]["history"]["val_loss"]
         shown = min(errors[:5] if name == "stopped" else errors)
         assert err.splitlines() == [
@@ -102,26 +102,26 @@ def test_before_anything_is_learnt_there_is_nothing_to_go_on_with(
     assert steps["too early"] == (130, "", "\nstopped: nothing was learnt yet\n")
 
 
-def test_resumed_is_uninterrupted(steps: dict[str, tuple[int, str, str]], models_dir: Path) -> None:
+def test_resumed_is_uninterrupted(steps: dict[str, tuple[int, str, str]], toy_models: Path) -> None:
     """Without any option but the name, after two interruptions."""
     status, out, err = steps["resumed"]
     assert (status, err) == (0, "")
     assert "goes on from update 40" in out
-    assert weights(models_dir / "cut" / "2") == weights(models_dir / "whole" / "1")
-    ours, theirs = (verified_manifest(models_dir / at) for at in ("cut/2", "whole/1"))
+    assert weights(toy_models / "cut" / "2") == weights(toy_models / "whole" / "1")
+    ours, theirs = (verified_manifest(toy_models / at) for at in ("cut/2", "whole/1"))
     assert ours.metrics == theirs.metrics
-    assert sorted(path.name for path in (models_dir / "cut").iterdir())[:2] == ["1", "2"]
-    assert not (models_dir / "cut" / ".training").exists()
+    assert sorted(path.name for path in (toy_models / "cut").iterdir())[:2] == ["1", "2"]
+    assert not (toy_models / "cut" / ".training").exists()
 
 
 def test_the_best_so_far_can_be_exported_and_gone_on_with(
-    steps: dict[str, tuple[int, str, str]], models_dir: Path
+    steps: dict[str, tuple[int, str, str]], toy_models: Path
 ) -> None:
     status, out, err = steps["exported"]
     assert (status, err) == (0, "")
-    assert f"Exported to {models_dir / 'cut' / '1'}" in out
-    assert weights(models_dir / "cut" / "1") != weights(models_dir / "cut" / "2")
-    manifest = json.loads((models_dir / "cut" / "1" / "manifest.json").read_text())
+    assert f"Exported to {toy_models / 'cut' / '1'}" in out
+    assert weights(toy_models / "cut" / "1") != weights(toy_models / "cut" / "2")
+    manifest = json.loads((toy_models / "cut" / "1" / "manifest.json").read_text())
     assert manifest["training"]["updates"] == 10
 
 
@@ -137,13 +137,13 @@ def test_other_options_than_it_began_with_are_refused(
 
 
 def test_a_version_is_trained_on_as_the_next_one(
-    steps: dict[str, tuple[int, str, str]], models_dir: Path
+    steps: dict[str, tuple[int, str, str]], toy_models: Path
 ) -> None:
     """It has the name of the version; with next to no learning rate, its weights too."""
     status, out, err = steps["on"]
     assert (status, err) == (0, "")
-    assert f"Exported to {models_dir / 'cut' / '3'}" in out
-    ours, theirs = (verified_manifest(models_dir / at) for at in ("cut/3", "cut/1"))
+    assert f"Exported to {toy_models / 'cut' / '3'}" in out
+    ours, theirs = (verified_manifest(toy_models / at) for at in ("cut/3", "cut/1"))
     assert ours.features == theirs.features
     for output, error in ours.metrics["mean_absolute_error"]["model"].items():
         # A few updates of 1e-9 each.
@@ -151,12 +151,12 @@ def test_a_version_is_trained_on_as_the_next_one(
 
 
 def test_the_options_stand_beside_the_artifact(
-    steps: dict[str, tuple[int, str, str]], models_dir: Path
+    steps: dict[str, tuple[int, str, str]], toy_models: Path
 ) -> None:
     config = train.parse_arguments(
-        ["--config", str(models_dir / "whole" / "1" / "options.toml")]
+        ["--config", str(toy_models / "whole" / "1" / "options.toml")]
     ).config
-    manifest = json.loads((models_dir / "whole" / "1" / "manifest.json").read_text())
+    manifest = json.loads((toy_models / "whole" / "1" / "manifest.json").read_text())
     assert json.loads(config.model_dump_json(by_alias=True)) == manifest["training"]["config"]
     assert "options.toml" in manifest["files"]
 

@@ -22,7 +22,7 @@ SEEDS = {"one": 0, "same": 0, "other": 1}
 
 
 @pytest.fixture(scope="module")
-def printed(task: Path, models_dir: Path) -> str:
+def printed(task: Path, toy_models: Path) -> str:
     """Trains once for each of `SEEDS`, each in a process of its own; returns what the first said.
 
     In a process of its own since `run` makes TensorFlow deterministic for good.
@@ -30,7 +30,7 @@ def printed(task: Path, models_dir: Path) -> str:
     with pool(2) as processes:
         runs = [
             processes.submit(
-                run_command, train.main, arguments(task, models_dir, name=[name], seed=[seed])
+                run_command, train.main, arguments(task, toy_models, name=[name], seed=[seed])
             )
             for name, seed in SEEDS.items()
         ]
@@ -40,23 +40,23 @@ def printed(task: Path, models_dir: Path) -> str:
 
 
 @pytest.mark.usefixtures("printed")
-def test_equal_seeds_give_equal_weights_bit_by_bit(models_dir: Path) -> None:
+def test_equal_seeds_give_equal_weights_bit_by_bit(toy_models: Path) -> None:
     """With dropout, noise and shuffling, in two processes."""
-    one, same = weights(models_dir / "one" / "1"), weights(models_dir / "same" / "1")
+    one, same = weights(toy_models / "one" / "1"), weights(toy_models / "same" / "1")
     assert len(one) == 3 + 2
     assert one == same
 
 
 @pytest.mark.usefixtures("printed")
-def test_another_seed_gives_other_weights(models_dir: Path) -> None:
-    one, other = weights(models_dir / "one" / "1"), weights(models_dir / "other" / "1")
+def test_another_seed_gives_other_weights(toy_models: Path) -> None:
+    one, other = weights(toy_models / "one" / "1"), weights(toy_models / "other" / "1")
     assert one.keys() == other.keys()
     # Not biases: all begin at zero, and the first updates of AdamW are of one size.
     assert not [name for name in one if "kernel" in name and one[name] == other[name]]
 
 
-def test_the_skill_table_is_printed(printed: str, models_dir: Path) -> None:
-    manifest = json.loads((models_dir / "one" / "1" / "manifest.json").read_text())
+def test_the_skill_table_is_printed(printed: str, toy_models: Path) -> None:
+    manifest = json.loads((toy_models / "one" / "1" / "manifest.json").read_text())
     errors = manifest["metrics"]["mean_absolute_error"]
     lines = [
         "| mean absolute error (degC) | temp_1 | temp_5 |",
@@ -65,12 +65,12 @@ def test_the_skill_table_is_printed(printed: str, models_dir: Path) -> None:
     ]
     # The manifest keeps five digits: where it ends in a 5, the table may round another way.
     assert [line for line in lines if line in printed] == lines
-    assert f"Exported to {models_dir / 'one' / '1'} after" in printed
+    assert f"Exported to {toy_models / 'one' / '1'} after" in printed
 
 
 @pytest.mark.usefixtures("printed")
-def test_the_manifest_has_metrics_example_and_training(task: Path, models_dir: Path) -> None:
-    folder = models_dir / "one" / "1"
+def test_the_manifest_has_metrics_example_and_training(task: Path, toy_models: Path) -> None:
+    folder = toy_models / "one" / "1"
     manifest = verified_manifest(folder)
     assert (manifest.name, manifest.description) == ("one", "A toy.")
     assert manifest.metrics["split"] == "test"
@@ -102,8 +102,8 @@ def test_the_manifest_has_metrics_example_and_training(task: Path, models_dir: P
 
 
 @pytest.mark.usefixtures("printed")
-def test_the_model_card_shows_skill_and_pictures(models_dir: Path) -> None:
-    folder = models_dir / "one" / "1"
+def test_the_model_card_shows_skill_and_pictures(toy_models: Path) -> None:
+    folder = toy_models / "one" / "1"
     card = (folder / "README.md").read_text()
     assert card.startswith("# one, version 1\n")
     for part in ("A toy.", "Made up.", "Network: gru 4,", "| linear autoregression |", "| wind |"):
@@ -143,9 +143,9 @@ def test_small_numbers_and_a_long_window_end_with_errors_that_can_be_read(tmp_pa
 
 
 @pytest.mark.usefixtures("printed")
-def test_the_artifact_keeps_its_task(task: Path, models_dir: Path) -> None:
+def test_the_artifact_keeps_its_task(task: Path, toy_models: Path) -> None:
     """One training again from it needs no other file."""
-    assert load_task(models_dir / "one" / "1" / "task.toml") == load_task(task)
+    assert load_task(toy_models / "one" / "1" / "task.toml") == load_task(task)
 
 
 def test_a_table_is_trained_on_without_a_task_file(task: Path, tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """`chunk.onnx` computes what the SavedModel does, or there is no export."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from model.export import chunk_graph, graph_builder
+from model.cell_spec import CELL_SPECS, OnnxOperator
+from model.export import chunk_graph
 from model.export.chunk_graph import ChunkDiffers, add_chunk_graph, chunks, read_network
 from model.export.manifest import CHUNK
 from model.export.versions import existing_versions
@@ -52,7 +54,8 @@ def test_what_is_compared_has_lengths_and_states_of_all_kinds(models_dir: Path) 
 
 def swap_gates(monkeypatch: pytest.MonkeyPatch) -> None:
     gates = ("input", "forget", "output", "new")
-    monkeypatch.setitem(graph_builder.OPERATORS, "lstm", ("LSTM", gates))  # type: ignore[arg-type]
+    specs: Any = CELL_SPECS
+    monkeypatch.setitem(specs, "lstm", replace(specs["lstm"], onnx=OnnxOperator("LSTM", gates)))
 
 
 def change_a_bias(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,12 +102,3 @@ def test_a_row_without_time_steps_that_lost_its_state_would_be_seen(
     (tmp_path / "saved_model.pb").symlink_to((folder / "saved_model.pb").resolve())
     with pytest.raises(ChunkDiffers, match="some zero lengths"):
         add_chunk_graph(tmp_path, manifest)
-
-
-def test_a_cell_that_onnx_has_not_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(graph_builder, "OPERATORS", {"lstm": graph_builder.OPERATORS["lstm"]})
-    with pytest.raises(ValueError, match="ONNX has no operator for the cell 'gru'"):
-        export(tmp_path, ("gru:4",), "wrong")
-    assert existing_versions(tmp_path / "wrong") == []

@@ -81,7 +81,7 @@ def test_of_what_moves_on_evenly_it_keeps_the_newest_time_step(tmp_path: Path) -
     lagged = lagged_inputs(task, features)
     assert lagged.tolist() == [False, False, True, True, True]
     model = make_model(task, splits, (f"rnn:{register_units(lagged, STEPS)}:relu",))
-    assert model.network_config.layers[0].units == 2 * (5 + 3 * (STEPS - 1))
+    assert model.config.layers[0].units == 2 * (5 + 3 * (STEPS - 1))
     begin_linear(model, splits, lagged)
     test = splits["test"]
     rows = forecast_rows(test, 12)
