@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# Each is a module of `app/kernels`.
+# Each is a module of `app/kernels/runners`.
 KernelName = Literal["tensorflow", "onnxruntime", "bfloat16", "cudnn"]
 RunnerChoice = Literal["auto", KernelName]
 

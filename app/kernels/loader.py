@@ -7,15 +7,16 @@ On a processor `auto` takes `chunk.onnx`, and nothing here imports TensorFlow; b
 import fcntl
 import logging
 from collections.abc import Callable
-from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.engine.runner_interface import ModelRunner, most_rows
 from app.errors import ModelRefused
 from app.kernels.probe import check_probe
-from app.manifest import CHUNK, Manifest
-from app.settings import KernelName, RunnerChoice, accelerator_present, available_cores
+from app.kernels.runner_setup import RunnerSetup, without_chunk
+from app.manifest import Manifest
+from app.settings import KernelName, RunnerChoice, accelerator_present
 
 if TYPE_CHECKING:
     from app.kernels.accelerator import Comparison
@@ -52,11 +53,10 @@ class KernelLoader:
         self._wanted: RunnerChoice = wanted
         if wanted == "auto" and logical_devices > 1:
             self._wanted = "tensorflow"
-        self._logical_devices = logical_devices
-        self._tensor_float_32 = tensor_float_32
-        self._max_rows, self._max_steps = max_rows, max_steps
         self._home = home
-        self._idle_cores, self._computed = idle_cores, computed
+        self._setup = RunnerSetup(
+            max_rows, max_steps, logical_devices, tensor_float_32, idle_cores, computed
+        )
 
     def __call__(self, folder: Path, manifest: Manifest) -> ModelRunner:
         """See `RunnerLoader`."""
@@ -65,13 +65,14 @@ class KernelLoader:
         except ModuleNotFoundError as error:
             raise ModelRefused(
                 f"{folder} needs {error.name}, which is not installed here: it is in "
-                f"requirements-serve.txt{_without_chunk(folder, manifest)}"
+                f"requirements-serve.txt{without_chunk(folder, manifest)}"
             ) from error
         logger.info("runs on %s", runner.kernel)
-        rows = self._max_rows or most_rows(runner.devices)
-        runner.set_limits(rows, self._max_steps)
-        rounds = runner.kernel == "bfloat16" or (runner.kernel == "cudnn" and self._tensor_float_32)
-        check_probe(runner, manifest, rows, self._max_steps, rounds)
+        setup = self._setup
+        rows = setup.max_rows or most_rows(runner.devices)
+        runner.set_limits(rows, setup.max_steps)
+        rounds = runner.kernel == "bfloat16" or (runner.kernel == "cudnn" and setup.tensor_float_32)
+        check_probe(runner, manifest, rows, setup.max_steps, rounds)
         return runner
 
     def _load(self, folder: Path, manifest: Manifest) -> ModelRunner:
@@ -79,32 +80,17 @@ class KernelLoader:
             return self._named(self._wanted, folder, manifest)
         if accelerator_present() and _has_gpu():
             return self._on_accelerator(folder, manifest)
-        if told := _without_chunk(folder, manifest):
+        if told := without_chunk(folder, manifest):
             logger.warning("TensorFlow runs %s%s", folder, told)
             return self._named("tensorflow", folder, manifest)
         return self._named("onnxruntime", folder, manifest)
 
     def _named(self, name: KernelName, folder: Path, manifest: Manifest) -> ModelRunner:
-        if name == "tensorflow":
-            from app.kernels.tensorflow import TensorFlowRunner
-
-            return TensorFlowRunner(folder, manifest, self._logical_devices)
-        if name == "cudnn":
-            return self._compared(folder, manifest).checked_cudnn()
-        if told := _without_chunk(folder, manifest):
-            raise ModelRefused(f"UNROLL_RUNNER={name} cannot run {folder}{told}")
-        if name == "bfloat16":
-            from app.kernels.bfloat16 import Bfloat16Runner
-
-            return Bfloat16Runner((folder / CHUNK).read_bytes(), manifest)
-        if self._idle_cores is not None and (cores := available_cores()) > 1:
-            from app.kernels.many_cores import ManyCoresRunner
-
-            idle_cores = partial(self._idle_cores, cores)
-            return ManyCoresRunner(folder, manifest, cores, idle_cores, self._computed)
-        from app.kernels.onnxruntime import OnnxRuntimeRunner
-
-        return OnnxRuntimeRunner(folder / CHUNK, manifest)
+        # Each imports a large library.
+        runner: ModelRunner = import_module(f"app.kernels.runners.{name}").load(
+            folder, manifest, self._setup
+        )
+        return runner
 
     def _on_accelerator(self, folder: Path, manifest: Manifest) -> ModelRunner:
         """cuDNN or TensorFlow: the first worker compares them, and all others take the same, since
@@ -123,7 +109,7 @@ class KernelLoader:
             from app.kernels.cudnn import CudnnRunner
 
             try:
-                return CudnnRunner(folder, manifest, self._tensor_float_32)
+                return CudnnRunner(folder, manifest, self._setup.tensor_float_32)
             except ModelRefused:
                 # A GPU that has vanished, or that others have filled: the next one compares anew.
                 taken.truncate(0)
@@ -132,7 +118,8 @@ class KernelLoader:
     def _compared(self, folder: Path, manifest: Manifest) -> "Comparison":
         from app.kernels.accelerator import Comparison
 
-        return Comparison(folder, manifest, self._max_rows, self._max_steps, self._tensor_float_32)
+        setup = self._setup
+        return Comparison(folder, manifest, setup.max_rows, setup.max_steps, setup.tensor_float_32)
 
 
 def _has_gpu() -> bool:
@@ -147,13 +134,3 @@ def _has_gpu() -> bool:
         logger.warning("%s", no_gpu())
         return False
     return True
-
-
-def _without_chunk(folder: Path, manifest: Manifest) -> str:
-    """What to do where there is no `chunk.onnx`; empty where there is."""
-    if CHUNK in manifest.files:
-        return ""
-    return (
-        f": its format, {manifest.format}, has no {CHUNK}; python -m model.upgrade {folder} "
-        "writes the next version, which has one"
-    )

@@ -34,7 +34,8 @@ __all__ = [
 ]
 # These layers are so small that by itself nothing would pay.
 FORCE = """
-from app.kernels import idle_time, loader, many_cores
+from app.kernels import idle_time, many_cores
+from app.kernels.runners import onnxruntime as runner
 runs = []
 def forced(way, parts):
     make, run = way.__init__, way.run
@@ -51,7 +52,7 @@ forced(
     many_cores.Pipeline,
     lambda self, alone_s, lengths, steps, threads: int(lengths.min() == steps) * min(3, steps),
 )
-loader.available_cores = lambda: 3
+runner.available_cores = lambda: 3
 idle_time.IdleTime.is_used = lambda self: True
 many_cores.ManyCoresRunner.alone_s = lambda self, rows, steps: 1.0
 """

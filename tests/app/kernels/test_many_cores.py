@@ -9,12 +9,12 @@ import onnx
 import pytest
 
 from app.errors import ModelRefused
-from app.kernels import loader as loader_module
 from app.kernels import many_cores
 from app.kernels.layer_pipeline import LayerPipeline
 from app.kernels.loader import KernelLoader
 from app.kernels.many_cores import ManyCoresRunner, Pipeline, Threads
 from app.kernels.onnxruntime import OnnxRuntimeRunner
+from app.kernels.runners import onnxruntime as runner_module
 from app.manifest import CHUNK, verified_manifest
 from model.export.manifest import MANIFEST, file_digests, write_manifest
 from tests.support.copies import copy_of
@@ -129,7 +129,7 @@ def test_a_folder_without_parts_is_served_by_one_thread(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copy_of(models_dir / "mixed" / "1", tmp_path / "models")
-    monkeypatch.setattr(loader_module, "available_cores", lambda: 2)
+    monkeypatch.setattr(runner_module, "available_cores", lambda: 2)
     loader = KernelLoader("auto", 2, 16, tmp_path, idle_cores=lambda cores: cores - 1)
 
     def way() -> object:
@@ -148,7 +148,7 @@ def test_where_there_is_one_core_nothing_else_is_loaded(
     models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = models_dir / "mixed" / "1"
-    monkeypatch.setattr(loader_module, "available_cores", lambda: 1)
+    monkeypatch.setattr(runner_module, "available_cores", lambda: 1)
     loader = KernelLoader("auto", 2, 16, tmp_path, idle_cores=lambda _: 0)
     assert type(loader(folder, verified_manifest(folder))) is OnnxRuntimeRunner
 
