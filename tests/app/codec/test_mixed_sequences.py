@@ -387,7 +387,7 @@ def test_outputs_are_told_with_their_bases_and_others_as_they_are(rows: list[Any
     assert added.dtype == np.float64
     # What a float32 prints as is within half a step of it; the sum is rounded once more.
     exact = array.astype(np.float64) + bases.bases
-    steps = np.abs(np.spacing(array)).astype(np.float64) / 2 + np.spacing(np.abs(exact))
+    steps = np.abs(array.astype(np.float64)) * 2.0**-24 + 2.0**-150 + np.spacing(np.abs(exact))
     assert np.all(np.abs(added - exact) <= steps)
     # What has no base prints as before, but perhaps with another exponent.
     assert orjson.loads(print_json(added[:, 1].copy())) == orjson.loads(
