@@ -9,7 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from model.network_config import canonical
-from model.placement.gpus import free_bytes_of_gpus, split_gpus, why_no_gpu
+from model.placement.gpus import devicess, free_bytes_of_gpus, why_no_gpu
 from model.placement.plan import PlacementError, memory_of
 
 # Where Linux tells the limits of a container.
@@ -30,7 +30,7 @@ def split_devices(count: int, asked: Sequence[str]) -> None:
     if on_cpu or not tf.config.list_physical_devices("GPU"):
         split_cpu(count)
     else:
-        split_gpus(count)
+        devicess(count)
 
 
 def split_cpu(count: int) -> None:

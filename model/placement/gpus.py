@@ -33,7 +33,7 @@ def take_memory_as_needed() -> None:
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 
-def split_gpus(count: int) -> None:
+def devicess(count: int) -> None:
     """Splits every GPU into `count` devices, `GPU:0` and on, each with its part of the memory.
 
     Raises:

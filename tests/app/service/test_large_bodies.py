@@ -127,7 +127,7 @@ def slow(value: Any) -> Any:
 
 
 def slower(_: Any) -> None:
-    time.sleep(0.5)
+    time.sleep(1.5)
 
 
 def test_what_is_given_up_before_its_turn_is_let_go_and_not_done(large: LargeBodies) -> None:

@@ -1,6 +1,6 @@
 """The section `devices`: one card as two devices, beside the same card as one.
 
-`python -m benchmarks.gpu.split_gpu RESULTS PLAN`, in a process of its own.
+`python -m benchmarks.gpu.devices RESULTS PLAN`, in a process of its own.
 """
 
 import json
