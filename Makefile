@@ -35,8 +35,8 @@ test: $(VENV)/.installed-dev $(VENV)/clients/.installed $(INSTALLED)  ## run eve
 	$(PYTEST) -m "alone or gpu" || status=1; \
 	exit $$status
 
-check: lint  ## lint, and the tests that need neither TensorFlow nor a server (a minute)
-	$(PYTEST) -n 4 --dist loadfile --without-tensorflow $(ROOMS)
+check: lint  ## lint, and the tests that need neither TensorFlow nor a server nor long (a minute)
+	$(PYTEST) -n 4 --dist loadfile --without-tensorflow -m "not long" $(ROOMS)
 
 test-gpu: $(if $(DRIVER),$(VENV)/.installed-dev $(VENV)/.installed-gpu)  ## run the tests that need a GPU (6 minutes at most)
 ifeq ($(DRIVER),)

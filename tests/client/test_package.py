@@ -69,6 +69,7 @@ def test_it_takes_missing_numbers_without_pandas() -> None:
     assert ran.stdout == "[[1.0, None]] False\n", ran.stderr
 
 
+@pytest.mark.long
 def test_it_installs(tmp_path: Path) -> None:
     source, target = tmp_path / "client", tmp_path / "installed"
     # Building leaves things behind.

@@ -289,6 +289,7 @@ def test_who_hangs_up_frees_what_waits_at_once(tiny_dir: Path) -> None:
             loader.runner.gate.set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", [200, 503])
 def test_a_stop_answers_who_is_there(tiny_dir: Path, status: int) -> None:
     """With their numbers if there is time for it, else with the reason."""
@@ -320,6 +321,7 @@ def test_a_stop_answers_who_is_there(tiny_dir: Path, status: int) -> None:
             loader.runner.gate.set()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("timeout_s", [0.2, 20.0])
 def test_a_stop_tells_whose_body_has_not_arrived(tiny_dir: Path, timeout_s: float) -> None:
     """It could not be computed any more, so it is not waited for either."""

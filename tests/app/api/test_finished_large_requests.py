@@ -27,6 +27,8 @@ from tests.app.raw_caller import RawCaller
 from tests.app.requests_of_routes import ROUTES, Message
 from tests.app.running_service import Loader
 
+pytestmark = pytest.mark.long
+
 STEPS = 9000
 LIMITS = {"max_sequence_steps": STEPS, "max_waiting_steps": 4 * COUNT * STEPS, "max_sequences": 4}
 

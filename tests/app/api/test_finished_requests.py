@@ -21,6 +21,8 @@ from tests.app.raw_caller import RawCaller
 from tests.app.requests_of_routes import ROUTES, Message, session
 from tests.app.running_service import Loader
 
+pytestmark = pytest.mark.long
+
 POISON, OVERFLOW = 666.0, 777.0
 # Requests that are counted; what each leaves behind is there so often.
 COUNT = 4

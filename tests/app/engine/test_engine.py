@@ -24,6 +24,7 @@ POISON = 666.0
 OVERFLOW = 777.0
 
 
+@pytest.mark.long
 @settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 500), min_size=1, max_size=12),

@@ -104,6 +104,7 @@ def peak_of(cost: Cost, per_request: int) -> float:
     return 1 / (sequence_s * per_request)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_patient", [True, False])
 @pytest.mark.parametrize("factor", [2.0, 4.0, 10.0])
 @pytest.mark.parametrize(

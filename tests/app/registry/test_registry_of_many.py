@@ -286,6 +286,7 @@ ERRORS = st.sampled_from([ModelRefused("no"), MemoryError(), None])
 
 
 # Each example has files that are open until the garbage collector comes.
+@pytest.mark.long
 @settings(max_examples=30)
 @given(st.lists(st.fixed_dictionaries(dict.fromkeys((1, 2, 3), ERRORS)), min_size=2, max_size=4))
 def test_whatever_fails_at_first_all_serve_the_same(

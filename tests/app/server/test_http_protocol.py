@@ -390,6 +390,7 @@ def test_who_wants_no_more_is_told_and_the_connection_closed(
     live.talk(body)
 
 
+@pytest.mark.long
 def test_an_idle_connection_is_closed_after_its_time_but_not_while_it_computes(
     routes: Routes,
 ) -> None:
@@ -548,6 +549,7 @@ def test_who_does_not_read_is_not_answered_without_end(live: Live, routes: Route
     live.talk(body)
 
 
+@pytest.mark.long
 def test_at_the_end_those_who_are_there_are_answered(routes: Routes) -> None:
     async def run(live: Live) -> None:
         idle, busy = await live.connect(), await live.connect()

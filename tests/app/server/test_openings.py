@@ -193,6 +193,7 @@ def stop(live: Live, reach: Callable[[Live], Awaitable[list[asyncio.StreamWriter
     live.run(run())
 
 
+@pytest.mark.long
 def test_a_stop_ends_well_whatever_its_connections_are_in(
     tiny_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

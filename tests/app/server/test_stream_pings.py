@@ -14,6 +14,8 @@ from tests.app.engine.running import until
 from tests.app.live import LIMIT_S, Live, head_of
 from tests.app.running_service import Loader
 
+pytestmark = pytest.mark.long
+
 
 def pinging(models_dir: Path, interval_s: float) -> Live:
     """A service that asks so often whether callers are there, and waits as long for an answer."""

@@ -28,6 +28,8 @@ from tests.app.engine.running import until
 from tests.app.formats import npy, zip_of
 from tests.app.running_service import Service, make_service
 
+pytestmark = pytest.mark.long
+
 JSON = {"Content-Type": "application/json"}
 
 

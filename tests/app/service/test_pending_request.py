@@ -132,6 +132,7 @@ def test_a_kernel_that_hangs_does_not_hold_its_callers(
         service.run(run(service.wait_until_ready()))
 
 
+@pytest.mark.long
 def test_the_time_of_the_body_does_not_count_as_that_of_the_computing(
     tiny_dir: Path, loader: Loader, route: str
 ) -> None:
@@ -199,6 +200,7 @@ def waiting(
     assert not pending.end(), "it ends once"
 
 
+@pytest.mark.long
 def test_nothing_ticks_while_nothing_is_open() -> None:
     async def body(deadlines: Deadlines) -> None:
         assert not deadlines._ticking

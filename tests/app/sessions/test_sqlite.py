@@ -44,6 +44,7 @@ def open_and_write(path: Path, worker: int) -> int:
     return asyncio.run(work())
 
 
+@pytest.mark.long
 def test_workers_that_start_together_share_one_file(tmp_path: Path) -> None:
     for attempt in range(5):
         path = tmp_path / f"sessions {attempt}"

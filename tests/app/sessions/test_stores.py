@@ -90,6 +90,7 @@ def test_of_many_who_write_at_once_each_round_has_one_winner(make: Make) -> None
     run(work, *(make() for _ in range(6)))
 
 
+@pytest.mark.long
 def test_idle_sessions_go_and_make_room(make: Make) -> None:
     async def work(store: SessionStore) -> None:
         old = record()

@@ -134,6 +134,7 @@ def test_each_gets_as_many(service: Service) -> None:
     assert [worker.count() for worker in workers] == [3, 3, 3]
 
 
+@pytest.mark.long
 def test_who_has_lost_some_gets_more(service: Service) -> None:
     first, second = service.add(1), service.add(2)
     service.call(8)
@@ -306,6 +307,7 @@ def test_a_stop_hands_over_whoever_waits_in_the_kernels_queue(service: Service) 
     assert len(taken) == 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("held", [0, 1])
 def test_after_a_stop_callers_are_refused(service: Service, held: int) -> None:
     """Though one was still waiting for a worker."""

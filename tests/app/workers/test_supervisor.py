@@ -18,6 +18,8 @@ from app.workers.connection_receiver import MAX_PID, socket_path
 from app.workers.supervisor import STARTING, STAYED_UP_S, Pulse, RestartDelay, Workers
 from app.workers.worker_server import WorkerConfig
 
+pytestmark = pytest.mark.long
+
 LIMIT_S = 60.0
 
 

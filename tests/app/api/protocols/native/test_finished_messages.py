@@ -15,6 +15,8 @@ from tests.app.live import Live, head_of
 from tests.app.raw_caller import END, RawCaller
 from tests.app.running_service import Loader
 
+pytestmark = pytest.mark.long
+
 POISON, OVERFLOW = 666.0, 777.0
 COUNT = 4
 CLOSE = b"\x88\x82" + bytes(4) + (1000).to_bytes(2)

@@ -156,6 +156,7 @@ def test_a_chunk_is_sent_before_the_next_is_computed(tiny_dir: Path) -> None:
         live.run(work(live))
 
 
+@pytest.mark.long
 def test_a_caller_who_hangs_up_frees_the_slot(tiny_dir: Path) -> None:
     body = json.dumps({"sequences": ones(9000)}).encode()
 
@@ -175,6 +176,7 @@ def test_a_caller_who_hangs_up_frees_the_slot(tiny_dir: Path) -> None:
         live.run(work(live))
 
 
+@pytest.mark.long
 def test_a_caller_who_hangs_up_between_two_lines_frees_the_slot(tiny_dir: Path) -> None:
     body = json.dumps({"sequences": ones(9000)}).encode()
 

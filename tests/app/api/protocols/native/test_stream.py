@@ -284,6 +284,7 @@ def test_many_frames_of_one_read_let_others_have_their_turn(
     assert max(turns) <= max(MAX_FRAMES, SLICE_BYTES // len(ping) + 1)
 
 
+@pytest.mark.long
 def test_a_large_message_is_read_elsewhere_and_answered_in_its_turn(tiny_dir: Path) -> None:
     steps = LARGE_BYTES // 20
 
