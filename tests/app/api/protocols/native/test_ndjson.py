@@ -157,40 +157,24 @@ def test_a_chunk_is_sent_before_the_next_is_computed(tiny_dir: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_caller_who_hangs_up_frees_the_slot(tiny_dir: Path) -> None:
+@pytest.mark.parametrize("lines", [0, 1], ids=["before a line", "between two"])
+def test_a_caller_who_hangs_up_frees_the_slot(tiny_dir: Path, lines: int) -> None:
     body = json.dumps({"sequences": ones(9000)}).encode()
 
     async def work(live: Live) -> None:
         await live.ready()
         caller = await live.connect()
-        loader.runner.gate.clear()
+        runner = loader.runner
+        stop_after_one(runner) if lines else runner.gate.clear()
         await caller.send(b"".join(request("/predict", body, f"Accept: {ACCEPT}")))
-        await until(loader.runner.entered.is_set)
+        if lines:
+            await caller.head()
+            assert len(await read_part(caller)) == 2, "the model and the first time step"
+        await until(runner.entered.is_set)
         await live.leave(caller)
-        loader.runner.gate.set()
+        runner.gate.set()
         await until(lambda: is_idle(live.app.state.context.registry.engine))
-        assert len(loader.runner.calls) < 9000 // 16, "it was not computed to the end"
-
-    loader = Loader()
-    with live_of(tiny_dir, loader) as live:
-        live.run(work(live))
-
-
-@pytest.mark.long
-def test_a_caller_who_hangs_up_between_two_lines_frees_the_slot(tiny_dir: Path) -> None:
-    body = json.dumps({"sequences": ones(9000)}).encode()
-
-    async def work(live: Live) -> None:
-        await live.ready()
-        caller = await live.connect()
-        stop_after_one(loader.runner)
-        await caller.send(b"".join(request("/predict", body, f"Accept: {ACCEPT}")))
-        await caller.head()
-        assert len(await read_part(caller)) == 2
-        await live.leave(caller)
-        loader.runner.gate.set()
-        await until(lambda: is_idle(live.app.state.context.registry.engine))
-        assert len(loader.runner.calls) < 9000 // 16, "it was not computed to the end"
+        assert len(runner.calls) < 9000 // 16, "it was not computed to the end"
 
     loader = Loader()
     with live_of(tiny_dir, loader) as live:
