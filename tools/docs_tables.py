@@ -4,6 +4,7 @@ A table stands between two comments of its page, `<!-- NAME: written by make doc
 `<!-- /NAME -->`. All else on a page is written by hand.
 """
 
+import argparse
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,6 +28,7 @@ OTHER_PROTOCOLS = {"open inference protocol", "TensorFlow Serving"}
 
 def main() -> None:
     """Writes all tables anew."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for name in PAGES:
         path = DOCS / name
         path.write_text(written(name, path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -8,6 +8,7 @@ it is refused with 503, and go on from the last state that they were given where
 not that of the same sequence without any harm.
 """
 
+import argparse
 import asyncio
 import itertools
 import sys
@@ -212,6 +213,7 @@ def replicas(redis: RedisServer) -> Iterator[list[str]]:
 
 def main() -> int:
     """The command; returns the exit status."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     wrong: list[str] = []
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -4,6 +4,7 @@ Writes docs/benchmarks-training.md and the timeline beside it; takes about 5 min
 turns: a burst of batches each, so that a slow phase of the machine meets all of them.
 """
 
+import argparse
 import json
 import sys
 import tempfile
@@ -165,6 +166,7 @@ from {CLIENTS} clients.
 
 def main() -> int:
     """The command; returns the exit status."""
+    argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__).parse_args()
     measured = commit()  # before what this writes
     with tempfile.TemporaryDirectory() as name:
         train = measure_stages(trains=True, traces=Path(name))
