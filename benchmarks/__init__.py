@@ -5,3 +5,8 @@ Keras, layers on two devices), `kernels` (the kernels alone), `gpu` (all of it o
 made of `sections` (one thing measured, and its part of the page), `servers` and `peers` (what is
 measured), `models` (what they serve), `load` (what they are sent), `processes` and `report`.
 """
+
+import os
+
+# ONNX Runtime would send its maker what it is used for, and leave files in two folders.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
