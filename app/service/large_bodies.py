@@ -13,6 +13,7 @@ A message between the two is a pickle whose bytes and arrays follow it as they a
 """
 
 import asyncio
+import logging
 import math
 import pickle
 import socket
@@ -34,8 +35,13 @@ from app.errors import ShuttingDown, Unavailable
 LARGE_BYTES = 128 << 10
 ROOT = Path(__file__).parents[2]
 HEAD = struct.Struct("<QQ")
+# A process that says nothing for so many seconds hangs, and is replaced, as a worker is. What takes
+# longest is read or printed in some seconds, on a busy machine too.
+HANG_S = 60.0
 # Of a pickle, of which there are few kilobytes, and of a socket's own buffer.
 SOCKET_BYTES = 1 << 20
+
+logger = logging.getLogger(__name__)
 
 
 class Waiting(Protocol):
@@ -84,7 +90,8 @@ class LargeBodies:
     def run(self, function: Callable[[A], P], value: A, caller: str = "") -> asyncio.Future[P]:
         """Will be what a function gives for a value, or raise what that raises.
 
-        It raises `Unavailable` if the process ends meanwhile, as one does that has no memory left.
+        It raises `Unavailable` if the process ends meanwhile, as one does that has no memory left,
+        or hangs, or cannot be started.
         Who cancels it lets go of the value, unless it has its turn already.
 
         Args:
@@ -103,9 +110,9 @@ class LargeBodies:
         self._is_closed = True
         for future in [future for own in self._waiting.values() for future in own]:
             future.cancel()
-        if self._process is not None:
+        if (process := self._process) is not None:
             # Whoever waits for it in the thread hears of it.
-            self._process.kill()
+            process.kill()
         self._thread.shutdown()
         self._end()
 
@@ -153,13 +160,22 @@ class LargeBodies:
         Nothing is raised: the error would hold this frame, and with it the value.
         """
         for _ in range(2):
+            try:
+                # It may have ended for want of work, or under the body before.
+                connection = self._socket or self._start()
+            except OSError as error:
+                # There are too many files or processes, or too little memory.
+                return Unavailable(f"the process for large bodies does not start: {error.strerror}")
             if self._is_closed:
                 return ShuttingDown("the service is stopping")
-            # It may have ended for want of work, or under the body before.
-            connection = self._socket or self._start()
             try:
                 send(connection, (function, value))
                 found: P | Exception = receive(connection)
+            except TimeoutError:
+                self._end()
+                text = f"the process for large bodies did nothing for {HANG_S:g} s"
+                logger.error("%s: it is replaced", text)
+                return Unavailable(text)
             except OSError:
                 self._end()
             else:
@@ -170,10 +186,15 @@ class LargeBodies:
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+        ours.settimeout(HANG_S)
         with theirs:
             number = theirs.fileno()
             command = [sys.executable, "-m", "app.service.large_bodies_process", str(number)]
-            self._process = subprocess.Popen(command, pass_fds=[number], cwd=ROOT)
+            try:
+                self._process = subprocess.Popen(command, pass_fds=[number], cwd=ROOT)
+            except OSError:
+                ours.close()
+                raise
         self._socket = ours
         return ours
 

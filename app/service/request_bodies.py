@@ -18,6 +18,8 @@ from app.service.pending_request import Deadlines, PendingRequest
 # Seconds between two looks whether all bodies are understood, and those after which a large body of
 # which nothing more has come is one whose sender does not send it.
 LOOK_S, SILENCE_S = 0.02, 0.5
+# Seconds from one look to the next count as no more than so many.
+MOST_LOOK_S = 2 * LOOK_S
 
 A = TypeVar("A")
 P = TypeVar("P")
@@ -51,11 +53,15 @@ class RequestBodies:
     async def understood(self) -> None:
         """Returns once all requests have begun whose bodies have arrived, be it in the kernel."""
         loop = asyncio.get_running_loop()
-        came, silent_since = self.room.came, loop.time()
+        came, silent_s, looked = self.room.came, 0.0, loop.time()
         while self._read_beside or self.turns.are_due or self._arriving:
+            now = loop.time()
+            # While this process was stopped, or busy, nothing could be read.
+            silent_s += min(now - looked, MOST_LOOK_S)
+            looked = now
             if came != self.room.came or self._read_beside:
-                came, silent_since = self.room.came, loop.time()
-            elif not self.turns.are_due and loop.time() - silent_since > SILENCE_S:
+                came, silent_s = self.room.came, 0.0
+            elif not self.turns.are_due and silent_s > SILENCE_S:
                 return
             await asyncio.sleep(LOOK_S)
 

@@ -1,9 +1,12 @@
 """Large bodies are read, and long answers printed, in another process; nobody can tell."""
 
 import asyncio
+import errno
 import json
 import os
 import signal
+import socket
+import subprocess
 import threading
 import time
 import weakref
@@ -22,7 +25,8 @@ from app.errors import Fault, InvalidRequest, Overloaded, Unavailable
 from app.service import inference, request_bodies
 from app.service.body_room import BodyRoom
 from app.service.inference import InferenceService
-from app.service.large_bodies import LARGE_BYTES, LargeBodies
+from app.service.large_bodies import HANG_S, LARGE_BYTES, LargeBodies
+from app.service.request_bodies import LOOK_S, SILENCE_S
 from tests.app.caller import Caller
 from tests.app.engine.running import until
 from tests.app.formats import npy, zip_of
@@ -47,6 +51,10 @@ def failing(_: bytes) -> None:
 
 def dying(_: bytes) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hanging(_: bytes) -> None:
+    time.sleep(60.0)
 
 
 def dying_once(flag: bytes) -> str:
@@ -103,6 +111,44 @@ def test_a_process_that_ended_is_replaced_and_one_that_always_does_is_told(
     with pytest.raises(Unavailable, match="has ended, twice"):
         run(large, dying, b"")
     assert run(large, doubled, b"a")[1] == b"aa"
+
+
+def test_a_process_that_hangs_is_replaced() -> None:
+    made = LargeBodies()
+    before = run(made, doubled, b"a")[0]
+    assert made._socket is not None
+    assert made._socket.gettimeout() == HANG_S
+    made._socket.settimeout(0.2)
+    with pytest.raises(Unavailable, match="did nothing"):
+        run(made, hanging, b"")
+    # Who comes behind it is answered, by another.
+    number, twice, _ = run(made, doubled, b"a")
+    assert number != before
+    assert twice == b"aa"
+    made.close()
+
+
+@pytest.mark.parametrize("cause", [(subprocess, "Popen"), (socket, "socketpair")])
+def test_who_finds_no_process_for_want_of_files_is_to_come_again(
+    cause: tuple[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    made = LargeBodies()
+    files = len(os.listdir("/proc/self/fd"))
+
+    async def work() -> None:
+        # An event loop needs a pair of sockets, too.
+        with monkeypatch.context() as patched:
+            patched.setattr(*cause, full)
+            with pytest.raises(Unavailable, match="does not start: Too many open files"):
+                await made.run(doubled, b"a")
+
+    asyncio.run(work())
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert run(made, doubled, b"a")[1] == b"aa"
+    made.close()
 
 
 def test_it_ends_when_its_worker_has_gone() -> None:
@@ -352,10 +398,15 @@ def test_what_the_body_itself_says_counts_from_its_arrival(service: Service) -> 
     assert (answer.status_code, answer.json()["title"]) == (503, "The request took too long")
 
 
-@pytest.mark.parametrize("cut", [0, 100])
-@pytest.mark.parametrize("name", ["JSON", "lines", "NPZ", "/v1"])
+@pytest.mark.parametrize(
+    ("name", "cut", "stalls"),
+    [
+        *((name, cut, False) for name in ("JSON", "lines", "NPZ", "/v1") for cut in (0, 100)),
+        ("JSON", 100, True),
+    ],
+)
 def test_a_body_that_has_come_before_a_stop_is_answered(
-    service: Service, name: str, cut: int
+    service: Service, name: str, cut: int, stalls: bool
 ) -> None:
     """Be it to be read, or to be fetched from the kernel."""
     path, body, headers = requests()[name]
@@ -373,6 +424,9 @@ def test_a_body_that_has_come_before_a_stop_is_answered(
             late = await service.client.post(path, content=b"{}", headers=headers)
             assert late.status_code == 503
             assert not draining.done()
+            # Nothing is read while the machine pauses, be it for longer than a sender may.
+            time.sleep(1.2 * SILENCE_S * stalls)
+            await asyncio.sleep(2 * LOOK_S)
             if cut:
                 caller.send(body[-cut:], more=False)
             gate.set()
