@@ -191,7 +191,9 @@ class Endpoint(ABC, Generic[R]):
         scope = request.scope
         decoder, sender = self.decoder(scope), self._sender_of(scope)
         length = header_of(scope, b"content-length") or ""
-        self._check_room(sender, int(length) if length.isdecimal() else 0)
+        # One that says more than a body may have is told so, not that it is to come again.
+        size = int(length) if length.isdecimal() else 0
+        self._check_room(sender, size if size <= self.inference.max_body_bytes else 0)
         reading = self.inference.bodies.reading(scope, request.receive, decoder, sender)
         async with reading as (pending, work, size):
             yield pending, self._sent_by(sender, work, size)
