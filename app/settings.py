@@ -57,8 +57,9 @@ class Settings(BaseSettings):
     )
     body_timeout_s: Seconds = Field(
         20.0,
-        description="seconds for the head of a request to arrive, and as many for its body; slower "
-        "senders get 408; who reads nothing of an answer for as long is cut off",
+        description="seconds for the head of a request to arrive, and as many for its body, or for "
+        "a stream's message; slower senders get 408; who reads nothing of an answer for as long is "
+        "cut off",
     )
     request_timeout_s: Seconds = Field(
         60.0,

@@ -41,22 +41,14 @@ class BodyRoom:
 
         Small bodies take none. Where there is no room for more the function raises `Overloaded`.
         """
-        held = 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            if size <= max(held, LARGE_BYTES):
-                return
-            self._take(caller, size - held)
-            held = size
-
+        part = Part(self, caller)
         try:
-            yield hold
+            yield part.grow
         finally:
-            if held:
-                self._give_back(caller, held)
+            part.shrink(0)
 
-    def _take(self, caller: str, more: int) -> None:
+    def take(self, caller: str, more: int) -> None:
+        """So many bytes more are a caller's; raises `Overloaded` if there is no room for them."""
         own = self._of_callers.get(caller, 0) + more
         if self._held + more > self._limit:
             share = self._limit // (len(self._of_callers) + 1)
@@ -67,8 +59,42 @@ class BodyRoom:
         self._held += more
         self._of_callers[caller] = own
 
-    def _give_back(self, caller: str, held: int) -> None:
+    def give_back(self, caller: str, held: int) -> None:
+        """So many bytes are no longer a caller's."""
         self._held -= held
         self._of_callers[caller] -= held
         if not self._of_callers[caller]:
             del self._of_callers[caller]
+
+
+class Part:
+    """Bytes of a room that one caller's body holds, or what waits on one of its connections.
+
+    Args:
+        room: of them all.
+        caller: whose they are.
+
+    Attributes:
+        held: bytes; small ones take none.
+    """
+
+    __slots__ = ("_caller", "_room", "held")
+
+    def __init__(self, room: BodyRoom, caller: str) -> None:
+        self._room = room
+        self._caller = caller
+        self.held = 0
+
+    def grow(self, size: int) -> None:
+        """Holds so many bytes, if it holds fewer; raises `Overloaded` if there is no room."""
+        if size > max(self.held, LARGE_BYTES):
+            self._room.take(self._caller, size - self.held)
+            self.held = size
+
+    def shrink(self, size: int) -> None:
+        """Holds so many bytes, if it holds more."""
+        if size <= LARGE_BYTES:
+            size = 0
+        if size < self.held:
+            self._room.give_back(self._caller, self.held - size)
+            self.held = size

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import uvloop
 
-from app.server.websocket_protocol import find_frame, text_frame
+from app.server.frames import find_frame, text_frame
 from benchmarks.load import timed_sending as generator_module
 from benchmarks.load.precise_alarm import Timer
 from benchmarks.load.streams import CoreClock, Streams, drive_elsewhere, frame

@@ -27,6 +27,7 @@ from app.codec.model_codec import Codec
 from app.codec.states import State
 from app.errors import UnrollError
 from app.registry.registry import LoadedModel
+from app.service.body_room import Part
 from app.service.inference import InferenceRequest, InferenceService, new_sequences
 from app.service.large_bodies import LARGE_BYTES, Decoder
 from app.service.pending_request import PendingRequest
@@ -98,6 +99,8 @@ class Stream:
         self._connection = connection
         self._ahead: deque[str | bytes] = deque()
         self._ahead_bytes = 0
+        # Of the room for large bodies: for what waits, and what has come of the next message.
+        self._part = Part(inference.bodies.room, caller)
         self._reading = True
         self._pending: PendingRequest | None = None
         # When the last message was begun; at first, when the stream was opened.
@@ -122,11 +125,23 @@ class Stream:
         self._ahead_bytes += len(message)
         self.go_on()
 
+    def hold(self, size: int) -> None:
+        """So many bytes have come of a message that is not whole.
+
+        Raises:
+            Overloaded: there is no room for them beside what others hold.
+        """
+        size += self._ahead_bytes
+        self._part.shrink(size)
+        self._part.grow(size)
+
     def go_on(self) -> None:
         """Begins the next message, if nothing is in its way."""
         if self._ahead and self._pending is None and self._connection.is_writable:
             message = self._ahead.popleft()
             self._ahead_bytes -= len(message)
+            if self._part.held:
+                self._part.shrink(self._part.held - len(message))
             self._begin(message)
         has_room = len(self._ahead) < MAX_AHEAD and self._ahead_bytes <= MAX_AHEAD_BYTES
         if has_room != self._reading:
@@ -142,6 +157,7 @@ class Stream:
     def hang_up(self) -> None:
         """The caller has gone; nobody is answered."""
         self._ahead.clear()
+        self._part.shrink(0)
         if self._pending is not None and self._pending.hang_up():
             self._count(NOT_GIVEN)
 
