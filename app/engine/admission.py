@@ -153,6 +153,8 @@ class AdmissionControl:
         self._callers: dict[str, Held] = {}
         self._flow = Flow(2 * self._target_s)
         self._overloaded_until = 0.0
+        # Who was refused since something was computed or left, and why.
+        self._last_refused: tuple[str, Overloaded] | None = None
 
     @property
     def is_overloaded(self) -> bool:
@@ -214,6 +216,24 @@ class AdmissionControl:
             return None
         return self._is_late(own, steps, left_s)
 
+    def refusal_of_next(self, caller: str, left_s: float) -> Overloaded | None:
+        """As `refusal` of a caller's next request, of which nothing is known, while overloaded.
+
+        It is asked thousands of times a second, and answered as before while nothing has changed.
+
+        Args:
+            caller: who sends it.
+            left_s: seconds until it must be answered, the same at each call.
+        """
+        if not self.is_overloaded:
+            return None
+        if self._last_refused is not None and self._last_refused[0] == caller:
+            return self._last_refused[1]
+        error = self.refusal(1, 0, caller, left_s)
+        if error is not None:
+            self._last_refused = caller, error
+        return error
+
     def _is_late(self, own: Held, steps: int, left_s: float) -> Overloaded | None:
         """Why a caller's next request would wait for too long; None if it would not."""
         wait_s, now = self._wait_s(own, steps), self._clock()
@@ -264,6 +284,7 @@ class AdmissionControl:
         """So many time steps of what is held are computed."""
         self._computed_steps += steps
         self._flow.done += steps
+        self._last_refused = None
 
     def restore(self, steps: int) -> None:
         """So many time steps that were computed may have to be computed again."""
@@ -277,6 +298,7 @@ class AdmissionControl:
             computed: those of them that `compute` was told of.
             caller: who sent it.
         """
+        self._last_refused = None
         own = self._callers[caller]
         own.sequences -= 1
         own.steps -= steps

@@ -104,10 +104,9 @@ class Engine:
         Returns:
             None if it may be taken, or `begin` tells why it is not.
         """
-        admission = self._scheduler.admission
-        if not admission.is_overloaded or self._draining:
+        if self._draining:
             return None
-        return admission.refusal(1, 0, caller, left_s)
+        return self._scheduler.admission.refusal_of_next(caller, left_s)
 
     @property
     def is_crowded(self) -> bool:

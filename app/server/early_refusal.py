@@ -11,7 +11,6 @@ from collections.abc import Container
 from functools import lru_cache
 from typing import NamedTuple
 
-from app.api.endpoint import Headers
 from app.api.problems import problem_of
 from app.errors import Overloaded
 from app.server.head_buffer import END
@@ -39,14 +38,14 @@ class Refusal(NamedTuple):
     Attributes:
         missing: bytes of the request that still come.
         route: for which it is counted.
-        status, headers, body: of the answer.
+        status: of the answer.
+        rest: of the answer behind the server's own headers: other headers, an empty line, a body.
     """
 
     missing: int
     route: int
     status: int
-    headers: Headers
-    body: bytes
+    rest: bytes
 
 
 def early_refusal(
@@ -81,4 +80,6 @@ def early_refusal(
 def _refusal(method: str, path: str, seconds: int) -> Refusal:
     text = "more comes than can be computed, and others would be before it for too long"
     made = problem_of(Overloaded(text, seconds), path)
-    return Refusal(0, route_of(method, path), made.status_code, made.raw_headers, bytes(made.body))
+    headers = b"".join(b"%b: %b\r\n" % header for header in made.raw_headers)
+    rest = headers + b"\r\n" + bytes(made.body)
+    return Refusal(0, route_of(method, path), made.status_code, rest)

@@ -56,8 +56,9 @@ class HeadProtocol(SlowReaderProtocol):
         self._head: HeadBuffer | None = None
         # Bytes that the parser holds of a head, or of what stands behind a body's last chunk.
         self._head_bytes = 0
-        # Runs while a head is awaited.
+        # Runs while a head is awaited, and since when it is, on the event loop's clock.
         self._head_timer: TimerHandle | None = None
+        self._awaits_since = 0.0
         # What the parser was given last; whether a head began in it, or a piece of a body was.
         self._parsed = b""
         self._begins = False
@@ -258,7 +259,7 @@ class HeadProtocol(SlowReaderProtocol):
         if self.timeout_keep_alive_task is not None:
             return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
         if self._head_timer is not None:
-            return self._head_timer.when() - self._timeout_s
+            return self._awaits_since
         # Of one that closes its end is awaited.
         return self.transport.closes_since
 
@@ -288,7 +289,13 @@ class HeadProtocol(SlowReaderProtocol):
 
     def _await_head(self) -> None:
         if self._head_timer is None:
+            self._awaits_since = self.loop.time()
             self._head_timer = self.loop.call_later(self._timeout_s, self._head_is_late)
+
+    def _await_next(self) -> None:
+        """The time of a head begins anew; its timer, which costs more, is left as it is."""
+        self._await_head()
+        self._awaits_since = self.loop.time()
 
     def _stop_awaiting(self) -> None:
         if self._head_timer is not None:
@@ -297,7 +304,10 @@ class HeadProtocol(SlowReaderProtocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self.flow.read_paused:
+        left_s = self._awaits_since + self._timeout_s - self.loop.time()
+        if left_s > 0:
+            self._head_timer = self.loop.call_later(left_s, self._head_is_late)
+        elif self.flow.read_paused:
             # The rest of the head may have arrived: nothing is read for now.
             self._await_head()
         elif self._head or self._parses_head:

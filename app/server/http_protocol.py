@@ -155,16 +155,15 @@ class HTTPProtocol(HeadProtocol):
         refusal = early_refusal(data, self._endpoints, error)
         if refusal is None or self.transport.is_closing() or self.flow.write_paused:
             return False
-        self._missing, route, status, headers, body = refusal
+        self._missing, route, status, rest = refusal
         self._answers.count(route, status, began_ns)
         parts = [STATUS_LINE[status]]
-        for name, value in (*self.server_state.default_headers, *headers):
+        for name, value in self.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
-        self.transport.write(b"".join((*parts, b"\r\n", body)))
+        self.transport.write(b"".join((*parts, rest)))
         # For the rest of the body, and for what comes behind it.
         self._unset_keepalive_if_required()
-        self._stop_awaiting()
-        self._await_head()
+        self._await_next()
         return True
 
     def handle_websocket_upgrade(self) -> None:

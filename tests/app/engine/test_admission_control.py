@@ -145,6 +145,23 @@ def test_while_overloaded_nobody_waits_for_long() -> None:
     assert refused(made, 1, left_s=TARGET_S / 2), "its own time holds as well"
 
 
+def test_the_next_is_weighed_anew_once_something_has_changed() -> None:
+    clock = Clock()
+    made = overloaded(clock)
+    first = made.refusal_of_next("", PATIENT_S)
+    assert first is not None
+    assert made.refusal_of_next("", PATIENT_S) is first
+    assert made.refusal_of_next("another", PATIENT_S) is None, "it has its own share"
+    made.compute(10_000)
+    assert made.refusal_of_next("", PATIENT_S) is None
+    made.restore(10_000)
+    again = made.refusal_of_next("", PATIENT_S)
+    assert again is not None
+    assert again is not first
+    clock.now += 2 * OVERLOAD_S
+    assert made.refusal_of_next("", PATIENT_S) is None, "it is overloaded no more"
+
+
 def test_overload_ends_a_moment_after_the_last_who_was_refused() -> None:
     clock = Clock()
     made = overloaded(clock)

@@ -1,5 +1,6 @@
 """While the service is overloaded, whole requests are refused before they are parsed."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from app.api.problems import problem_of
 from app.errors import Overloaded
-from app.server.early_refusal import MOST_S, early_refusal
+from app.server.early_refusal import MOST_S, Refusal, early_refusal
 from app.stats.answer_counts import PREDICT, V1
 from tests.app.api.test_fast_path import body_of, live_of
 from tests.app.engine.running import until
@@ -20,26 +21,37 @@ WHY = Overloaded("a reason", 2.4)
 PLAIN = b"".join(request("/predict", b"{}", "Content-Type: application/json"))
 
 
+def parts_of(refusal: Refusal) -> tuple[dict[bytes, bytes], bytes]:
+    """Headers and body."""
+    head, _, body = refusal.rest.partition(b"\r\n\r\n")
+    names_and_values = (line.partition(b": ")[::2] for line in head.split(b"\r\n"))
+    return dict(names_and_values), body
+
+
 def test_a_plain_request_is_refused_as_the_usual_way_does() -> None:
     refusal = early_refusal(PLAIN, PATHS, WHY)
     assert refusal is not None
     usual = problem_of(WHY, "/predict")
     assert (refusal.route, refusal.status) == (PREDICT, usual.status_code)
-    assert dict(refusal.headers)[b"retry-after"] == b"3" == usual.headers["retry-after"].encode()
-    assert json.loads(refusal.body).keys() == json.loads(usual.body).keys()
+    headers, body = parts_of(refusal)
+    assert headers == {**dict(usual.raw_headers), b"content-length": b"%d" % len(body)}
+    assert headers[b"retry-after"] == b"3"
+    assert json.loads(body).keys() == json.loads(usual.body).keys()
 
 
 def test_each_protocol_refuses_in_its_words() -> None:
     refusal = early_refusal(b"".join(request("/v1/models/tiny:predict", b"{}")), PATHS, WHY)
     assert refusal is not None
     assert (refusal.route, refusal.status) == (V1, 429)
-    assert json.loads(refusal.body).keys() == {"error"}
+    _, body = parts_of(refusal)
+    assert json.loads(body).keys() == {"error"}
 
 
 def test_nobody_is_sent_away_for_hours() -> None:
     refusal = early_refusal(PLAIN, PATHS, Overloaded("", 1e9))
     assert refusal is not None
-    assert dict(refusal.headers)[b"retry-after"] == b"%d" % MOST_S
+    headers, _ = parts_of(refusal)
+    assert headers[b"retry-after"] == b"%d" % MOST_S
 
 
 @pytest.mark.parametrize(
@@ -117,3 +129,23 @@ def test_a_connection_is_as_good_as_before(live: Live, monkeypatch: pytest.Monke
     counts = {(route, status): n for route, status, n in context.stats.answers.counts()}
     assert counts["predict", "503"] == 2
     assert counts["predict", "200"] == 2
+
+
+def test_who_is_refused_has_time_for_the_next_head(
+    tiny_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = b"".join(request("/predict", body_of()))
+
+    async def talk(connection: Connection) -> list[int]:
+        found = []
+        for _ in range(4):
+            found.append((await connection.ask(whole)).status)
+            await asyncio.sleep(0.25)
+        # And no more than that.
+        assert await connection.end() == b""
+        return found
+
+    with live_of(tiny_dir, Loader(), body_timeout_s=0.5) as live:
+        live.run(live.ready())
+        monkeypatch.setattr(live.app.state.context, "refusal", lambda _: WHY)
+        assert live.talk(talk) == [503] * 4
