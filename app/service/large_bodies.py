@@ -15,6 +15,7 @@ A message between the two is a pickle whose bytes and arrays follow it as they a
 import asyncio
 import logging
 import math
+import mmap
 import pickle
 import socket
 import struct
@@ -25,8 +26,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
-
-import numpy as np
 
 from app.engine.waiting_queue import Turns
 from app.errors import ShuttingDown, Unavailable
@@ -40,6 +39,8 @@ HEAD = struct.Struct("<QQ")
 HANG_S = 60.0
 # Of a pickle, of which there are few kilobytes, and of a socket's own buffer.
 SOCKET_BYTES = 1 << 20
+# Memory of this process alone.
+MAP = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 logger = logging.getLogger(__name__)
 
@@ -235,8 +236,10 @@ def receive(connection: socket.socket) -> Any:
 
 
 def _exactly(connection: socket.socket, size: int) -> memoryview:
-    # Zeros first would be written under Python's lock: 5 ms for 10 MB, in which nobody is answered.
-    view, end = np.empty(size, np.uint8).data, 0
+    # A map's memory goes back with it. That of the heap would stay: this thread has a heap of its
+    # own, whose end glibc keeps as long as it is shorter than `heap` says.
+    memory = mmap.mmap(-1, size, flags=MAP) if size > LARGE_BYTES else bytearray(size)
+    view, end = memoryview(memory), 0
     while end < size:
         count = connection.recv_into(view[end:])
         if not count:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -149,6 +150,42 @@ def test_who_finds_no_process_for_want_of_files_is_to_come_again(
     assert len(os.listdir("/proc/self/fd")) == files
     assert run(made, doubled, b"a")[1] == b"aa"
     made.close()
+
+
+KEEPING = """
+import asyncio, functools, re, sys
+import numpy as np
+from app import heap
+from app.service.large_bodies import LargeBodies
+
+def held():
+    heap.give_back()
+    with open("/proc/self/smaps_rollup") as file:
+        return int(re.search(r"Anonymous: +([0-9]+)", file.read())[1]) / 1024
+
+async def main():
+    read = functools.partial(np.frombuffer, dtype=np.uint8)
+    large = LargeBodies()
+    await large.run(read, b"a")
+    before = held()
+    for _ in range(2):
+        found = [await large.run(read, bytes(size << 20)) for size in (5, 7, 6)]
+        assert held() - before > 17
+        del found
+    # The thread is done with the last one a moment later.
+    await asyncio.sleep(0.1)
+    print(held() - before)
+    large.close()
+
+heap.reuse_large_blocks()
+asyncio.run(main())
+"""
+
+
+def test_the_memory_of_what_was_read_goes_back_to_the_system() -> None:
+    """Measured in a process that has the heap of a worker."""
+    told = subprocess.check_output([sys.executable, "-c", KEEPING], text=True)
+    assert float(told) < 3.0, f"{told} MB stay"
 
 
 def test_it_ends_when_its_worker_has_gone() -> None:
