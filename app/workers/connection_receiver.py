@@ -27,6 +27,10 @@ MAX_AT_ONCE = 16
 # Seconds until the next attempt to accept after one that failed.
 RETRY_S = 0.02
 
+# States of a TCP connection whose caller has closed or reset it, as Linux numbers them: TCP_CLOSE,
+# TCP_CLOSE_WAIT.
+LEFT = {7, 8}
+
 MakeProtocol = Callable[[], asyncio.Protocol]
 
 
@@ -44,6 +48,15 @@ def accept(listener: socket.socket) -> socket.socket | None:
     except OSError as error:
         logger.error("cannot accept: %s", error)
         raise
+
+
+def has_left(connection: socket.socket) -> bool:
+    """Whether the caller has hung up already.
+
+    Under overload most have that have waited to be accepted. What such a connection would cost is
+    then taken from the callers who are still there, until none is answered in time.
+    """
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in LEFT
 
 
 class Connections(ABC):
@@ -72,6 +85,10 @@ class Connections(ABC):
         """There is nothing to wait for."""
 
     def _begin(self, connection: socket.socket) -> None:
+        if has_left(connection):
+            connection.close()
+            self._stats.count_closed()
+            return
         task = self._loop.create_task(self._serve(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

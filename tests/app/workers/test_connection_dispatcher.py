@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -413,6 +414,24 @@ def test_what_was_dispatched_before_a_close_is_served_and_nothing_after(tmp_path
             dispatch()
 
     with_receiver(tmp_path, check)
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["closes", "resets"])
+def test_who_has_left_before_it_is_served_costs_nothing(tmp_path: Path, resets: bool) -> None:
+    async def check(receiver: object, dispatch: Callable[[], socket.socket], greeted: list) -> None:
+        for _ in range(3):
+            gone = dispatch()
+            gone.sendall(b"a request")
+            if resets:
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gone.close()
+        caller = dispatch()
+        await until(lambda: len(greeted) == 1)
+        await asyncio.sleep(0)
+        assert caller.recv(5) == b"hello"
+        assert len(greeted) == 1
+
+    assert with_receiver(tmp_path, check) == 3
 
 
 @contextmanager
