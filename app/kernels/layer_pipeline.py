@@ -45,7 +45,7 @@ class Grid:
         states: of each layer, float32 `[1,S,H]` each.
 
     Attributes:
-        error: what a layer raised; then nothing else is begun.
+        error: what a thread raised; then nothing else is begun.
         states: of each layer, after its last part.
     """
 
@@ -55,7 +55,7 @@ class Grid:
         parts: list[np.ndarray],
         states: list[list[np.ndarray]],
     ) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.states = states
         self._layers = layers
         self._parts = parts
@@ -85,10 +85,11 @@ class Grid:
                 continue
             try:
                 self._compute(layer)
-            except Exception as error:
+                if not goes_on():
+                    return
+            except BaseException as error:
+                # The others would wait for this part for ever; `LayerPipeline.run` raises it.
                 self.error = error
-            if not goes_on():
-                return
 
     def _take(self) -> int | None:
         """A layer whose next part is ready, and now its caller's; None if there is none."""
@@ -105,9 +106,11 @@ class Grid:
         part = len(self._above[layer])
         sequences = self._parts[part]
         below = self._above[layer - 1][part] if layer else sequences
-        above, self.states[layer] = self._layers[layer](sequences, below, self.states[layer])
-        self._above[layer].append(above)
-        self._busy[layer] = False
+        above, states = self._layers[layer](sequences, below, self.states[layer])
+        with self._lock:
+            self.states[layer] = states
+            self._above[layer].append(above)
+            self._busy[layer] = False
 
 
 class LayerPipeline:

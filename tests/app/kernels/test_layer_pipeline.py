@@ -2,14 +2,15 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kernels.layer_pipeline import LayerPipeline
+from app.kernels.layer_pipeline import Grid, LayerPipeline
 
 LIMIT_S = 30.0
 
@@ -158,6 +159,72 @@ def test_what_a_layer_raises_its_caller_is_told_and_the_next_chunk_is_whole(
     stages[layer].steps.clear()
     found = made.run(inputs, state, ends(30, 2), helpers)
     np.testing.assert_array_equal(found[0], sums(3, inputs, state)[0])
+
+
+def test_a_helper_that_cannot_tell_whether_it_may_help_ends_the_chunk_and_goes_on() -> None:
+    stages = stack(2)
+    stages[0].pause_s = 0.001
+    inputs, state = numbers(1, 40, 2)
+    told: list[bool] = []
+
+    def may_help() -> bool:
+        told.append(True)
+        if len(told) == 1:
+            raise OSError("no board")
+        return True
+
+    made = LayerPipeline(stages, [[1]] * 2, may_help)
+    with pytest.raises(OSError, match="no board"):
+        made.run(inputs, state, ends(40, 20), helpers=1)
+    while any(stage.together for stage in stages):
+        time.sleep(0.001)
+    found = made.run(inputs, state, ends(40, 20), helpers=1)
+    np.testing.assert_array_equal(found[0], sums(2, inputs, state)[0])
+    assert len(told) > 1, "the same helper helps again"
+
+
+class Read(list[np.ndarray]):
+    """What the lowest layer gave. The layer above reads how many, then the layer itself: just after
+    that `goes_on` is called."""
+
+    def __init__(self, goes_on: Callable[[], None]) -> None:
+        self.reads = 0
+        self.goes_on = goes_on
+
+    def __len__(self) -> int:
+        found = super().__len__()
+        self.reads += 1
+        if self.reads == 2:
+            self.goes_on()
+        return found
+
+
+def test_a_part_that_ends_while_another_is_looked_for_is_not_taken_twice() -> None:
+    stages = stack(2)
+    inputs, state = numbers(1, 4, 2)
+    states = [[state[np.newaxis, :, :1]], [state[np.newaxis, :, 1:]]]
+    grid = Grid(stages, [inputs], states)
+    begun, go = threading.Event(), threading.Event()
+
+    def wait(*given: Any) -> Any:
+        begun.set()
+        go.wait(LIMIT_S)
+        return RunningSum.__call__(stages[0], *given)
+
+    grid._layers = [wait, stages[1]]
+    other = threading.Thread(target=grid.work, args=(lambda: False,))
+
+    def ends() -> None:
+        go.set()
+        other.join(0.2)
+
+    other.start()
+    begun.wait(LIMIT_S)
+    grid._above[0] = Read(ends)
+    grid.work(lambda: True)
+    other.join(LIMIT_S)
+    assert grid.error is None
+    np.testing.assert_array_equal(grid.outputs[0], sums(2, inputs, state)[0])
 
 
 @pytest.fixture(autouse=True)
