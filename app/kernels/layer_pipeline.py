@@ -7,7 +7,7 @@ waits for. Each part of a layer is one call of the kernel, with the numbers of o
 
 import itertools
 import threading
-import time
+import zlib
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Protocol
@@ -16,8 +16,10 @@ import numpy as np
 
 from app.kernels.own_cores import OwnCores
 
-# Seconds that a helper stays awake for the next chunk.
-AWAKE_S = 0.2e-3
+# A thread that waits for another's part counts up these bytes, some 10 us, again and again. To
+# sleep would take longer: a virtual core may need 90 us to wake. And a loop of Python's would hold
+# Python's lock most of the time, which the other one needs to end its part.
+WAITED = bytes(16 << 10)
 
 
 class LayerRunner(Protocol):
@@ -80,8 +82,8 @@ class Grid:
         while not self.is_finished:
             layer = self._take()
             if layer is None:
-                # Another thread computes what is next. To wait for it asleep would take longer.
-                time.sleep(0)
+                # Another thread computes what is next.
+                zlib.crc32(WAITED)
                 continue
             try:
                 self._compute(layer)
@@ -180,10 +182,5 @@ class LayerPipeline:
             self._grids.put(grid)
 
     def _help(self) -> None:
-        until = 0.0
         while True:
-            # The next chunk may come at once, and to wake takes a while.
-            while self._grids.empty() and time.monotonic() < until:
-                time.sleep(0)
             self._grids.get().work(self._may_help)
-            until = time.monotonic() + AWAKE_S
