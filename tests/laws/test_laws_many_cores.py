@@ -34,7 +34,7 @@ __all__ = [
 ]
 # These layers are so small that by itself nothing would pay.
 FORCE = """
-from app.kernels import idle_time, many_cores
+from app.kernels import idle_time, many_cores, several_threads
 from app.kernels.runners import onnxruntime as runner
 runs = []
 def forced(way, parts):
@@ -47,9 +47,9 @@ def forced(way, parts):
         print(f"several threads: {len(runs)}", flush=True)
         return run(self, *given)
     way.__init__, way.run, way.parts = made, counted, parts
-forced(many_cores.Threads, lambda self, alone_s, lengths, steps, threads: 1)
+forced(several_threads.Threads, lambda self, alone_s, lengths, steps, threads: 1)
 forced(
-    many_cores.Pipeline,
+    several_threads.Pipeline,
     lambda self, alone_s, lengths, steps, threads: int(lengths.min() == steps) * min(3, steps),
 )
 runner.available_cores = lambda: 3
