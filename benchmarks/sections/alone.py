@@ -1,60 +1,65 @@
 """A lone caller: his sequences have the whole machine, if the server can use it."""
 
-import hashlib
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
+from benchmarks.load import open_loop, wrk
+from benchmarks.load.timed_sending import OpenLoad
 from benchmarks.load.workloads import SEED, Workload, make, sensor_rows, workload_of
-from benchmarks.model_files import BenchModel
 from benchmarks.models.ensure_model import ensure_model
-from benchmarks.paths import BUILD, ROOT
+from benchmarks.paths import ROOT
+from benchmarks.progress import say
 from benchmarks.report.markdown import number, table, times
 from benchmarks.sections.plan import Plan
+from benchmarks.servers.interleaving import WARM_UP_S, awake, running
 from benchmarks.servers.interleaving import measure as measure_cells
-from benchmarks.servers.interleaving import running
 from benchmarks.servers.kinds import FASTAPI_THREADS, GRANIAN, KINDS, ONE_THREAD_ALONE, UNROLL
+from benchmarks.servers.server import Server
 
 # Units, and the lengths that are sent.
 LENGTHS = {100: (50, 240, 1000, 5000), 512: (50, 240)}
+# Of them those whose kernel is timed, and the length beside which others begin.
+MOST_TIMED, LONG = 1000, 1000
 REQUESTS = 64
-SERVERS = (UNROLL, FASTAPI_THREADS, GRANIAN)
-# Of small layers: a model without the parts of its graph has one thread.
-SMALL = min(LENGTHS)
+SERVERS = (UNROLL, ONE_THREAD_ALONE, FASTAPI_THREADS, GRANIAN)
+# Others begin so many times a second: most of them when the long caller has all cores again.
+BEGIN_PER_S = 8.0
+# Their requests are few, so their rounds are so many times as long.
+LONGER = 5
+
+Row = dict[str, Any]
 
 
-def measure(plan: Plan, _: dict[str, Any]) -> list[dict[str, Any]]:
+def measure(plan: Plan, _: dict[str, Any]) -> list[Row]:
     """See `Section`."""
     return [_measure(units, plan.rounds, plan.seconds) for units in LENGTHS]
 
 
-def _measure(units: int, rounds: int, seconds: float) -> dict[str, Any]:
+def _measure(units: int, rounds: int, seconds: float) -> Row:
     model = ensure_model(units)
-    workloads = [_of_length(steps) for steps in LENGTHS[units]]
-    if units == SMALL:
-        workloads.append(make("mixed"))
+    workloads = [_of_length(steps) for steps in LENGTHS[units]] + [make("mixed")]
     command = [sys.executable, "-m", "benchmarks.kernels.alone", str(units)]
-    steps = ",".join(str(steps) for steps in LENGTHS[units] if steps <= 1000)
+    steps = ",".join(str(steps) for steps in LENGTHS[units] if steps <= MOST_TIMED)
     done = subprocess.run([*command, steps], check=True, stdout=subprocess.PIPE, cwd=ROOT)
     cells = []
-    slow = [KINDS[ONE_THREAD_ALONE]] if units == SMALL else []
-    with (
-        running([KINDS[name] for name in SERVERS], model, []) as servers,
-        running(slow, _without_parts(model), []) as others,
-    ):
+    with running([KINDS[name] for name in SERVERS], model, []) as servers:
         for workload in workloads:
-            cells += measure_cells([*servers, *others], workload, 1, rounds, seconds)
+            cells += measure_cells(servers, workload, 1, rounds, seconds)
+        unrolls = servers[: SERVERS.index(FASTAPI_THREADS)]
+        beside = _beside(unrolls, rounds, LONGER * seconds)
     return {
         "units": units,
         "kernel": json.loads(done.stdout.splitlines()[-1])["rows"],
         "cells": [cell.document() for cell in cells],
+        "beside": beside,
     }
 
 
@@ -64,23 +69,34 @@ def _of_length(steps: int) -> Workload:
     return workload_of(f"{steps} time steps", drawn)
 
 
-def _without_parts(model: BenchModel) -> BenchModel:
-    """The model as it was exported before its graph had parts: Unroll serves it with one thread."""
-    copy = replace(model, home=BUILD / f"{model.home.name}-one-thread")
-    shutil.rmtree(copy.home, ignore_errors=True)
-    shutil.copytree(model.home, copy.home)
-    manifest = json.loads((copy.folder / "manifest.json").read_text())
-    for part in copy.folder.glob("layer-*.onnx"):
-        part.unlink()
-        del manifest["files"][part.name]
-    text = json.dumps(manifest)
-    (copy.folder / "manifest.json").write_text(text)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    (copy.folder / "manifest.sha256").write_text(f"{digest}  manifest.json\n")
-    return copy
+def _beside(servers: Sequence[Server], rounds: int, seconds: float) -> list[Row]:
+    """What others wait who begin beside a client that sends long sequences all the time."""
+    found: dict[str, list[tuple[OpenLoad, wrk.Load]]] = {each.kind.name: [] for each in servers}
+    for _ in range(rounds):
+        for server in servers:
+            with awake(server), ThreadPoolExecutor(1) as other:
+                long_s = seconds + 2 * WARM_UP_S
+                sending = other.submit(server.load, _of_length(LONG), 1, long_s)
+                load = open_loop.drive_elsewhere(
+                    server.port, "mixed", BEGIN_PER_S, seconds, WARM_UP_S
+                )
+                found[server.kind.name].append((load, sending.result()))
+    return [_row(name, loads) for name, loads in found.items()]
 
 
-def write(found: Sequence[dict[str, Any]], _: dict[str, Any], __: Path) -> str:
+def _row(name: str, loads: Sequence[tuple[OpenLoad, wrk.Load]]) -> Row:
+    row = {
+        "server": name,
+        "p50_ms": median(others.p50_ms for others, _ in loads),
+        "p99_ms": median(others.p99_ms for others, _ in loads),
+        "long_p50_ms": median(long.p50_ms for _, long in loads),
+        "errors": sum(others.errors + long.errors for others, long in loads),
+    }
+    say(f"beside a long sequence {row}")
+    return row
+
+
+def write(found: Sequence[Row], _: dict[str, Any], __: Path) -> str:
     """See `Section`."""
     parts = [
         "## A lone caller",
@@ -89,15 +105,18 @@ def write(found: Sequence[dict[str, Any]], _: dict[str, Any], __: Path) -> str:
         "three layers, cut in so many parts, can do on two cores, or with 1 part the best of two "
         "threads that share each product; what Unroll's kernel does; and two threads inside one "
         "call of ONNX Runtime. All are times as fast as one thread. Then the service, beside "
-        "itself with one thread (100 units: the same model without the parts of its graph) and "
-        "two peers: half of the requests take at most so many ms.",
+        "itself with one thread and two peers: half of the requests take at most so many ms, 99 "
+        f"of 100 so many. Last, others who send `mixed` at random moments, {BEGIN_PER_S:.0f} a "
+        f"second, beside a client that sends {LONG:,} time steps all the time.",
     ]
     for each in found:
-        parts += [f"### {each['units']} units", _kernel(each["kernel"]), _latency(each["cells"])]
+        parts += [f"### {each['units']} units", kernel_table(each["kernel"])]
+        parts += [latency_table(each["cells"]), beside_table(each["beside"])]
     return "\n\n".join(parts)
 
 
-def _kernel(rows: Sequence[dict[str, Any]]) -> str:
+def kernel_table(rows: Sequence[Row]) -> str:
+    """The kernel beside the bound, a row a length."""
     head = ["time steps", "one thread, ms", "side by side", "parts", "bound", "Unroll", "threads"]
     return table(
         head,
@@ -116,9 +135,22 @@ def _kernel(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _latency(cells: Sequence[dict[str, Any]]) -> str:
+def latency_table(cells: Sequence[Row]) -> str:
+    """Of each server and workload: half of the requests, and 99 of 100."""
     names = list(dict.fromkeys(cell["workload"] for cell in cells))
-    of = {(cell["server"], cell["workload"]): cell for cell in cells}
+    of = {
+        (cell["server"], cell["workload"]): f"{number(cell['p50_ms'])} / {number(cell['p99_ms'])}"
+        for cell in cells
+    }
     servers = dict.fromkeys(cell["server"] for cell in cells)
-    rows = [[server, *(number(of[server, name]["p50_ms"]) for name in names)] for server in servers]
-    return table(["server", *names], rows)
+    return table(
+        ["ms", *names], [[server, *(of[server, name] for name in names)] for server in servers]
+    )
+
+
+def beside_table(rows: Sequence[Row]) -> str:
+    """What others wait beside the long one, and what it waits."""
+    head = ["server", "others: p50 ms", "p99 ms", "the long one: p50 ms", "errors"]
+    names = ("p50_ms", "p99_ms", "long_p50_ms")
+    cells = [[r["server"], *(number(r[name]) for name in names), str(r["errors"])] for r in rows]
+    return table(head, cells)

@@ -111,7 +111,12 @@ UNROLLS = (
 )
 # In the section `alone`.
 FOR_LONE_CALLERS = (
-    unroll(ONE_THREAD_ALONE, "all defaults, a model without the parts of its graph", {}),
+    ServerKind(
+        ONE_THREAD_ALONE,
+        "benchmarks.servers.one_thread",
+        "Unroll where idle cores compute nothing",
+        peer=False,
+    ),
     _peer(
         FASTAPI_THREADS,
         "fastapi_onnxruntime",
