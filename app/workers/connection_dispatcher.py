@@ -29,7 +29,7 @@ from collections import Counter, defaultdict, deque
 from pathlib import Path
 
 from app.stats.shared_stats import LivingWorker, SharedStats
-from app.workers.connection_receiver import MAX_PID, accept, socket_path
+from app.workers.connection_receiver import MAX_PID, accept, begin_no_more, socket_path
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +100,10 @@ class Dispatcher(threading.Thread):
             self._look_at_untaken()
         # Whoever waits in the kernel's queue would be reset. Not so where another process has the
         # queue, too.
-        while not self._waits and self._accept():
-            pass
+        if not self._waits:
+            begin_no_more(self._listener)
+            while self._accept():
+                pass
         self._listener.close()
         while self._untaken and time.monotonic() < self._ends_at:
             self._look_at_untaken()

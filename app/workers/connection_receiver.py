@@ -6,11 +6,14 @@ before they close.
 """
 
 import asyncio
+import ctypes
 import logging
 import os
 import socket
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,11 @@ RETRY_S = 0.02
 # TCP_CLOSE_WAIT.
 LEFT = {7, 8}
 
+# Linux's option of a socket that has a filter drop what comes for it, and a filter of one
+# instruction, "return 0", which drops all of it (linux/filter.h: struct sock_filter, sock_fprog).
+SO_ATTACH_FILTER = 26
+DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)
+
 MakeProtocol = Callable[[], asyncio.Protocol]
 
 
@@ -48,6 +56,19 @@ def accept(listener: socket.socket) -> socket.socket | None:
     except OSError as error:
         logger.error("cannot accept: %s", error)
         raise
+
+
+def begin_no_more(listener: socket.socket) -> None:
+    """Has the kernel begin no more connections; those that wait can still be accepted.
+
+    One that began between the last that was accepted and the close would be reset with its request.
+    So its caller is not answered, tries again in a second, and is refused before it sends any.
+    """
+    code = ctypes.create_string_buffer(DROP_ALL)
+    program = struct.pack("@HP", 1, ctypes.addressof(code))
+    # Not all that is called Linux has filters.
+    with suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def has_left(connection: socket.socket) -> bool:
@@ -170,8 +191,10 @@ class Acceptor(Connections):
         self._is_closed = True
         self._loop.remove_reader(self._listener)
         # They would be reset. Not so where another process has the queue, too.
-        while not self._waits and self._accept():
-            pass
+        if not self._waits:
+            begin_no_more(self._listener)
+            while self._accept():
+                pass
         self._listener.close()
 
     def _open(self) -> None:

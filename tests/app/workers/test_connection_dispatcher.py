@@ -1,8 +1,10 @@
 """Which worker gets a connection: the one that has fewest, of those that can answer."""
 
 import asyncio
+import errno
 import os
 import resource
+import select
 import socket
 import struct
 import threading
@@ -15,12 +17,20 @@ from typing import Any
 import pytest
 
 from app.stats.shared_stats import LivingWorker
+from app.workers import connection_dispatcher, connection_receiver
 from app.workers.connection_dispatcher import (
     BURST_S,
     HANDOVER_TIMEOUT_S,
     Dispatcher,
 )
-from app.workers.connection_receiver import ConnectionLoop, MakeProtocol, Receiver, socket_path
+from app.workers.connection_receiver import (
+    Acceptor,
+    ConnectionLoop,
+    MakeProtocol,
+    Receiver,
+    accept,
+    socket_path,
+)
 from tests.app.engine.running import until
 
 
@@ -320,6 +330,39 @@ def test_after_a_stop_callers_are_refused(service: Service, held: int) -> None:
         service.call()
 
 
+class LateCaller:
+    """Begins a connection when the last that waits is accepted: just before a listener closes."""
+
+    def __init__(self, address: Any) -> None:
+        self._address = address
+        self._socket = socket.socket()
+        self._socket.setblocking(False)
+
+    def accept(self, listener: socket.socket) -> socket.socket | None:
+        """As `accept`."""
+        connection = accept(listener)
+        if connection is None:
+            self._socket.connect_ex(self._address)
+        return connection
+
+    def end(self) -> int:
+        """The error that its connection ends with."""
+        select.select([self._socket], [], [], 20)
+        with self._socket:
+            error: int = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            return error
+
+
+@pytest.mark.long
+def test_who_comes_just_before_a_stop_is_refused_and_not_reset(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = LateCaller(service.address)
+    monkeypatch.setattr(connection_dispatcher, "accept", late.accept)
+    service.dispatcher.stop()
+    assert late.end() == errno.ECONNREFUSED
+
+
 # The worker's side.
 
 
@@ -495,3 +538,25 @@ def test_the_task_that_serves_a_connection_is_kept_until_it_is_over(tmp_path: Pa
         assert len(greeted) == 1
 
     assert with_receiver(tmp_path, check) == 0
+
+
+@pytest.mark.long
+def test_who_comes_just_before_a_lone_worker_stops_is_refused_and_not_reset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    late = LateCaller(listener.getsockname())
+    monkeypatch.setattr(connection_receiver, "accept", late.accept)
+
+    def make(loop: ConnectionLoop, listener: socket.socket, make_protocol: MakeProtocol) -> Any:
+        return Acceptor(listener, 8, False, loop, make_protocol, CountingStats())
+
+    loop = ConnectionLoop(make)
+
+    async def stop() -> None:
+        server = await loop.create_server(asyncio.Protocol, sock=listener)
+        server.close()
+
+    loop.run_until_complete(stop())
+    loop.close()
+    assert late.end() == errno.ECONNREFUSED
