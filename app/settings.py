@@ -116,9 +116,7 @@ class Settings(BaseSettings):
         "or on an accelerator for as many as use it well, up to 512",
     )
     max_chunk_steps: Annotated[int, Field(ge=1, le=4096)] = Field(
-        256,
-        description="most time steps of a chunk, four times as many of a sequence that is all a "
-        "worker has: newcomers wait no longer than that",
+        256, description="most time steps of a chunk: newcomers wait no longer than that"
     )
 
     logical_devices: Annotated[int, Field(ge=1, le=64)] = Field(

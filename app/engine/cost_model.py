@@ -34,14 +34,11 @@ class Cost:
         call_s: of a call, whatever its shape; above 0.
         time_step_s: of a time step, however many rows.
         row_step_s: of a time step of one row.
-        lone_chunks: so many times as long as others a chunk may be whose sequence is all there is:
-            where several cores compute one, longer ones use them better.
     """
 
     call_s: float
     time_step_s: float
     row_step_s: float
-    lone_chunks: int = 1
 
     @classmethod
     def fit(cls, rows: int, steps: int, one_s: float, long_s: float, full_s: float) -> "Cost":

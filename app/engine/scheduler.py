@@ -100,7 +100,6 @@ class Scheduler:
         self._at_once = min(self._rows, sizes.slots // LARGE)
         all_rows = range(1, sizes.chunk_rows + 1)
         self._steps_of_rows = [cost.most_steps(rows, sizes.chunk_steps) for rows in all_rows]
-        self._steps_of_lone = cost.most_steps(1, cost.lone_chunks * sizes.chunk_steps)
         self._steps_of_rows_shared = [
             cost.most_steps(rows, sizes.chunk_steps, SHARED_QUANTUM_S) for rows in all_rows
         ]
@@ -363,12 +362,8 @@ class Scheduler:
 
     def _most_steps(self, sequences: tuple[Sequence, ...], now: float) -> int:
         """How many time steps a chunk of these sequences may have."""
-        if now < self._share.until:
-            most = self._steps_of_rows_shared[len(sequences) - 1]
-        elif self.running == 1 and not self.waiting.size:
-            most = self._steps_of_lone
-        else:
-            most = self._steps_of_rows[len(sequences) - 1]
+        of_rows = self._steps_of_rows_shared if now < self._share.until else self._steps_of_rows
+        most = of_rows[len(sequences) - 1]
         listened = any(sequence.listener is not None for sequence in sequences)
         return min(most, LISTENED_STEPS) if listened else most
 

@@ -9,7 +9,6 @@ of one length goes through a pipeline of layers (`layer_pipeline.py`).
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,6 @@ logger = logging.getLogger(__name__)
 SPLIT_S = 5e-6
 # The time steps that are measured take about so many seconds.
 MEASURED_S, MEASURED_PARTS = 2e-3, 4
-# A lone sequence has chunks so many times as long where several threads then compute them: at the
-# begin and the end of a chunk a pipeline is not full.
-LONE_CHUNKS = 4
 
 
 class ManyCoresRunner(OnnxRuntimeRunner):
@@ -71,7 +67,7 @@ class ManyCoresRunner(OnnxRuntimeRunner):
         Raises:
             ModelRefused: it does not give the numbers of one thread.
         """
-        self._cost = cost = super().warm_up(max_rows, max_steps)
+        self._cost = super().warm_up(max_rows, max_steps)
         a_step = self._cost.time_step_s + self._cost.row_step_s
         steps = max(2, min(max_steps, int(MEASURED_S / max(a_step, 1e-9))))
         alone = super().run
@@ -83,9 +79,7 @@ class ManyCoresRunner(OnnxRuntimeRunner):
                 "chunks above %.2f ms have several cores where they idle",
                 1e3 * self._way.shortest_s,
             )
-            if self.alone_s(1, LONE_CHUNKS * max_steps) >= self._way.shortest_s:
-                return replace(cost, lone_chunks=LONE_CHUNKS)
-        return cost
+        return self._cost
 
     def alone_s(self, rows: int, steps: int) -> float:
         """Seconds that the time steps of a chunk are expected to take one thread."""

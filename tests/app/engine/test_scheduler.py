@@ -1,7 +1,5 @@
 """The scheduler by itself: no threads, no numbers computed, a clock that stands until it is set."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -163,36 +161,6 @@ def test_a_newcomer_joins_those_who_run() -> None:
     assert chunk.sequences == (long, late)
     assert (long.cursor, late.cursor) == (8, 0)
     assert chunk.steps == (8, 3)
-
-
-def test_where_several_cores_compute_a_sequence_that_is_all_there_is_has_longer_chunks() -> None:
-    scheduler = make(rows=2, slots=4, cost=replace(FREE_CALLS, lone_chunks=4))
-    lone, other, last = sequences(200, 40, 300)
-    scheduler.add([lone])
-    assert take(scheduler).steps == (64,)
-    scheduler.advance(*scheduler.in_flight)
-    # Another one has come, or is about to.
-    scheduler.add([other])
-    chunk = take(scheduler)
-    assert chunk.steps == (16, 16)
-    scheduler.advance(chunk)
-    scheduler.cancel([other])
-    assert take(scheduler).steps == (64,)
-    scheduler.advance(*scheduler.in_flight)
-    assert take(scheduler).steps == (56,)
-    scheduler.advance(*scheduler.in_flight)
-    # One with a listener is cut as ever.
-    last.listener = lambda _: None
-    scheduler = make(steps=2 * LISTENED_STEPS, cost=replace(FREE_CALLS, lone_chunks=4))
-    scheduler.add([last])
-    assert take(scheduler).steps == (LISTENED_STEPS,)
-
-
-def test_a_chunk_of_a_lone_sequence_takes_no_longer_than_newcomers_may_wait() -> None:
-    cost = replace(FREE_CALLS, time_step_s=QUANTUM_S / 40, row_step_s=0.0, lone_chunks=4)
-    scheduler = make(cost=cost)
-    scheduler.add(sequences(200))
-    assert take(scheduler).steps == (40,)
 
 
 def test_who_listens_hears_of_short_chunks() -> None:

@@ -12,7 +12,7 @@ from app.errors import ModelRefused
 from app.kernels import many_cores
 from app.kernels.layer_pipeline import LayerPipeline
 from app.kernels.loader import KernelLoader
-from app.kernels.many_cores import LONE_CHUNKS, ManyCoresRunner
+from app.kernels.many_cores import ManyCoresRunner
 from app.kernels.onnxruntime import OnnxRuntimeRunner
 from app.kernels.runners import onnxruntime as runner_module
 from app.kernels.several_threads import Pipeline, Threads
@@ -143,17 +143,6 @@ def test_a_folder_without_parts_is_served_by_one_thread(
     assert isinstance(way(), Pipeline)
     change(folder, "layer-3.onnx", None)
     assert way() is None
-
-
-@pytest.mark.parametrize(("max_steps", "lone_chunks"), [(1, 1), (4096, LONE_CHUNKS)])
-def test_lone_sequences_have_longer_chunks_where_several_threads_compute_them(
-    models_dir: Path, max_steps: int, lone_chunks: int
-) -> None:
-    folder = models_dir / "mixed" / "1"
-    runner = ManyCoresRunner(folder, verified_manifest(folder), 2, Cores(1))
-    assert runner.warm_up(2, max_steps).lone_chunks == lone_chunks
-    one = OnnxRuntimeRunner(folder / CHUNK, verified_manifest(folder))
-    assert one.warm_up(2, max_steps).lone_chunks == 1
 
 
 def test_where_there_is_one_core_nothing_else_is_loaded(
