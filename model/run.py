@@ -25,6 +25,7 @@ from model.training.display import Display
 from model.training.event_log import EventLog
 from model.training.fit import fit
 from model.training.interruption import Interrupted
+from model.training.shrinkage import shrink
 from model.training.trainer import Diverged, Trainer
 
 # Beside the artifact: the options it was trained with, for --config, and the task, for --task.
@@ -114,10 +115,15 @@ def train(prepared: Preparation, folder: CheckpointFolder, display: Display) -> 
 
 def _best(prepared: Preparation, found: list[Trainer], display: Display) -> Trainer:
     """The trainer whose best weights forecast the validation split best."""
-    if len(found) == 1:
-        return found[0]
     display.phase("comparing")
     steps, split = prepared.recipe.window_steps, prepared.splits["validation"]
+    for trainer in found:
+        if trainer.recipe.linear_start and trainer.progress.best:
+            kept = 100 * shrink(trainer, split, steps, prepared.task.season_steps)
+            layers = " -> ".join(trainer.recipe.layers)
+            display.line(f"{layers}: {kept:g} % is kept of what it learnt beyond its beginning")
+    if len(found) == 1:
+        return found[0]
     errors = [forecast_error(trainer, split, steps) for trainer in found]
     for trainer, error in zip(found, errors, strict=True):
         display.line(f"{' -> '.join(trainer.recipe.layers)}: validation {error:.4f}")

@@ -41,6 +41,17 @@ def interval(
     return np.asarray(np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0))
 
 
+def stretch(times: int, season_steps: int, part: float = 1.0) -> int:
+    """The times in a stretch: those of a season, or more of many times.
+
+    Args:
+        times: that a split has.
+        season_steps: time steps of a season.
+        part: of the times that is looked at.
+    """
+    return max(1, round(part * max(float(season_steps), float(np.cbrt(times)))))
+
+
 def _stretches(numbers: np.ndarray, steps: int) -> np.ndarray:
     """The sum of so many rows from each row on, `[T, O]`; the end goes on at the beginning."""
     total = np.cumsum(

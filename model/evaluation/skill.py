@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.data.dataset import Split
-from model.evaluation.bootstrap import interval
+from model.evaluation.bootstrap import interval, stretch
 from model.evaluation.evaluation_rows import check_forecastable, evenly, forecast_rows
 from model.evaluation.linear_autoregression import (
     MOST_ROWS,
@@ -154,9 +154,7 @@ class Baselines:
         """Forecasts in a stretch of the bootstrap: those of a season."""
         split = self._splits[name]
         part = len(self.rows(name)) / len(forecast_rows(split, self._steps))
-        times = len(np.unique(split.own_times))
-        steps = max(float(self._season_steps), float(np.cbrt(times)))
-        return max(1, round(part * steps))
+        return stretch(len(np.unique(split.own_times)), self._season_steps, part)
 
     def _repeated(self, split: Split, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Forecasts `[K, O]` that repeat a number of the past, where that is known."""

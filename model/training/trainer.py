@@ -5,6 +5,7 @@ same numbers, bit for bit on the same devices.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,8 @@ class Trainer:
 
     Attributes:
         progress: how far it has come.
+        begun: the weights to begin from, in the order of `trainable_variables`.
+        scale: see above.
     """
 
     def __init__(
@@ -85,15 +88,16 @@ class Trainer:
                 raise ValueError(f"no window is longer than --burn-in-steps {burn_in}")
         self._fingerprint = fingerprint(model, splits)
         spreads = np.array([o.transform.std for o in model.outputs_spec], np.float32)
-        self._scale = spreads if scale is None else scale
+        self.scale = spreads if scale is None else scale
         model.compile(
             optimizer=make_optimizer(recipe),
-            loss=masked_error(self._scale),
+            loss=masked_error(self.scale),
             # Each layer's loops are compiled by themselves: XLA cannot compile across devices.
             jit_compile=False,
         )
         model.optimizer.build(model.trainable_variables)
         self._learn, self._judge = self._functions()
+        self.begun = [weight.numpy() for weight in model.trainable_variables]
 
     def _functions(self) -> tuple[Any, Any]:
         steps, model = self.recipe.window_steps, self.model
@@ -108,7 +112,7 @@ class Trainer:
 
         def judge(sequences: tf.Tensor, lengths: tf.Tensor, targets: tf.Tensor) -> Any:
             outputs = model({"sequences": sequences, "lengths": lengths})
-            return _sums(targets, outputs, self._scale)
+            return _sums(targets, outputs, self.scale)
 
         return tuple(
             tf.function(each, input_signature=given, autograph=False) for each in (learn, judge)
@@ -162,8 +166,7 @@ class Trainer:
             progress.rounds_without_better += 1
         for name, value in (("update", progress.update), ("loss", loss), ("val_loss", error)):
             history[name].append(value)
-        for weight, value in zip(self.model.trainable_variables, own, strict=True):
-            weight.assign(value)
+        self.take(own)
         self.model.reset_metrics()
         progress.finished = (
             progress.update >= self.recipe.updates
@@ -175,9 +178,7 @@ class Trainer:
         own = [tf.identity(weight.value) for weight in self.model.trainable_variables]
         # Before the first batch there is no average.
         if self.recipe.average_momentum > 0 and self.progress.update > 0:
-            averages = self.model.optimizer._model_variables_moving_average
-            for weight, average in zip(self.model.trainable_variables, averages, strict=True):
-                weight.assign(average)
+            self.take(self.model.optimizer._model_variables_moving_average)
         return own
 
     def validation_error(self) -> float:
@@ -191,7 +192,11 @@ class Trainer:
         if not self.progress.best:
             self._swap_in_averages()
             return
-        for weight, value in zip(self.model.trainable_variables, self.progress.best, strict=True):
+        self.take(self.progress.best)
+
+    def take(self, weights: Sequence[Any]) -> None:
+        """Gives the model other weights, in the order of `trainable_variables`."""
+        for weight, value in zip(self.model.trainable_variables, weights, strict=True):
             weight.assign(value)
 
     def checkpoint(self) -> Checkpoint:
