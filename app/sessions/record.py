@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass, field
 
 import orjson
+from pydantic import TypeAdapter
 
 REVISION_BYTES = 8
 
@@ -63,13 +64,21 @@ class Record:
     def from_bytes(cls, data: bytes) -> "Record":
         """Reads it back; raises `NoRecord` if somebody else wrote it."""
         try:
-            fields = orjson.loads(data[REVISION_BYTES:])
-            return cls(
-                fields["time_step"],
-                fields["state"],
-                LastPiece(**fields["before"]),
-                tuple(fields["keys"]),
-                data[:REVISION_BYTES],
-            )
-        except (ValueError, TypeError, KeyError) as error:
+            kept = KEPT.validate_json(data[REVISION_BYTES:], strict=True)
+        except (ValueError, TypeError) as error:
             raise NoRecord(str(error)) from None
+        revision = data[:REVISION_BYTES]
+        return cls(kept.time_step, kept.state, kept.before, tuple(kept.keys), revision)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The fields of a record's JSON."""
+
+    time_step: int
+    state: str
+    before: LastPiece
+    keys: list[str]
+
+
+KEPT = TypeAdapter(_Kept)

@@ -12,8 +12,9 @@ from app.redis_pool import connection_pool
 from app.sessions.record import REVISION_BYTES, NoRecord, Record
 from app.sessions.store import SessionStore, StoredSession
 
-# uvloop raises the last one where a connection has broken; asyncio raises an `OSError`.
-FAILURES = (RedisError, OSError, RuntimeError)
+# uvloop raises a `RuntimeError` where a connection has broken, asyncio an `OSError`. The last two
+# come of an answer that is none.
+FAILURES = (RedisError, OSError, RuntimeError, ValueError, TypeError)
 
 # In the errors of a server with no memory left, in those of scripts too.
 OUT_OF_MEMORY = "command not allowed when used memory > 'maxmemory'"
@@ -93,12 +94,13 @@ class RedisStore(SessionStore):
                 both.get(key)
                 both.pttl(key)
                 data, left_ms = await both.execute()
+                left_s = max(int(left_ms), 0) / 1000
         except FAILURES as error:
             raise _unavailable(error) from error
         if data is None:
             return None
         try:
-            return StoredSession(Record.from_bytes(data), max(left_ms, 0) / 1000)
+            return StoredSession(Record.from_bytes(data), left_s)
         except NoRecord as error:
             raise SessionsUnavailable(f"what is kept at {key!r:.120} is no session") from error
 
@@ -108,7 +110,7 @@ class RedisStore(SessionStore):
         revision = over.revision if over else b""
         values = (revision, record.to_bytes(), self._idle_ms, now_ms, name, self._limit)
         try:
-            done = await self._write(keys=[self._prefix + name, self._names], args=values)
+            done = int(await self._write(keys=[self._prefix + name, self._names], args=values))
         except FAILURES as error:
             raise _unavailable(error) from error
         if done < 0:

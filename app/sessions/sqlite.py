@@ -74,7 +74,7 @@ class SqliteStore(SessionStore):
         path: of the file; None for sessions of this process alone.
         limit: most sessions.
         idle_s: seconds until an idle session goes.
-        clock: seconds; the same in all processes.
+        clock: seconds; the same in all processes. A step of the wall clock would end all sessions.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SqliteStore(SessionStore):
         path: Path | None,
         limit: int,
         idle_s: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit = limit
         self._idle_s = idle_s

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -127,3 +128,11 @@ def test_a_file_that_is_damaged_is_unavailable(tmp_path: Path) -> None:
                 await attempt
 
     run(work, store)
+
+
+def test_a_step_of_the_wall_clock_ends_no_session() -> None:
+    """The end of a session is a time on the clock that all processes have and nobody sets."""
+    store = SqliteStore(None, 9, 60.0)
+    assert asyncio.run(store.write("a", record(), None))
+    (expires,) = store._database.execute("SELECT expires FROM sessions").fetchone()
+    assert time.monotonic() < expires <= time.monotonic() + 60.0
