@@ -94,10 +94,10 @@ def serve(config: WorkerConfig, listener: socket.socket) -> bool:
         workers.run()
         return not workers.failed
     server = WorkerServer(config)
-    # After it has drained, uvicorn raises the signal again for the handler of before. That one
-    # ignores it, so that a stop that was asked for is a success.
+    # uvicorn's own handlers come a moment later. After it has drained, it raises the signal again
+    # for these, so that a stop that was asked for is a success.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, server.handle_exit)
     # A terminal that is closed stops the server too, unless it was started by `nohup`.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, server.handle_exit)
@@ -122,8 +122,15 @@ def shared_folder() -> Iterator[Path]:
             os.close(folder)
 
 
+def _end_at_once(*_: object) -> None:
+    """Ends the service before it serves; it leaves nothing behind."""
+    raise SystemExit(0)
+
+
 def main() -> int:
     """The command; returns the exit status."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end_at_once)
     parse_arguments()
     logs.set_up()
     try:
