@@ -13,7 +13,7 @@ import time
 import weakref
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from app.api import endpoint
 from app.codec.npz import unpacked_size
 from app.errors import Fault, InvalidRequest, Overloaded, Unavailable
 from app.service import inference, request_bodies
-from app.service.body_room import BodyRoom
+from app.service.body_room import UNCOUNTED_BYTES, BodyRoom
 from app.service.inference import InferenceService
 from app.service.large_bodies import HANG_S, LARGE_BYTES, LargeBodies
 from app.service.request_bodies import LOOK_S, SILENCE_S
@@ -261,7 +261,7 @@ def test_whose_turn_it_is_depends_on_the_seconds_that_callers_have_had(large: La
     assert asyncio.run(work()) == "abbba"
 
 
-def test_large_bodies_have_so_much_room_and_small_ones_need_none() -> None:
+def test_large_bodies_have_so_much_room_and_small_ones_need_none_of_it() -> None:
     room = BodyRoom(4 * LARGE_BYTES)
     with room.share("a") as first, room.share("a") as second, room.share("a") as small:
         first(2 * LARGE_BYTES)
@@ -287,6 +287,27 @@ def test_one_who_fills_the_room_leaves_a_part_of_it_to_others() -> None:
         with pytest.raises(Overloaded):
             third(2 * LARGE_BYTES)
     assert room.held == 0
+
+
+def test_small_bodies_have_a_room_of_their_own() -> None:
+    room = BodyRoom(4 * LARGE_BYTES)
+    assert room.small is not None
+    with ExitStack() as stack:
+        holds = [stack.enter_context(room.share("a")) for _ in range(5)]
+        for hold in holds[:4]:
+            hold(LARGE_BYTES // 2)
+            hold(LARGE_BYTES)
+        assert (room.held, room.small.held) == (0, 4 * LARGE_BYTES)
+        holds[4](UNCOUNTED_BYTES)
+        with pytest.raises(Overloaded, match="small bodies hold"):
+            holds[4](LARGE_BYTES)
+        # One that has become large leaves it to others.
+        holds[0](LARGE_BYTES + 1)
+        assert (room.held, room.small.held) == (LARGE_BYTES + 1, 3 * LARGE_BYTES)
+        holds[4](LARGE_BYTES)
+    assert (room.held, room.small.held) == (0, 0)
+    assert not room._of_callers
+    assert not room.small._of_callers
 
 
 @pytest.fixture
@@ -366,6 +387,25 @@ def test_a_crowd_of_large_bodies_is_refused_and_small_ones_are_answered(service:
         assert "large bodies hold" in answer.json()["detail"]
         assert service.post(path, content=small, headers=headers).status_code == 200
     assert service.post(path, content=body, headers=headers).status_code == 200
+
+
+def test_small_bodies_that_come_in_pieces_are_refused_where_there_is_no_room(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = inference_of(service).bodies.room.small
+    assert room is not None
+    monkeypatch.setattr(room, "_limit", 0)
+    headers = {"Content-Type": "application/json"}
+    body = json.dumps({"sequences": [[[1.0, None, None, 0.0]]]}).encode()
+
+    async def ask(size: int) -> int:
+        caller = Caller(service.app, headers)
+        caller.send(body.rjust(size), more=False)
+        return (await caller.answer())[0]
+
+    assert service.run(ask(2 * UNCOUNTED_BYTES)) == 503
+    assert service.run(ask(UNCOUNTED_BYTES)) == 200
+    assert room.held == 0
 
 
 @contextmanager
