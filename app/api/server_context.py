@@ -8,6 +8,7 @@ from starlette.types import Scope
 
 from app.api.connection_limit import ConnectionLimit
 from app.api.endpoint import Headers, Respond
+from app.api.unread_answers import UnreadAnswers
 from app.errors import Overloaded
 from app.registry.registry import Registry
 from app.service.pending_request import Deadlines, PendingRequest
@@ -39,6 +40,7 @@ class ServerContext:
         refusal: why a whole request of a client, whose address and port are given, would be refused
             before it is parsed; None if it would not.
         connections: how many there can be.
+        unread: what their callers have not read.
         endpoints: who answers a whole body, by method and path.
     """
 
@@ -49,6 +51,7 @@ class ServerContext:
     body_timeout_s: float
     refusal: Callable[[Client], Overloaded | None]
     connections: ConnectionLimit
+    unread: UnreadAnswers = field(default_factory=UnreadAnswers)
     endpoints: dict[tuple[str, str], Whole] = field(default_factory=dict)
 
 

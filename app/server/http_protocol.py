@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from app.api.endpoint import Headers
 from app.api.server_context import Whole
+from app.api.unread_answers import HELD_BYTES
 from app.errors import Fault, InvalidRequest, NotHTTP
 from app.server.early_refusal import early_refusal
 from app.server.head_buffer import END
@@ -208,7 +209,10 @@ class HTTPProtocol(HeadProtocol):
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._tell(cycle)
+            held = scope.get(HELD_BYTES, 0)
+            self._hold(held + len(message.get("body", b"")))
             await send(message)
+            self._hold(held if message.get("more_body", True) else 0)
 
         await app(scope, receiving, telling)
 
@@ -304,8 +308,9 @@ class HTTPProtocol(HeadProtocol):
             await asyncio.sleep(0)
             if self.transport.is_closing():
                 return
-            self.transport.write(rest[:MAX_WRITE_BYTES])
-            rest = rest[MAX_WRITE_BYTES:]
+            part, rest = rest[:MAX_WRITE_BYTES], rest[MAX_WRITE_BYTES:]
+            self._hold(len(rest))
+            self.transport.write(part)
         self._complete(cycle)
 
     def _complete(self, cycle: RequestResponseCycle) -> None:

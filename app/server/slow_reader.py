@@ -7,6 +7,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.server_context import context_of
 from app.server.orderly_transport import OrderlyTransport
+from app.service.callers import name_of_address
 
 
 class SlowReaderProtocol(HttpToolsProtocol):
@@ -26,11 +27,23 @@ class SlowReaderProtocol(HttpToolsProtocol):
         # Runs while an answer waits for its caller to read; bytes that were unsent when it began.
         self._reader_timer: TimerHandle | None = None
         self._unsent = 0
+        # Bytes of the answer that are not written yet.
+        self._unwritten = 0
+
+    @property
+    def caller(self) -> str:
+        """The name of who sends and reads on this connection."""
+        return name_of_address(self.client[0]) if self.client else ""
+
+    def let_go(self) -> None:
+        """Cuts the connection: others need the memory of what its caller does not read."""
+        self.transport.abort()
 
     def pause_writing(self) -> None:
         """Called by the event loop."""
         super().pause_writing()
         self._await_reader()
+        self._context.unread.wait(self, self.transport.get_write_buffer_size() + self._unwritten)
 
     def resume_writing(self) -> None:
         """Called by the event loop."""
@@ -49,9 +62,16 @@ class SlowReaderProtocol(HttpToolsProtocol):
 
     def stop_awaiting_reader(self) -> None:
         """The caller has read."""
+        self._context.unread.end(self)
         if self._reader_timer is not None:
             self._reader_timer.cancel()
             self._reader_timer = None
+
+    def _hold(self, size: int) -> None:
+        """So many bytes of the answer are kept, and written once what is before them is read."""
+        self._unwritten = size
+        if self.flow.write_paused:
+            self._context.unread.wait(self, self.transport.get_write_buffer_size() + size)
 
     def _reader_is_late(self) -> None:
         self._reader_timer = None

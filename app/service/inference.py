@@ -59,6 +59,14 @@ class InferenceRequest:
         return outputs + len(self.sequences) * self.ready.codec.states.size > LONG_NUMBERS
 
     @property
+    def num_bytes(self) -> int:
+        """Bytes of its arrays, once it is computed."""
+        codec = self.ready.codec
+        steps = sum([len(sequence.inputs) for sequence in self.sequences])
+        numbers = steps * (codec.signature.features + codec.signature.outputs)
+        return np.float32().nbytes * (numbers + len(self.sequences) * codec.states.size)
+
+    @property
     def final_states(self) -> list[np.ndarray]:
         """Final states, float32 `[sum of H]` each."""
         # None is the state of zeros that a sequence begins with; these have been computed.

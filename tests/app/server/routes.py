@@ -15,6 +15,7 @@ from starlette.types import Scope
 from app.api.connection_limit import ConnectionLimit
 from app.api.endpoint import Headers, Respond, fail
 from app.api.problems import problem_of
+from app.api.unread_answers import UnreadAnswers
 from app.errors import Fault, InvalidRequest, NotFinite, UnrollError
 from app.service.pending_request import Deadlines, PendingRequest
 from app.stats.answer_counts import AnswerCounts
@@ -69,6 +70,7 @@ class Routes:
             body_timeout_s=60.0,
             refusal=lambda client: None,
             connections=self.connections,
+            unread=UnreadAnswers(),
             endpoints={
                 ("POST", "/now"): Echo(self),
                 ("POST", "/later"): Later(self),

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.problems import problem_document
 from app.api.protocols.native.formats import NDJSON
 from app.api.protocols.native.predict import PredictEndpoint, Prediction, answer, head, told
+from app.api.unread_answers import HELD_BYTES
 from app.codec.json_numbers import print_json
 from app.engine.sequence import Listener, Sequence
 from app.errors import UnrollError
@@ -45,6 +46,7 @@ async def lines(endpoint: PredictEndpoint, request: Request) -> AsyncGenerator[b
     """Yields the lines of an answer, the first two at once; raises `UnrollError` only before."""
     inference = endpoint.inference
     async with endpoint.reading(request) as (pending, work):
+        request.scope[HELD_BYTES] = work.num_bytes
         events: asyncio.Queue[Event] = asyncio.Queue()
         if work.outputs == "all":
             for row, sequence in enumerate(work.sequences):
