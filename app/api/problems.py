@@ -8,9 +8,10 @@ from http.client import responses as phrases
 from itertools import islice
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from app import errors
 from app.codec.json_numbers import MAX_ECHO, MAX_FAULTS, echo, escaped, print_json
@@ -175,8 +176,19 @@ def _path(request: Request) -> str:
     return path
 
 
+async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers what no route takes; a stream that is opened there too."""
+    if scope["type"] != "websocket":
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    detail = f"there is no stream at {quoted(scope['path'])}; /docs lists what there is"
+    title = phrases[HTTPStatus.NOT_FOUND]
+    refusal = problem(HTTPStatus.NOT_FOUND, title, detail, path=scope["path"])
+    await WebSocket(scope, receive, send).send_denial_response(refusal)
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of the application a problem; no stack trace leaves the service."""
+    app.router.default = _nowhere
 
     @app.exception_handler(UnrollError)
     async def ours(request: Request, error: UnrollError) -> Response:

@@ -32,7 +32,6 @@ from app.server.field_limits import (
 from app.server.head_buffer import END, UPGRADE, HeadBuffer, path_of
 from app.server.orderly_transport import OrderlyTransport
 from app.server.slow_reader import SlowReaderProtocol
-from app.service.callers import name_of_address
 from app.stats.answer_counts import OTHER
 
 # Of uvicorn's lines those that tell of errors here. The others tell what callers do, with all that
@@ -41,6 +40,8 @@ ERRORS_ONLY = logging.getLogger("app.server")
 ERRORS_ONLY.setLevel(logging.ERROR)
 
 MAX_HEAD_BYTES = 64 << 10
+# The parser takes the line of a request of others for one of these (RFC 9112, section 2.3).
+VERSIONS = frozenset({"1.1", "1.0"})
 
 
 class HeadProtocol(SlowReaderProtocol):
@@ -184,21 +185,27 @@ class HeadProtocol(SlowReaderProtocol):
         size = sum(map(len, fields.values())) + len(lines)
         if not is_plain or size > MAX_ITEMS or len(self.url) > MAX_PARAMETERS:
             check_fields(self.url, lines)
+        version = self.parser.get_http_version()
+        if version not in VERSIONS:
+            raise NotHTTP(Fault("", f"HTTP/{version} is not spoken here: HTTP/1.1 is"))
         if not is_plain or b"host" not in fields or b"transfer-encoding" in fields:
-            check_framing(lines, self.parser.get_http_version())
+            check_framing(lines, version)
         if b"upgrade" in fields and self.parser.should_upgrade():
-            self._check_upgrade()
+            self._check_upgrade(version)
         super().on_headers_complete()
 
-    def _check_upgrade(self) -> None:
+    def _check_upgrade(self, version: str) -> None:
         """Whether another protocol may begin behind this head, where the parser stops.
+
+        Args:
+            version: of HTTP.
 
         Raises:
             NotHTTP: it may not; nobody would read what follows.
         """
         if not self._should_upgrade():
             text = "an offer to upgrade has one header Connection and stands behind no request"
-        elif self.parser.get_http_version() != "1.1":
+        elif version != "1.1":
             text = "a stream is opened by HTTP/1.1"
         elif not self._is_answered:
             text = "a stream is opened when nothing else on its connection is to be answered"
@@ -267,11 +274,6 @@ class HeadProtocol(SlowReaderProtocol):
     def is_quiet(self) -> bool:
         """Whether nothing has come that nobody has read, and everything sent has left."""
         return not (self.transport.unread_bytes or self.transport.get_write_buffer_size())
-
-    @property
-    def caller(self) -> str:
-        """The name of who sends on this connection."""
-        return name_of_address(self.client[0]) if self.client else ""
 
     def make_room(self) -> None:
         """Closes the connection at once."""

@@ -6,9 +6,10 @@ queue, a task's turn and ASGI's messages, which together cost several times as m
 """
 
 from asyncio import TimerHandle
+from functools import partial
 from typing import Any
 
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import (  # type: ignore[attr-defined]  # apply_mask: in C if it was built
     CloseCode,
@@ -51,12 +52,18 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self._is_behind = False
         # Runs while a message is not whole, of which some has come.
         self._message_timer: TimerHandle | None = None
-        self._timeout_s = context_of(self.app).body_timeout_s
+        # Bytes that the caller had not read when it began to.
+        self._unsent_then = 0
+        context = context_of(self.app)
+        self._timeout_s = context.body_timeout_s
+        self._unread = context.unread
         # Whether anything was read since the last ping, and whether the stream takes messages.
         self._heard = False
         self._reads = True
         # Bytes that the caller had not read yet at the last ping.
         self._unsent = 0
+        # Whether the caller has closed the stream, and waits for its last answers.
+        self._closes = False
         # Whether the server has been told to stop before the stream was open.
         self._stops = False
 
@@ -65,6 +72,23 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         """Why the opening request is none, if its caller has not been told."""
         found = None if self.handshake_initiated else self.conn.handshake_exc
         return found and (found.__cause__ or found)
+
+    def handle_close(self, event: Any) -> None:
+        """Called with the caller's close frame: what came before is answered first."""
+        stream = self._stream
+        # Where the answer to its frame has left already, behind that to a ping, nothing may follow.
+        if stream is None or self.close_sent or not self.conn.writes:
+            super().handle_close(event)
+            return
+        self._closes = True
+        self.stop_keepalive()
+        self._stop_awaiting_end()
+        self._await_end()
+        stream.finish(partial(self._end_stream, event))
+
+    def _end_stream(self, event: Any) -> None:
+        self._closes = False
+        super().handle_close(event)
 
     def handle_connect(self, event: Any) -> None:
         """Called with the opening request; the application runs after this."""
@@ -87,6 +111,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
         self._heard = True
+        if self._closes:
+            return
         if self._is_behind:
             self._late += data
         else:
@@ -155,13 +181,13 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             self._give(stream, payload, is_text=frame.kind == FINAL | Opcode.TEXT)
         else:
             super().data_received(data[at : frame.end])
-        if self._message_timer is not None and self.conn.current_size is None:
+        if self._message_timer is not None and self.conn.current_size is None and not self._closes:
             # What follows has its own time.
             self._stop_awaiting_end()
 
     def _look_at_message(self) -> None:
         """Sees to it that what has come of a message has room, and that it ends in time."""
-        if self._stream is None or self.transport.is_closing():
+        if self._stream is None or self._closes or self.transport.is_closing():
             return
         fragments = self.conn.current_size
         try:
@@ -172,7 +198,11 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         if not self._rest and fragments is None:
             self._stop_awaiting_end()
         elif self._message_timer is None:
-            self._message_timer = self.loop.call_later(self._timeout_s, self._message_is_late)
+            self._await_end()
+
+    def _await_end(self) -> None:
+        self._unsent_then = self.transport.get_write_buffer_size()
+        self._message_timer = self.loop.call_later(self._timeout_s, self._message_is_late)
 
     def _stop_awaiting_end(self) -> None:
         if self._message_timer is not None:
@@ -183,7 +213,12 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self._message_timer = None
         if self.transport.is_closing():
             return
-        if not self._takes_more or self.transport.unread_bytes:
+        reads = self.is_writable or self.transport.get_write_buffer_size() < self._unsent_then
+        if self._closes and reads:
+            self._await_end()
+        elif self._closes:
+            self.transport.abort()
+        elif reads and (not self._takes_more or self.transport.unread_bytes):
             # The rest may have arrived.
             self._look_at_message()
         else:
@@ -217,8 +252,13 @@ class StreamProtocol(WebSocketsSansIOProtocol):
 
     def answer(self, payload: bytes) -> None:
         """Sends a text message, unless the connection is closing."""
-        if self.conn.state is State.OPEN and not self.transport.is_closing():
+        if self._is_open and not self.transport.is_closing():
             self.transport.write(text_frame(payload))
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether no close frame has left; one that the caller has sent may wait."""
+        return self._closes or self.conn.state is State.OPEN
 
     @property
     def is_writable(self) -> bool:
@@ -244,6 +284,13 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         # uvicorn pauses while the application has not fetched what came before the stream was open.
         # A caller who does not read is not read either: the answers to its pings would pile up.
         return self._reads and self.is_writable and not self.read_paused and not self._is_behind
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """As ASGI has it."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            # A refusal as a whole answer, after which uvicorn would miss the handshake.
+            self.handshake_complete = True
 
     async def receive(self) -> ASGIReceiveEvent:
         """As ASGI has it."""
@@ -311,6 +358,10 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.transport.close_at_once()
 
+    def let_go(self) -> None:
+        """Cuts the connection: others need the memory of what its caller does not read."""
+        self.transport.abort()
+
     def shutdown(self) -> None:
         """Called when the server is told to stop."""
         with or_cut(self.transport):
@@ -318,7 +369,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
                 self._stops = True
             else:
                 context_of(self.app).registry.drain()
-                self._stream.finish(self._say_goodbye)
+                if not self._closes:
+                    self._stream.finish(self._say_goodbye)
 
     def _say_goodbye(self) -> None:
         # It may be closing for another reason.
@@ -329,11 +381,13 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def pause_writing(self) -> None:
         """Called by the event loop."""
         super().pause_writing()
+        self._unread.wait(self, self.transport.get_write_buffer_size())
         self._read_or_pause()
 
     def resume_writing(self) -> None:
         """Called by the event loop."""
         super().resume_writing()
+        self._unread.end(self)
         self._read_or_pause()
         if self._stream is not None:
             self._stream.go_on()
@@ -341,6 +395,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
         super().connection_lost(exc)
+        self._unread.end(self)
         self._stream = None
         self._late.clear()
         self._stop_awaiting_end()

@@ -313,6 +313,8 @@ def test_who_reads_an_answer_slowly_gets_all_of_it(live: Live, routes: Routes) -
         (b"Host: a\r\nhost: b\r\n", "1.0", 400),
         (b"Host: a\r\n", "1.1", 200),
         (b"", "1.0", 200),
+        (b"Host: a\r\n", "2.0", 400),
+        (b"Host: a\r\n", "0.9", 400),
         (b"Host: a\r\nTransfer-Encoding: gzip\r\n", "1.1", 501),
         (b"Host: a\r\nTransfer-Encoding: gzip, chunked\r\n", "1.1", 501),
         (b"Host: a\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "1.1", 501),

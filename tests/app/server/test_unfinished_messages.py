@@ -15,6 +15,7 @@ from app.settings import Settings
 from tests.app.api.protocols.native.test_stream import UPGRADE, frame_of, port_of, rows
 from tests.app.engine.running import until
 from tests.app.live import LIMIT_S, Live, head_of
+from tests.app.raw_caller import RawCaller
 from tests.app.running_service import Loader
 
 SOON_S = 0.3
@@ -56,8 +57,9 @@ def serve(
     with Live(create_app(settings, Loader())) as live:
         live.run(live.ready())
         live.run(work(live))
-        live.run(until(lambda: room_of(live).held == 0))
-        assert not room_of(live)._of_callers
+        rooms: list[Any] = [room_of(live), room_of(live).small]
+        live.run(until(lambda: not any(room.held for room in rooms)))
+        assert not any(room._of_callers for room in rooms)
 
 
 UNFINISHED = {
@@ -148,11 +150,79 @@ def test_who_finds_no_room_is_told_to_come_again(tiny_dir: Path, final: int) -> 
     serve(tiny_dir, work)
 
 
-def test_who_hangs_up_within_a_large_message_gives_its_room_back(tiny_dir: Path) -> None:
+@pytest.mark.parametrize("size", [LARGE_BYTES // 2, 4 * LARGE_BYTES])
+def test_who_hangs_up_within_a_message_gives_its_room_back(tiny_dir: Path, size: int) -> None:
     async def work(live: Live) -> None:
         _, writer = await opened(live)
-        writer.write(begin_of(FINAL | TEXT, 8 * LARGE_BYTES) + b" " * 4 * LARGE_BYTES)
-        await until(lambda: room_of(live).held > 0)
+        writer.write(begin_of(FINAL | TEXT, 8 * LARGE_BYTES) + b" " * size)
+        room: Any = room_of(live) if size > LARGE_BYTES else room_of(live).small
+        await until(lambda: room.held > 0)
         writer.transport.abort()
 
     serve(tiny_dir, work)
+
+
+def test_who_does_not_read_its_pongs_has_no_more_time(tiny_dir: Path) -> None:
+    """Nothing more of it is read then, so the rest of its message might have arrived."""
+    ping = bytes([FINAL | PING, 0xFD]) + bytes(4) + b"x" * 125
+
+    async def work(live: Live) -> None:
+        _, writer = await opened(live)
+        (protocol,) = (p for p in live.server.server_state.connections if hasattr(p, "_stream"))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(begin_of(TEXT, 0))
+        shared = live.app.state.context.stats.shared
+        before = shared.living()[0].closed
+        while protocol.is_writable:
+            writer.write(ping * 1000)
+            await asyncio.sleep(0)
+        await until(lambda: shared.living()[0].closed == before + 1)
+        writer.transport.abort()
+
+    serve(tiny_dir, work, body_timeout_s=SOON_S)
+
+
+CLOSE = b"\x88\x82" + bytes(4) + b"\x03\xe8"
+
+
+@pytest.mark.parametrize("messages", [1, 3])
+@pytest.mark.parametrize("apart", [False, True])
+def test_who_closes_behind_messages_gets_their_answers(
+    tiny_dir: Path, messages: int, apart: bool
+) -> None:
+    frame = frame_of({"sequence": rows(*[1] * 300), "outputs": "last"})
+
+    async def work(live: Live) -> None:
+        reader, writer = await opened(live)
+        writer.write(frame * messages)
+        await asyncio.sleep(0.001 * apart)
+        writer.write(CLOSE + frame)
+        async with asyncio.timeout(LIMIT_S):
+            answers = await reader.read()
+        assert answers.count(b'"outputs"') == messages
+        assert answers.endswith(b"\x88\x02\x03\xe8")
+        writer.close()
+
+    serve(tiny_dir, work, lanes=1)
+
+
+def test_who_closes_and_does_not_read_its_answers_is_let_go(tiny_dir: Path) -> None:
+    """The second one is not begun before the first one is read."""
+    steps = 40_000
+    large = json.dumps({"sequence": [[1, 2, 3, 4]] * steps}).encode()
+    small = frame_of({"sequence": rows(1)})
+
+    async def work(live: Live) -> None:
+        caller = RawCaller(live, reads=False)
+        await caller.open()
+        await caller.send(head_of("/stream", *UPGRADE, method="GET"))
+        await caller.until_end_of(b"\r\n\r\n")
+        shared = live.app.state.context.stats.shared
+        before = shared.living()[0].closed
+        await caller.send(begin_of(FINAL | TEXT, len(large)) + large + small + CLOSE)
+        await until(lambda: caller.unread > 0)
+        await until(lambda: shared.living()[0].closed == before + 1)
+        caller.close()
+
+    limits = {"max_sequence_steps": steps, "max_sequences": 1}
+    serve(tiny_dir, work, body_timeout_s=SOON_S, **limits)

@@ -433,7 +433,9 @@ def test_other_paths_take_no_streams(live: Live, path: str) -> None:
         writer.close()
         return answer
 
-    assert live.run(run()).startswith(b"HTTP/1.1 403 ")
+    answer = live.run(run())
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"there is no stream at" in answer
 
 
 def test_a_caller_who_goes_frees_the_slot_and_is_counted(tiny_dir: Path) -> None:
