@@ -29,6 +29,8 @@ DELIVERY_S = 5
 # A worker whose event loop does nothing for so many seconds hangs, and is replaced. Loading a model
 # may hold Python's lock for a while.
 HEALTH_S = 60
+# Space in the temporary folder: for what the workers count, and an empty file of sessions.
+START_BYTES = 1 << 20
 
 
 # Of every answer: it is what it says it is, and the caller's alone.
@@ -122,6 +124,20 @@ def shared_folder() -> Iterator[Path]:
             os.close(folder)
 
 
+def fault_of_folder(home: Path, num_workers: int) -> str:
+    """Why the workers cannot share a temporary folder; empty if they can."""
+    if num_workers > 1 and (excess := bytes_too_long(home)):
+        most = len(os.fsencode(tempfile.gettempdir())) - excess
+        return (
+            f"must have at most {most} bytes, for the sockets of the workers; with "
+            "UNROLL_WORKERS=1 there are none"
+        )
+    found = os.statvfs(home)
+    if (free := found.f_bavail * found.f_frsize) < START_BYTES:
+        return f"has {free} bytes of space left, the service starts with {START_BYTES} or more"
+    return ""
+
+
 def _end_at_once(*_: object) -> None:
     """Ends the service before it serves; it leaves nothing behind."""
     raise SystemExit(0)
@@ -152,14 +168,8 @@ def main() -> int:
     for name in unknown_settings():
         logging.warning("%s is no setting of this service: see python -m app --help", name)
     with shared_folder() as home:
-        if settings.num_workers > 1 and (excess := bytes_too_long(home)):
-            folder = tempfile.gettempdir()
-            most = len(os.fsencode(folder)) - excess
-            print(
-                f"error: TMPDIR: {folder!r} must have at most {most} bytes, for the sockets of "
-                "the workers; with UNROLL_WORKERS=1 there are none",
-                file=sys.stderr,
-            )
+        if fault := fault_of_folder(home, settings.num_workers):
+            print(f"error: TMPDIR: {tempfile.gettempdir()!r} {fault}", file=sys.stderr)
             return 2
         (home / STATS_FILE).touch()
         config = configure(settings, Worker(settings, home, os.getpid()), listener is not None)

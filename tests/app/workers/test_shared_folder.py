@@ -5,10 +5,11 @@ import gc
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from app.__main__ import shared_folder
+from app.__main__ import fault_of_folder, shared_folder
 
 
 def lock_alone(folder: Path) -> None:
@@ -35,3 +36,13 @@ def test_nobody_cleans_it_up_while_it_is_in_use_and_then_it_is_gone(
         lock_alone(tmp_path)
     assert not home.exists()
     assert len(os.listdir("/proc/self/fd")) == open_files
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_needs_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """Without, workers would end again and again, each with a trace of where it wrote."""
+    assert fault_of_folder(tmp_path, workers) == ""
+    full = SimpleNamespace(f_bavail=15, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    found = fault_of_folder(tmp_path, workers)
+    assert found == "has 61440 bytes of space left, the service starts with 1048576 or more"
