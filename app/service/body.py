@@ -56,14 +56,15 @@ async def read_body(
             raise Cancelled("the caller went away while sending")
         part, more = message.get("body", b""), message.get("more_body", False)
         size += len(part)
-        if max(size, expected) > limit or crowded is not None:
-            continue
-        parts.append(part)
-        try:
-            hold(size)
-        except Overloaded as error:
-            # Its sender would not see an answer in the middle of it.
-            crowded, parts = error, []
+        if max(size, expected) <= limit and crowded is None:
+            parts.append(part)
+            try:
+                hold(size)
+            except Overloaded as error:
+                # Its sender would not see an answer in the middle of it.
+                crowded, parts = error, []
+        # What is thrown away would stay until more comes.
+        del message, part
     if size > limit:
         raise _too_large(size, limit)
     if crowded is not None:

@@ -408,6 +408,25 @@ def test_small_bodies_that_come_in_pieces_are_refused_where_there_is_no_room(
     assert room.held == 0
 
 
+def test_what_of_a_refused_body_has_come_goes_before_more_comes(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference_of(service).bodies.room.small, "_limit", 0)
+    piece = bytes(2 * UNCOUNTED_BYTES)
+
+    async def work() -> None:
+        before = sys.getrefcount(piece)
+        caller = Caller(service.app, {"Content-Type": "application/json"})
+        caller.send(piece)
+        asking = asyncio.create_task(caller.answer())
+        await until(lambda: caller.read == 1)
+        await until(lambda: sys.getrefcount(piece) == before)
+        caller.send(b" ", more=False)
+        assert (await asking)[0] == 503
+
+    service.run(work())
+
+
 @contextmanager
 def held(service: Service) -> Iterator[threading.Event]:
     """Nothing is read beside the worker until the event is set."""
