@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from app.engine.cost_model import TYPICAL_STEPS, Cost
 from app.errors import Overloaded
 
-# Seconds that a newcomer may wait while there is more than can be computed.
-TARGET_S = 0.5
+# Seconds that a newcomer may wait while there is more than can be computed. A longer queue computes
+# no more, and what fills it until it is known to be too long waits for longer than callers may.
+TARGET_S = 0.2
 # There is, where for twice that long all wait for longer than that, and so many times as much comes
 # as is computed. A burst is over by then, and callers who wait for their answers send no more.
 EXCESS = 1.2
