@@ -30,6 +30,8 @@ CALLERS, NEWCOMERS = 48, 4
 PAUSE_S = 0.02
 PROBE_S = 0.02
 RECOVERY_S = 5.0
+# Of a service of which one is killed.
+WORKERS = 2
 
 
 async def keep_alive(port: int, data: bytes, counts: Counter[str], until: asyncio.Event) -> None:
@@ -150,7 +152,7 @@ async def kill(options: argparse.Namespace) -> None:
     with folder as home, redis_server(Path(home)) if options.redis else nullcontext() as redis:
         url = redis.url if redis else "memory://"
         for _ in range(options.rounds // 2):
-            async with Service(2, UNROLL_SESSIONS_URL=url) as service:
+            async with Service(WORKERS, UNROLL_SESSIONS_URL=url) as service:
                 body, until = await body_of(service.port), asyncio.Event()
                 sessions = [SessionCaller(service.port, body, number) for number in range(8)]
                 tasks = [asyncio.create_task(caller.run(until)) for caller in sessions]
@@ -159,7 +161,8 @@ async def kill(options: argparse.Namespace) -> None:
                     await asyncio.sleep(0.5 + random.random())
                     began = time.monotonic()
                     os.kill(victim, signal.SIGKILL)
-                    while victim in service.workers():
+                    # Until its successor is there; the service may not have seen that it is gone.
+                    while len(now := service.workers()) < WORKERS or victim in now:
                         await asyncio.sleep(PROBE_S / 2)
                     while not await is_whole(service.port):
                         await asyncio.sleep(PROBE_S)
