@@ -41,6 +41,8 @@ def serve(connection: socket.socket) -> None:
             return
         del function, value, found
         gc.collect()
+        # What is left is the libraries, which need not be looked through again: 4 ms a message.
+        gc.freeze()
 
 
 def main() -> None:
